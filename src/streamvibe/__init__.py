@@ -1,0 +1,1 @@
+"""Background jobs for multi-tenant apps, inside the PostgreSQL you already run."""
