@@ -1,0 +1,33 @@
+-- Refuse a request that could never become a job. Used for single and bulk requests alike.
+-- p_prefix stands before the field's name in the error: 'p_' for parameters, 'p_jobs[3].' for bulk.
+-- Raises: SV001 a field is missing or out of range; SV003 params too large.
+CREATE OR REPLACE FUNCTION streamvibe.check_request(
+    p_prefix text, p_user_id uuid, p_type streamvibe.job_type, p_params jsonb, p_priority integer,
+    p_scheduled_for timestamptz
+) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF p_user_id IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'user_id', NULL, 'user_id is missing',
+            'Name the user the job belongs to.');
+    ELSIF p_params IS NULL OR jsonb_typeof(p_params) <> 'object' THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', left(p_params::text, 200),
+            'params is not a JSON object', 'Pass an object such as {"key": "value"}, or {}.');
+    -- The text of a document is at most some eight times its binary size, so small ones need no second look.
+    ELSIF pg_column_size(p_params) > p_type.max_params_bytes / 8
+          AND octet_length(p_params::text) > p_type.max_params_bytes THEN
+        PERFORM streamvibe.raise_error('SV003', p_prefix || 'params',
+            octet_length(p_params::text) || ' bytes', 'params are too large',
+            'Keep them within ' || p_type.max_params_bytes || ' bytes (pass a reference instead of the data), '
+            || 'or register the type with a larger p_max_params_bytes.');
+    ELSIF p_priority NOT BETWEEN 0 AND 9 THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'priority', p_priority::text,
+            'priority is out of range', 'Use 0 to 9; higher runs first.');
+    ELSIF NOT isfinite(p_scheduled_for) OR p_scheduled_for > '9999-01-01' THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'scheduled_for', p_scheduled_for::text,
+            'scheduled_for is out of range', 'Use a time before the year 9999, or NULL for now.');
+    END IF;
+END
+$$;

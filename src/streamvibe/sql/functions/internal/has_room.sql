@@ -1,0 +1,20 @@
+-- Whether a user may have one more live job, in all and of this type. Exact while the user's lock is held.
+-- Counts no further than the limit, so its cost does not grow with the user's backlog.
+-- Index: idx_job_queue_user_active.
+CREATE OR REPLACE FUNCTION streamvibe.has_room(
+    p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer
+) RETURNS boolean
+    LANGUAGE sql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (SELECT count(*) FROM (
+                SELECT FROM public.job_queue q
+                WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
+                LIMIT p_max_live_jobs) live) < p_max_live_jobs
+       AND (p_max_live_jobs_of_type IS NULL
+            OR (SELECT count(*) FROM (
+                    SELECT FROM public.job_queue q
+                    WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
+                      AND q.job_type = p_job_type
+                    LIMIT p_max_live_jobs_of_type) live) < p_max_live_jobs_of_type)
+$$;

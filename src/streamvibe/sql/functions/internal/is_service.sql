@@ -1,0 +1,13 @@
+-- Whether the caller may act for every user: service_role, the owner of the queue, or a superuser.
+-- The caller is the role that was set, else the one that logged in. pg_has_role() would say yes to every API
+-- connection, because the role an API logs in with is a member of all the others.
+CREATE OR REPLACE FUNCTION streamvibe.is_service() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT r.rolname = 'service_role' OR r.rolsuper
+           OR r.oid = (SELECT c.relowner FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass)
+    FROM pg_roles r
+    WHERE r.rolname = CASE WHEN current_setting('role') = 'none' THEN session_user
+                           ELSE current_setting('role')::name END
+$$;

@@ -1,0 +1,15 @@
+-- Tell sleeping workers that a job of this type is due; nobody asleep, nothing sent, because a NOTIFY makes
+-- the commit wait for every other commit that notifies. One message per type and transaction is sent at most.
+CREATE OR REPLACE FUNCTION streamvibe.wake_workers(p_job_type text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM streamvibe.worker w
+        WHERE w.asleep AND (w.job_types IS NULL OR p_job_type = ANY (w.job_types))
+    ) THEN
+        PERFORM pg_notify('streamvibe_jobs', p_job_type);
+    END IF;
+END
+$$;

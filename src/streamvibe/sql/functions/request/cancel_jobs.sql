@@ -1,0 +1,41 @@
+-- Cancel a user's own live jobs. Never waits for a handler: a running one is told, and its completion refused.
+-- Returns: a row per id; outcome 'cancelled', 'unchanged' (it was finished) or 'not_found' (status NULL; also
+--          another user's job).
+-- Locks:   the jobs' rows, in id order.
+-- Raises:  SV001 more than 10000 ids, SV004.
+CREATE OR REPLACE FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[])
+    RETURNS TABLE (job_id uuid, outcome text, status text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id);
+    v_now timestamptz;
+    v_cancelled uuid[];
+BEGIN
+    PERFORM streamvibe.check_job_ids(p_job_ids);
+    PERFORM FROM public.job_queue q JOIN unnest(p_job_ids) r(id) ON q.id = r.id
+    WHERE q.user_id = v_user_id
+    ORDER BY q.id FOR NO KEY UPDATE OF q;
+    v_now := streamvibe.now();
+    WITH cancelled AS (
+        UPDATE public.job_queue q
+        SET status = 'cancelled', completed_at = v_now, updated_at = v_now
+        FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r
+        WHERE q.id = r.id AND q.user_id = v_user_id AND q.status IN ('pending', 'processing')
+        RETURNING q.id
+    )
+    SELECT coalesce(array_agg(c.id), '{}') INTO v_cancelled FROM cancelled c;
+    PERFORM pg_notify('streamvibe_cancel', h.id::text)
+    FROM unnest(v_cancelled) h(id) WHERE streamvibe.is_held(h.id);
+    RETURN QUERY
+    SELECT r.id,
+           CASE WHEN q.id IS NULL THEN 'not_found' WHEN q.id = ANY (v_cancelled) THEN 'cancelled'
+                ELSE 'unchanged' END,
+           q.status
+    FROM (SELECT u.id, min(u.n) AS n FROM unnest(p_job_ids) WITH ORDINALITY u(id, n) GROUP BY u.id) r
+    LEFT JOIN public.job_queue q ON q.id = r.id AND q.user_id = v_user_id
+    ORDER BY r.n;
+END
+$$;

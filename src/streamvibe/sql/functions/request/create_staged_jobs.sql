@@ -1,0 +1,107 @@
+-- Turn one batch of streamvibe.staging into jobs and empty it. What create_jobs() and COPY both end in.
+-- Call it in the transaction that filled the batch. Contract: see create_jobs.
+CREATE OR REPLACE FUNCTION streamvibe.create_staged_jobs(
+    p_batch uuid, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false
+) RETURNS TABLE (ordinal integer, job_id uuid, outcome text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz;
+    v_default_max integer := (SELECT s.default_max_live_jobs FROM streamvibe.setting s);
+    v_unknown record;
+BEGIN
+    PERFORM streamvibe.require_service('create_jobs');
+    SELECT s.ordinal, s.job_type INTO v_unknown
+    FROM streamvibe.staging s
+    WHERE s.batch = p_batch AND NOT EXISTS (SELECT FROM streamvibe.job_type t WHERE t.name = s.job_type)
+    ORDER BY s.ordinal LIMIT 1;
+    IF FOUND THEN
+        PERFORM streamvibe.raise_error('SV002', 'p_jobs[' || v_unknown.ordinal || '].job_type',
+            v_unknown.job_type, 'job type is not registered',
+            'Check the spelling, or register it: SELECT register_job_type(''name'').');
+    END IF;
+    PERFORM streamvibe.check_request('p_jobs[' || s.ordinal || '].', s.user_id, t, s.params, s.priority,
+                                     s.scheduled_for)
+    FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
+    WHERE s.batch = p_batch;
+
+    IF p_dedupe OR p_enforce_limit THEN
+        PERFORM streamvibe.require_read_committed('create_jobs',
+            'Use READ COMMITTED, or leave p_dedupe and p_enforce_limit off.');
+        INSERT INTO streamvibe.account (user_id)
+        SELECT DISTINCT s.user_id FROM streamvibe.staging s WHERE s.batch = p_batch ORDER BY 1
+        ON CONFLICT DO NOTHING;
+        PERFORM FROM streamvibe.account a
+        WHERE a.user_id IN (SELECT s.user_id FROM streamvibe.staging s WHERE s.batch = p_batch)
+        ORDER BY a.user_id FOR NO KEY UPDATE;
+    END IF;
+    v_now := streamvibe.now();
+    PERFORM streamvibe.require_partition('job_queue', v_now);
+
+    RETURN QUERY
+    WITH staged AS MATERIALIZED (
+        SELECT s.ordinal, s.user_id, s.job_type, s.params, coalesce(s.priority, t.priority) AS priority,
+               greatest(s.scheduled_for, v_now) AS due, t.expires_after, t.max_live_jobs AS type_max,
+               p_dedupe AND t.dedupe_window > '0' AS dedupe,
+               CASE WHEN p_dedupe AND t.dedupe_window > '0' THEN
+                   streamvibe.find_live_twin(s.user_id, s.job_type, s.params, v_now - t.dedupe_window)
+               END AS twin
+        FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
+        WHERE s.batch = p_batch
+    ), first_of_kind AS MATERIALIZED (
+        -- Only the first of several identical elements asks for a row of its own.
+        SELECT s.*, CASE WHEN s.dedupe THEN
+                   min(s.ordinal) OVER (PARTITION BY s.dedupe, s.user_id, s.job_type, s.params)
+               ELSE s.ordinal END AS original
+        FROM staged s
+    ), wanted AS MATERIALIZED (
+        SELECT f.ordinal, f.user_id, f.job_type, f.type_max,
+               row_number() OVER (PARTITION BY f.user_id ORDER BY f.ordinal) AS nth
+        FROM first_of_kind f
+        WHERE f.twin IS NULL AND f.original = f.ordinal
+    ), room AS MATERIALIZED (
+        SELECT u.user_id, coalesce(a.max_live_jobs, v_default_max) - (
+                   SELECT count(*) FROM public.job_queue q
+                   WHERE q.user_id = u.user_id AND q.status IN ('pending', 'processing')) AS places
+        FROM (SELECT DISTINCT w.user_id FROM wanted w) u JOIN streamvibe.account a USING (user_id)
+        WHERE p_enforce_limit
+    ), room_of_type AS MATERIALIZED (
+        SELECT u.user_id, u.job_type, u.type_max - (
+                   SELECT count(*) FROM public.job_queue q
+                   WHERE q.user_id = u.user_id AND q.status IN ('pending', 'processing')
+                     AND q.job_type = u.job_type) AS places
+        FROM (SELECT DISTINCT w.user_id, w.job_type, w.type_max FROM wanted w) u
+        WHERE p_enforce_limit AND u.type_max IS NOT NULL
+    ), fits_type AS MATERIALIZED (
+        -- What a type's own limit refuses must not use up a place of the user's limit.
+        SELECT w.ordinal, w.user_id, row_number() OVER (PARTITION BY w.user_id ORDER BY w.ordinal) AS nth
+        FROM (SELECT w.*, row_number() OVER (PARTITION BY w.user_id, w.job_type ORDER BY w.ordinal) AS nth_of_type
+              FROM wanted w) w
+        LEFT JOIN room_of_type rt USING (user_id, job_type)
+        WHERE rt.user_id IS NULL OR w.nth_of_type <= rt.places
+    ), accepted AS MATERIALIZED (
+        SELECT n.ordinal, streamvibe.new_id() AS id
+        FROM (SELECT f.ordinal FROM fits_type f LEFT JOIN room r USING (user_id)
+              WHERE r.user_id IS NULL OR f.nth <= r.places
+              ORDER BY f.ordinal) n
+    ), inserted AS (
+        INSERT INTO public.job_queue
+            (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at)
+        SELECT a.id, s.user_id, s.job_type, s.params, s.priority, s.due, s.due + s.expires_after, v_now
+        FROM accepted a JOIN staged s USING (ordinal)
+        ORDER BY a.ordinal
+    )
+    SELECT f.ordinal, coalesce(f.twin, a.id),
+           CASE WHEN f.twin IS NOT NULL THEN 'joined' WHEN a.id IS NULL THEN 'refused'
+                WHEN f.original = f.ordinal THEN 'created' ELSE 'joined' END
+    FROM first_of_kind f LEFT JOIN accepted a ON a.ordinal = f.original
+    ORDER BY f.ordinal;
+
+    PERFORM streamvibe.wake_workers(d.job_type)
+    FROM (SELECT DISTINCT s.job_type FROM streamvibe.staging s
+          WHERE s.batch = p_batch AND coalesce(s.scheduled_for, v_now) <= v_now) d;
+    DELETE FROM streamvibe.staging s WHERE s.batch = p_batch;
+END
+$$;

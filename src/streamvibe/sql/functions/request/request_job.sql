@@ -1,0 +1,123 @@
+-- Ask for a job: answer from the cache, join the identical live one, or create it; all in one atomic step.
+-- Returns: one row. outcome 'cached' (result and result_age filled), 'joined' (an identical live job, or the
+--          job that this idempotency key made), or 'created'.
+-- p_force passes the cache. p_dedupe_window '0' never joins. NULL means what the job type says.
+-- Only the service may raise the priority above the type's own or switch the limit off.
+-- Locks:   the user's row in streamvibe.account, until the transaction ends. Other users never wait.
+-- Index:   idx_job_queue_identity, idx_job_queue_user_active, idx_job_queue_idempotency.
+-- Raises:  SV001 bad argument, SV002 unknown type, SV003 params too large, SV004 another user,
+--          SV005 the user's limit, SV006 isolation level, SV009 partition missing, SV012 idempotency key reused.
+CREATE OR REPLACE FUNCTION public.request_job(
+    p_user_id uuid,
+    p_job_type text,
+    p_params jsonb DEFAULT '{}',
+    p_priority integer DEFAULT NULL,
+    p_scheduled_for timestamptz DEFAULT NULL,
+    p_force boolean DEFAULT false,
+    p_idempotency_key text DEFAULT NULL,
+    p_dedupe_window interval DEFAULT NULL,
+    p_cache_ttl interval DEFAULT NULL,
+    p_enforce_limit boolean DEFAULT true
+) RETURNS TABLE (outcome text, job_id uuid, status text, result jsonb, result_age interval)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id);
+    v_type streamvibe.job_type := streamvibe.known_job_type(p_job_type);
+    v_window interval := coalesce(p_dedupe_window, v_type.dedupe_window);
+    v_ttl interval := CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, v_type.cache_ttl) END;
+    v_priority integer := coalesce(p_priority, v_type.priority);
+    v_max_live integer;
+    v_now timestamptz;
+    v_due timestamptz;
+    v_job streamvibe.job;
+    v_id uuid;
+BEGIN
+    PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, v_priority, p_scheduled_for);
+    IF NOT streamvibe.is_service() THEN
+        IF v_priority > v_type.priority THEN
+            PERFORM streamvibe.raise_error('SV004', 'p_priority', p_priority::text,
+                'only the service may raise a job''s priority',
+                'Use at most ' || v_type.priority || ', the priority of ' || p_job_type || ', or leave it out.');
+        ELSIF p_enforce_limit IS NOT TRUE THEN
+            PERFORM streamvibe.raise_error('SV004', 'p_enforce_limit', p_enforce_limit::text,
+                'only the service may switch the limit off', 'Leave p_enforce_limit out.');
+        END IF;
+    END IF;
+    IF p_idempotency_key IS NOT NULL AND length(p_idempotency_key) NOT BETWEEN 1 AND 255 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_idempotency_key', p_idempotency_key,
+            'p_idempotency_key has the wrong length', 'Use 1 to 255 characters, or leave it out.');
+    END IF;
+
+    IF v_ttl > '0' OR v_window > '0' OR p_enforce_limit OR p_idempotency_key IS NOT NULL THEN
+        PERFORM streamvibe.require_read_committed('request_job',
+            'Use READ COMMITTED; or switch the promises off: p_force := true, p_dedupe_window := ''0'', '
+            || 'p_enforce_limit := false, and no p_idempotency_key.');
+        v_max_live := streamvibe.lock_account(v_user_id);
+    END IF;
+    v_now := streamvibe.now();
+
+    IF p_idempotency_key IS NOT NULL THEN
+        SELECT j.* INTO v_job FROM streamvibe.job j
+        WHERE j.user_id = v_user_id AND j.idempotency_key = p_idempotency_key
+        ORDER BY j.id DESC LIMIT 1;
+        IF FOUND THEN
+            IF v_job.job_type <> p_job_type OR v_job.params <> p_params THEN
+                PERFORM streamvibe.raise_error('SV012', 'p_idempotency_key', p_idempotency_key,
+                    'p_idempotency_key was used for another request',
+                    'Use a new key, or repeat the request of job ' || v_job.id || ' exactly.');
+            END IF;
+            outcome := CASE WHEN v_job.status = 'completed' THEN 'cached' ELSE 'joined' END;
+        END IF;
+    END IF;
+
+    IF outcome IS NULL AND v_ttl > '0' THEN
+        v_id := streamvibe.find_cached_result(v_user_id, p_job_type, p_params, v_now - v_ttl);
+        IF v_id IS NOT NULL THEN
+            SELECT j.* INTO v_job FROM streamvibe.job j WHERE j.id = v_id;
+            outcome := 'cached';
+        END IF;
+    END IF;
+
+    IF outcome IS NULL AND v_window > '0' THEN
+        v_id := streamvibe.find_live_twin(v_user_id, p_job_type, p_params, v_now - v_window);
+        IF v_id IS NOT NULL THEN
+            SELECT j.* INTO v_job FROM streamvibe.job j WHERE j.id = v_id;
+            outcome := 'joined';
+        END IF;
+    END IF;
+
+    IF outcome IS NOT NULL THEN
+        RETURN QUERY SELECT outcome, v_job.id, v_job.status, v_job.result, v_now - v_job.completed_at
+                     WHERE v_job.status = 'completed'
+                     UNION ALL
+                     SELECT outcome, v_job.id, v_job.status, NULL, NULL
+                     WHERE v_job.status <> 'completed';
+        RETURN;
+    END IF;
+
+    IF p_enforce_limit
+       AND NOT streamvibe.has_room(v_user_id, p_job_type, v_max_live, v_type.max_live_jobs) THEN
+        PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
+            'the user has as many live jobs as they may',
+            'Wait until one of them is finished, cancel one, or raise the limit: at most ' || v_max_live
+            || ' in all (set_user_limit)' || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type
+            || ' (register_job_type)', '') || '.');
+    END IF;
+
+    v_id := streamvibe.new_id();
+    -- A time in the past would jump the queue: nothing is due before it was asked for.
+    v_due := greatest(p_scheduled_for, v_now);
+    PERFORM streamvibe.require_partition('job_queue', streamvibe.id_time(v_id));
+    INSERT INTO public.job_queue
+        (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, idempotency_key)
+    VALUES (v_id, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
+            p_idempotency_key);
+    IF v_due <= v_now THEN
+        PERFORM streamvibe.wake_workers(p_job_type);
+    END IF;
+    RETURN QUERY SELECT 'created', v_id, 'pending', NULL::jsonb, NULL::interval;
+END
+$$;

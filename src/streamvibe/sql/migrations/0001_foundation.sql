@@ -1,0 +1,97 @@
+-- Roles, schemas, and the functions that everything else is built on: time, ids, identity.
+-- On Supabase the roles and auth.uid() exist already and are left exactly as they are.
+
+DO $$
+DECLARE
+    v_role text;
+BEGIN
+    FOREACH v_role IN ARRAY ARRAY['anon', 'authenticated', 'service_role'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = v_role) THEN
+            BEGIN
+                EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', v_role);
+            EXCEPTION
+                -- Roles belong to the whole server: another database's migration may have made it just now.
+                WHEN duplicate_object OR unique_violation THEN NULL;
+            END;
+        END IF;
+    END LOOP;
+END
+$$;
+
+CREATE SCHEMA IF NOT EXISTS streamvibe;
+COMMENT ON SCHEMA streamvibe IS 'StreamVibe: partitions and support tables. Private; use the functions in public.';
+REVOKE ALL ON SCHEMA streamvibe FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO anon, authenticated, service_role;
+
+DO $$
+BEGIN
+    IF pg_catalog.to_regprocedure('auth.uid()') IS NULL THEN
+        CREATE SCHEMA IF NOT EXISTS auth;
+        GRANT USAGE ON SCHEMA auth TO anon, authenticated, service_role;
+        CREATE FUNCTION auth.uid() RETURNS uuid
+            LANGUAGE sql STABLE
+            SET search_path = pg_catalog, pg_temp
+        AS 'SELECT (nullif(current_setting(''request.jwt.claims'', true), '''')::jsonb ->> ''sub'')::uuid';
+        COMMENT ON FUNCTION auth.uid() IS 'The user of the request, from request.jwt.claims; NULL without one.';
+    END IF;
+END
+$$;
+
+-- The only clock. Test databases replace this function and new_id() (sql/testing/clock.sql); no setting can.
+CREATE FUNCTION streamvibe.now() RETURNS timestamptz
+    LANGUAGE sql VOLATILE PARALLEL SAFE
+AS 'SELECT pg_catalog.clock_timestamp()';
+
+-- A UUIDv7 of a given moment, exact to the microsecond: 48 bits of milliseconds, then the microseconds
+-- within it scaled to the 12 bits that PostgreSQL 18's own uuidv7() uses for the same purpose.
+CREATE FUNCTION streamvibe.make_id(p_at timestamptz) RETURNS uuid
+    LANGUAGE sql VOLATILE PARALLEL SAFE
+AS $$
+    SELECT pg_catalog.encode(
+        substring(pg_catalog.int8send(t.us / 1000) FROM 3)
+        || substring(pg_catalog.int4send((28672 + ((t.us % 1000) * 4096 + 999) / 1000)::integer) FROM 3)
+        || substring(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) FROM 9),
+        'hex')::uuid
+    FROM (SELECT (extract(epoch FROM p_at) * 1000000)::bigint AS us) t
+$$;
+
+-- The moment an id was made: created_at of every row. The inverse of make_id().
+CREATE FUNCTION streamvibe.id_time(p_id uuid) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+    SELECT pg_catalog.to_timestamp(
+        ((('x' || substr(pg_catalog.encode(pg_catalog.uuid_send(p_id), 'hex'), 1, 12))::bit(48)::bigint * 1000
+          + ('x' || substr(pg_catalog.encode(pg_catalog.uuid_send(p_id), 'hex'), 14, 3))::bit(12)::integer * 1000 / 4096
+         )::double precision / 1000000))
+$$;
+
+-- The smallest id of a moment: bounds an id by time, so that partitions are pruned.
+CREATE FUNCTION streamvibe.id_floor(p_at timestamptz) RETURNS uuid
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+AS $$
+    SELECT (pg_catalog.encode(
+        substring(pg_catalog.int8send(t.us / 1000) FROM 3)
+        || substring(pg_catalog.int4send((28672 + ((t.us % 1000) * 4096 + 999) / 1000)::integer) FROM 3),
+        'hex') || '8000000000000000')::uuid
+    FROM (SELECT (extract(epoch FROM p_at) * 1000000)::bigint AS us) t
+$$;
+
+DO $$
+BEGIN
+    IF pg_catalog.current_setting('server_version_num')::integer >= 180000 THEN
+        CREATE FUNCTION streamvibe.new_id() RETURNS uuid
+            LANGUAGE sql VOLATILE PARALLEL SAFE AS 'SELECT pg_catalog.uuidv7()';
+    ELSE
+        CREATE FUNCTION streamvibe.new_id() RETURNS uuid
+            LANGUAGE sql VOLATILE PARALLEL SAFE AS 'SELECT streamvibe.make_id(streamvibe.now())';
+    END IF;
+END
+$$;
+
+-- What makes two jobs the same work: user, type and params. 64 bits, so equality is always checked as well.
+CREATE FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_params jsonb) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+    SELECT pg_catalog.jsonb_hash_extended(
+        p_params, pg_catalog.hashtextextended(p_job_type COLLATE "C", pg_catalog.uuid_hash_extended(p_user_id, 0)))
+$$;

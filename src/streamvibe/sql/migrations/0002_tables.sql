@@ -1,0 +1,148 @@
+-- The two tables of the queue, partitioned by the time in their ids, and what supports them.
+
+CREATE TABLE public.job_queue (
+    id               uuid        NOT NULL DEFAULT streamvibe.new_id(),
+    user_id          uuid        NOT NULL,
+    created_at       timestamptz NOT NULL GENERATED ALWAYS AS (streamvibe.id_time(id)) STORED,
+    updated_at       timestamptz NOT NULL DEFAULT streamvibe.now(),
+    scheduled_for    timestamptz NOT NULL DEFAULT streamvibe.now(),
+    expires_at       timestamptz,
+    started_at       timestamptz,
+    completed_at     timestamptz,
+    retry_at         timestamptz,
+    claim_token      bigint,
+    job_priority     smallint    NOT NULL DEFAULT 5,
+    retry_count      smallint    NOT NULL DEFAULT 0,
+    progress         real,
+    isolated         boolean     NOT NULL DEFAULT false,
+    job_type         text        COLLATE "C" NOT NULL,
+    status           text        COLLATE "C" NOT NULL DEFAULT 'pending',
+    worker_id        text,
+    idempotency_key  text        COLLATE "C",
+    failure_kind     text,
+    error_message    text,
+    progress_message text,
+    params           jsonb       NOT NULL DEFAULT '{}',
+    result           jsonb,
+    CONSTRAINT job_queue_pkey PRIMARY KEY (id) INCLUDE (status),
+    CONSTRAINT job_queue_status_known
+        CHECK (status IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
+    CONSTRAINT job_queue_priority_range CHECK (job_priority BETWEEN 0 AND 9),
+    CONSTRAINT job_queue_finished_has_end
+        CHECK ((completed_at IS NULL) = (status IN ('pending', 'processing'))),
+    CONSTRAINT job_queue_processing_has_claim
+        CHECK (status <> 'processing' OR (worker_id IS NOT NULL AND claim_token IS NOT NULL AND started_at IS NOT NULL)),
+    CONSTRAINT job_queue_params_object CHECK (jsonb_typeof(params) = 'object')
+) PARTITION BY RANGE (id);
+
+COMMENT ON TABLE public.job_queue IS 'StreamVibe: one row per job. Written by functions only.';
+COMMENT ON COLUMN public.job_queue.created_at IS 'The time in the id, so both orders agree.';
+COMMENT ON COLUMN public.job_queue.retry_count IS 'Attempts that failed so far; the running attempt is retry_count + 1.';
+COMMENT ON COLUMN public.job_queue.retry_at IS 'On a failed job: when retry_failed_jobs() brings it back; NULL when it never will.';
+COMMENT ON COLUMN public.job_queue.isolated IS 'Was held by a worker that died with several jobs: runs alone in its process next time.';
+COMMENT ON COLUMN public.job_queue.claim_token IS 'The claim that holds a processing job. Stale tokens are refused.';
+
+CREATE TABLE public.job_log (
+    id         uuid        NOT NULL DEFAULT streamvibe.new_id(),
+    job_id     uuid        NOT NULL,
+    user_id    uuid        NOT NULL,
+    created_at timestamptz NOT NULL GENERATED ALWAYS AS (streamvibe.id_time(id)) STORED,
+    log_level  text        COLLATE "C" NOT NULL DEFAULT 'info',
+    message    text        NOT NULL,
+    metadata   jsonb,
+    CONSTRAINT job_log_pkey PRIMARY KEY (id),
+    CONSTRAINT job_log_level_known CHECK (log_level IN ('debug', 'info', 'warning', 'error'))
+) PARTITION BY RANGE (id);
+
+COMMENT ON TABLE public.job_log IS
+    'StreamVibe: what handlers logged. No foreign key: logs and jobs leave on their own schedules.';
+
+-- Which range each partition holds. Read instead of the catalogue, so that a missing one has its own error.
+CREATE TABLE streamvibe.partition (
+    parent_name    text        NOT NULL,
+    lower_at       timestamptz NOT NULL,
+    upper_at       timestamptz NOT NULL,
+    partition_name text        NOT NULL UNIQUE,
+    PRIMARY KEY (parent_name, lower_at),
+    CHECK (lower_at < upper_at)
+);
+
+CREATE TABLE streamvibe.setting (
+    only_row               boolean  PRIMARY KEY DEFAULT true CHECK (only_row),
+    default_max_live_jobs  integer  NOT NULL DEFAULT 10 CHECK (default_max_live_jobs >= 0),
+    partition_width        interval NOT NULL DEFAULT '7 days' CHECK (partition_width >= '1 day'),
+    -- A retry due within this time waits as pending and keeps the user's live slot; a later one waits as
+    -- failed with retry_at, outside the limit, until retry_failed_jobs() finds room for it.
+    retry_in_place_max     interval NOT NULL DEFAULT '5 minutes',
+    max_result_bytes       integer  NOT NULL DEFAULT 1048576 CHECK (max_result_bytes > 0)
+);
+INSERT INTO streamvibe.setting DEFAULT VALUES;
+
+CREATE TABLE streamvibe.job_type (
+    name             text        COLLATE "C" PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_.-]{0,62}$'),
+    cache_ttl        interval    NOT NULL DEFAULT '1 hour',
+    dedupe_window    interval    NOT NULL DEFAULT '5 minutes',
+    max_attempts     smallint    NOT NULL DEFAULT 3 CHECK (max_attempts BETWEEN 1 AND 100),
+    backoff_base     interval    NOT NULL DEFAULT '2 seconds',
+    backoff_max      interval    NOT NULL DEFAULT '1 hour',
+    timeout          interval    NOT NULL DEFAULT '30 minutes',
+    max_live_jobs    integer     CHECK (max_live_jobs >= 0),
+    priority         smallint    NOT NULL DEFAULT 5 CHECK (priority BETWEEN 0 AND 9),
+    expires_after    interval    DEFAULT '24 hours',
+    retention        interval    NOT NULL DEFAULT '7 days',
+    log_retention    interval    NOT NULL DEFAULT '30 days',
+    max_params_bytes integer     NOT NULL DEFAULT 1048576 CHECK (max_params_bytes > 0),
+    registered_at    timestamptz NOT NULL DEFAULT streamvibe.now()
+);
+
+-- One row per user who ever asked for a job. Locking it is the user's lock; it also carries their limit.
+CREATE TABLE streamvibe.account (
+    user_id       uuid    PRIMARY KEY,
+    max_live_jobs integer CHECK (max_live_jobs >= 0)
+);
+
+CREATE TABLE streamvibe.worker (
+    id           text        PRIMARY KEY CHECK (length(id) BETWEEN 1 AND 200),
+    job_types    text[],
+    lease        interval    NOT NULL,
+    heartbeat_at timestamptz NOT NULL,
+    started_at   timestamptz NOT NULL,
+    asleep       boolean     NOT NULL DEFAULT false,
+    metadata     jsonb
+) WITH (fillfactor = 50);
+
+-- Who holds what, until it is finished. A job that stands in a list is held by that claim's worker, whatever
+-- its row says; a finished one leaves the list in the transaction that finishes it.
+CREATE TABLE streamvibe.claim (
+    token      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    worker_id  text        NOT NULL,
+    claimed_at timestamptz NOT NULL,
+    job_ids    uuid[]      NOT NULL
+);
+ALTER TABLE streamvibe.claim ALTER COLUMN job_ids SET STORAGE EXTERNAL;
+CREATE INDEX claim_worker ON streamvibe.claim (worker_id);
+ALTER TABLE streamvibe.claim SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- Bulk creation arrives here by COPY; create_staged_jobs() moves a batch on in the same transaction.
+CREATE UNLOGGED TABLE streamvibe.staging (
+    batch           uuid    NOT NULL,
+    ordinal         integer NOT NULL,
+    user_id         uuid,
+    job_type        text    COLLATE "C",
+    params          jsonb,
+    priority        integer,
+    scheduled_for   timestamptz,
+    PRIMARY KEY (batch, ordinal)
+);
+
+-- A job as every reader sees it: one that a worker holds is processing, though its row says so only once it
+-- has run for a while. The list of held jobs is short (what workers run at this moment) and hashed once.
+CREATE VIEW streamvibe.job AS
+SELECT q.id, q.user_id, q.job_type,
+       CASE WHEN q.status = 'pending' AND q.id IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+            THEN 'processing' ELSE q.status END AS status,
+       q.job_priority::integer AS job_priority, q.params, q.result, q.failure_kind, q.error_message,
+       q.retry_count::integer AS retry_count, q.progress, q.progress_message, q.worker_id,
+       q.created_at, q.updated_at, q.scheduled_for, q.started_at, q.completed_at, q.expires_at, q.retry_at,
+       q.idempotency_key
+FROM public.job_queue q;
