@@ -304,7 +304,7 @@ def from_postgres(error: psycopg.Error) -> StreamVibeError | None:
     if state == "42501":
         return NotAllowed(
             error.diag.message_primary or str(error),
-            fix="Call it as the role it is granted to: authenticated for a user's own jobs, else service_role",
+            fix="Call it as the role it is granted to: authenticated (own jobs only) or service_role",
         )
     if state in _NOT_MIGRATED_STATES:
         return ConfigurationError(
