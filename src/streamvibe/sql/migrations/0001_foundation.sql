@@ -73,7 +73,7 @@ AS $$
         substring(pg_catalog.int8send(t.us / 1000) FROM 3)
         || substring(pg_catalog.int4send((28672 + ((t.us % 1000) * 4096 + 999) / 1000)::integer) FROM 3),
         'hex') || '8000000000000000')::uuid
-    FROM (SELECT (extract(epoch FROM p_at) * 1000000)::bigint AS us) t
+    FROM (SELECT (extract(epoch FROM least(greatest(p_at, 'epoch'), '9999-01-01')) * 1000000)::bigint AS us) t
 $$;
 
 DO $$

@@ -1,0 +1,35 @@
+-- Fail pending jobs that nobody started in time (expires_at). They are not retried.
+-- Returns: how many.
+-- Locks:   their rows (SKIP LOCKED); a job that a worker holds is left alone.
+-- Index:   idx_job_queue_expiration.
+-- Raises:  SV001, SV004, SV006.
+CREATE OR REPLACE FUNCTION public.expire_stale_jobs(p_limit integer DEFAULT 1000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    v_ids uuid[];
+    v_count integer;
+BEGIN
+    PERFORM streamvibe.require_service('expire_stale_jobs');
+    PERFORM streamvibe.require_read_committed('expire_stale_jobs', 'Use READ COMMITTED.');
+    PERFORM streamvibe.check_batch_size(p_limit);
+    v_ids := ARRAY(
+        SELECT q.id FROM public.job_queue q
+        WHERE q.status = 'pending' AND q.expires_at < v_now
+          AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+        ORDER BY q.expires_at LIMIT p_limit
+        FOR NO KEY UPDATE OF q SKIP LOCKED);
+    -- A claim may have been committed between that look and the locks (see claim_jobs): look again.
+    UPDATE public.job_queue q
+    SET status = 'failed', failure_kind = 'expired', completed_at = v_now, updated_at = v_now,
+        error_message = 'not started before ' || q.expires_at || '; no worker took it in time'
+    FROM unnest(v_ids) r(id)
+    WHERE q.id = r.id AND q.status = 'pending'
+      AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END
+$$;

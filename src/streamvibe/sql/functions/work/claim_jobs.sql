@@ -1,0 +1,94 @@
+-- Claim up to p_limit due jobs for one worker. No job row is written: the ids go into one new claim, under
+-- whose token alone the jobs can be finished.
+-- p_job_types NULL: any type. p_alone: whether the worker could run an isolated job by itself just now.
+-- Returns: 0..p_limit rows, highest priority first, then longest due; all with the same token. An isolated job
+--          comes as the only row, and must run alone in its process: it may be what killed the last one.
+-- Locks:   the jobs' rows until commit (SKIP LOCKED); never waits.
+-- Index:   idx_job_queue_pending_pickup, idx_job_queue_type_status; the plans are pinned by
+--          tests/sql/functions/test_claim_jobs.py.
+-- Raises:  SV001, SV004, SV006, SV010 worker unknown or its lease over.
+CREATE OR REPLACE FUNCTION public.claim_jobs(
+    p_worker_id text, p_limit integer DEFAULT 1, p_job_types text[] DEFAULT NULL, p_alone boolean DEFAULT true
+) RETURNS TABLE (
+    token bigint, job_id uuid, user_id uuid, job_type text, params jsonb, attempt integer, max_attempts integer,
+    timeout interval, isolated boolean, scheduled_for timestamptz, created_at timestamptz
+)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    -- Leaves of the future are never looked at; a minute more allows for another server's clock.
+    v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
+    v_types text[] := p_job_types;
+    v_asleep boolean;
+    v_priority record;
+    v_found record;
+    v_ids uuid[];
+    v_token bigint;
+BEGIN
+    PERFORM streamvibe.require_service('claim_jobs');
+    PERFORM streamvibe.require_read_committed('claim_jobs', 'Use READ COMMITTED.');
+    IF p_limit IS NULL OR p_limit NOT BETWEEN 1 AND 10000 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_limit', p_limit::text, 'p_limit is out of range',
+            'Claim 1 to 10000 jobs at once.');
+    END IF;
+    -- A key share lock lets the worker's own heartbeat pass, and keeps recovery from burying it meanwhile.
+    SELECT w.asleep INTO v_asleep FROM streamvibe.worker w
+    WHERE w.id = p_worker_id AND w.heartbeat_at + w.lease > v_now FOR KEY SHARE;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
+            'worker is unknown, or its lease is over', 'Call heartbeat_worker(p_worker_id) first.');
+    END IF;
+    IF NOT EXISTS (SELECT FROM streamvibe.job_type t WHERE t.name <> ALL (p_job_types)) THEN
+        v_types := NULL;
+    END IF;
+
+    -- Another worker may commit its claim between this look and the locks: its rows are then free to lock and
+    -- not in the list this look saw. So the lists are read again once the locks are held, and what they name
+    -- is let go; when nothing is left, look again with fresh eyes.
+    FOR v_try IN 1..5 LOOP
+        v_ids := '{}';
+        <<priorities>>
+        FOR v_priority IN SELECT d.job_priority, d.job_types FROM streamvibe.due_priorities(v_types, v_below) d LOOP
+            FOR v_found IN
+                SELECT d.id, d.isolated FROM streamvibe.lock_due_jobs(
+                    v_priority.job_priority, v_priority.job_types, p_limit - cardinality(v_ids), p_alone,
+                    v_now, v_below) d
+            LOOP
+                IF v_found.isolated THEN
+                    IF v_ids = '{}' THEN
+                        v_ids := ARRAY[v_found.id];
+                        EXIT priorities;
+                    END IF;
+                ELSE
+                    v_ids := v_ids || v_found.id;
+                END IF;
+            END LOOP;
+            EXIT WHEN cardinality(v_ids) >= p_limit;
+        END LOOP;
+        EXIT WHEN v_ids = '{}';
+        v_ids := ARRAY(SELECT u.id FROM unnest(v_ids) WITH ORDINALITY u(id, n)
+                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+                       ORDER BY u.n);
+        EXIT WHEN v_ids <> '{}';
+    END LOOP;
+
+    IF v_asleep <> (v_ids = '{}') THEN
+        UPDATE streamvibe.worker w SET asleep = NOT w.asleep WHERE w.id = p_worker_id;
+    END IF;
+    IF v_ids = '{}' THEN
+        RETURN;
+    END IF;
+    INSERT INTO streamvibe.claim (worker_id, claimed_at, job_ids) VALUES (p_worker_id, v_now, v_ids)
+    RETURNING claim.token INTO v_token;
+    RETURN QUERY
+    SELECT v_token, q.id, q.user_id, q.job_type, q.params, q.retry_count + 1, t.max_attempts::integer, t.timeout,
+           q.isolated, q.scheduled_for, q.created_at
+    FROM unnest(v_ids) WITH ORDINALITY u(id, n)
+    JOIN public.job_queue q ON q.id = u.id
+    JOIN streamvibe.job_type t ON t.name = q.job_type
+    ORDER BY u.n;
+END
+$$;

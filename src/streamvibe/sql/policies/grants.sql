@@ -1,0 +1,43 @@
+-- Who may call what. Everything is taken from everybody first, because Supabase's default privileges give anon
+-- every new function and table; then each role gets its list. A new function is nobody's until it stands here.
+DO $$
+DECLARE
+    v_for_users CONSTANT text[] := ARRAY[
+        'request_job', 'find_or_create_job', 'get_cached_job_result', 'cancel_jobs', 'retry_jobs',
+        'get_job', 'get_job_result', 'get_user_jobs', 'get_user_jobs_by_cursor', 'get_job_logs'];
+    v_for_service CONSTANT text[] := ARRAY[
+        'create_jobs', 'register_job_type', 'set_user_limit',
+        'heartbeat_worker', 'claim_jobs', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs',
+        'release_jobs', 'append_job_logs',
+        'ensure_partitions', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs',
+        'get_job_queue_stats'];
+    v_function record;
+BEGIN
+    FOR v_function IN
+        SELECT p.oid::regprocedure AS name, n.nspname, p.proname,
+               n.nspname = 'public' AND p.proname = ANY (v_for_users) AS for_users,
+               n.nspname = 'public' AND p.proname = ANY (v_for_users || v_for_service)
+               OR n.nspname = 'streamvibe' AND p.proname = 'create_staged_jobs' AS for_service
+        FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'streamvibe'
+           OR n.nspname = 'public' AND p.proname = ANY (v_for_users || v_for_service)
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, anon, authenticated, service_role',
+                                  v_function.name);
+        IF v_function.for_users THEN
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO authenticated', v_function.name);
+        END IF;
+        IF v_function.for_service THEN
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO service_role', v_function.name);
+        END IF;
+    END LOOP;
+END
+$$;
+
+REVOKE ALL ON public.job_queue, public.job_log FROM PUBLIC, anon, authenticated, service_role;
+GRANT SELECT ON public.job_queue, public.job_log TO authenticated, service_role;
+
+REVOKE ALL ON SCHEMA streamvibe FROM PUBLIC, anon, authenticated, service_role;
+REVOKE ALL ON ALL TABLES IN SCHEMA streamvibe FROM PUBLIC, anon, authenticated, service_role;
+GRANT USAGE ON SCHEMA streamvibe TO service_role;
+GRANT INSERT ON streamvibe.staging TO service_role;
