@@ -1,0 +1,212 @@
+"""Job types: what a job's params and result are, how it is run, and what its handler gets."""
+
+import inspect
+import re
+import types
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+
+from streamvibe import payload
+from streamvibe.errors import InvalidArgument
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+#: Settings of a job type, as register_job_type() in SQL names them; what is left out gets its default there.
+SETTINGS = (
+    "cache_ttl",
+    "dedupe_window",
+    "max_attempts",
+    "backoff_base",
+    "backoff_max",
+    "timeout",
+    "max_live_jobs",
+    "priority",
+    "expires_after",
+    "retention",
+    "log_retention",
+    "max_params_bytes",
+)
+
+
+class Context(Protocol):
+    """What a handler gets beside its params. Safe to use from the handler's thread as well as from its task."""
+
+    @property
+    def job_id(self) -> UUID: ...
+    @property
+    def user_id(self) -> UUID: ...
+    @property
+    def job_type(self) -> str: ...
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt."""
+        ...
+
+    @property
+    def max_attempts(self) -> int: ...
+    @property
+    def cancelled(self) -> bool:
+        """True once the job was cancelled, timed out, lost its lease, or the worker wants to stop."""
+        ...
+
+    def log(self, message: str, *, level: str = "info", **metadata: object) -> None:
+        """Append a line to the job's log. ``level``: debug, info, warning or error.
+
+        Never waits and never fails the job: text is cut at 10,000 characters, characters and values that the
+        database cannot hold are replaced. Lines are written within 20 ms or so, and before the job's end is.
+        """
+        ...
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """Say how far the job is: 0 to 1. Only the latest is kept; written at most twice a second."""
+        ...
+
+    def raise_if_cancelled(self) -> None:
+        """Raise JobCancelled once ``cancelled`` is true: call it between the steps of a plain ``def`` handler."""
+        ...
+
+
+Handler = Callable[[Context, P], Awaitable[R] | R]
+
+
+class JobType(Generic[P, R]):
+    """A job type declared in Python: made by ``@job_type``, given to a Worker to run and to a Client to request.
+
+    Calling it calls the handler, so a handler can be tested as the function it is.
+    """
+
+    def __init__(self, name: str, handler: Handler[P, R], settings: Mapping[str, object]) -> None:
+        if not _NAME.fullmatch(name):
+            raise InvalidArgument(
+                "the job type's name cannot be used",
+                field="name",
+                received=repr(name),
+                fix="Use a lowercase letter, then up to 62 of a-z 0-9 _ . -",
+            )
+        _check_settings(settings)
+        self.name = name
+        self.handler = handler
+        self.settings = types.MappingProxyType(dict(settings))
+        self.is_async = inspect.iscoroutinefunction(handler)
+        params_type, result_type = _annotations(handler)
+        self.params_model: Any = params_type
+        self.result_model: Any = result_type
+        self._params: TypeAdapter[P] = TypeAdapter(params_type)
+        self._result: TypeAdapter[R] = TypeAdapter(result_type)
+
+    def __call__(self, context: Context, params: P) -> Awaitable[R] | R:
+        return self.handler(context, params)
+
+    def __repr__(self) -> str:
+        return f"JobType({self.name!r})"
+
+    def dump_params(self, params: P | Mapping[str, object] | None) -> str:
+        """The JSON text of ``params``, validated. Raises InvalidArgument naming the field that is wrong."""
+        checked = self.load_params({} if params is None else params)
+        return payload.encode(self._params.dump_python(checked, mode="json"), "params")
+
+    def load_params(self, params: object) -> P:
+        """The params object of a JSON object (or of an instance). Raises InvalidArgument naming the field."""
+        return _validate(self._params, params, "params")
+
+    def dump_result(self, result: object) -> str:
+        """The JSON text of what a handler returned, validated. Raises InvalidArgument naming the field."""
+        checked = _validate(self._result, result, "result")
+        return payload.encode(self._result.dump_python(checked, mode="json"), "result")
+
+    def load_result(self, result: object) -> R:
+        """The result object of a stored JSON result. Raises InvalidArgument naming the field."""
+        return _validate(self._result, result, "result")
+
+
+def job_type(
+    name: str,
+    *,
+    cache_ttl: timedelta | None = None,
+    dedupe_window: timedelta | None = None,
+    max_attempts: int | None = None,
+    backoff_base: timedelta | None = None,
+    backoff_max: timedelta | None = None,
+    timeout: timedelta | None = None,
+    max_live_jobs: int | None = None,
+    priority: int | None = None,
+    expires_after: timedelta | None = None,
+    retention: timedelta | None = None,
+    log_retention: timedelta | None = None,
+    max_params_bytes: int | None = None,
+) -> Callable[[Handler[P, R]], JobType[P, R]]:
+    """Declare a job type: its handler is ``async def`` or plain ``def`` (run in a thread), taking (context, params).
+
+    The annotations of ``params`` and of the return value (pydantic models, dataclasses, or anything pydantic
+    validates) are checked when a job is requested and again when it runs. What is left out gets the default of
+    ``register_job_type`` in SQL: cache TTL 1 hour, dedupe window 5 minutes (``timedelta(0)`` switches either off),
+    3 attempts, backoff from 2 seconds doubling up to 1 hour, timeout 30 minutes, no live-job limit of its own,
+    priority 5, expiry 24 hours after it was due, retention 7 days (logs 30), params up to 1 MiB.
+
+    Raises InvalidArgument for a name or setting that cannot be used.
+    """
+    given = dict(locals())
+    settings = {key: given[key] for key in SETTINGS if given[key] is not None}
+
+    def declare(handler: Handler[P, R]) -> JobType[P, R]:
+        return JobType(name, handler, settings)
+
+    return declare
+
+
+def _check_settings(settings: Mapping[str, object]) -> None:
+    for key, value in settings.items():
+        if isinstance(value, timedelta) and value < timedelta(0):
+            raise InvalidArgument(
+                f"{key} is negative", field=key, received=str(value), fix="Use a duration of 0 or more."
+            )
+        if key == "priority" and value not in range(10):
+            raise InvalidArgument(
+                "priority is out of range",
+                field=key,
+                received=repr(value),
+                fix="Use 0 to 9; higher runs first.",
+            )
+        if key == "max_attempts" and value not in range(1, 101):
+            raise InvalidArgument(
+                "max_attempts is out of range", field=key, received=repr(value), fix="Use 1 to 100."
+            )
+
+
+def _annotations(handler: Callable[..., object]) -> tuple[object, object]:
+    name = getattr(handler, "__qualname__", repr(handler))
+    parameters = [
+        p
+        for p in inspect.signature(handler).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(parameters) != 2:
+        raise InvalidArgument(
+            "a handler takes two arguments",
+            field="handler",
+            received=f"{name}{inspect.signature(handler)}",
+            fix="Write it as (context, params); annotate params with a pydantic model or a dataclass.",
+        )
+    hints = get_type_hints(handler, include_extras=True)
+    params = hints.get(parameters[1].name, dict[str, object])
+    return params, hints.get("return", object)
+
+
+def _validate(adapter: TypeAdapter[P], value: object, field: str) -> P:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+        raise InvalidArgument(
+            f"{field} does not fit its type: {first['msg']}",
+            field=field + place,
+            received=repr(cast(object, first["input"]))[:200],
+            fix=f"Send {field} that the job type accepts ({error.error_count()} problem(s) in all).",
+        ) from error
