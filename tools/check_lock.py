@@ -30,7 +30,9 @@ def faults(lock: Path, wanted: list[str]) -> list[str]:
         requirement = Requirement(text)
         versions = locked.get(canonicalize_name(requirement.name), set())
         if not any(requirement.specifier.contains(version) for version in versions):
-            found.append(f"{lock.name}: {text} is not met (locked: {sorted(versions) or 'nothing'}); run make lock")
+            found.append(
+                f"{lock.name}: {text} is not met (locked: {sorted(versions) or 'nothing'}); run make lock"
+            )
     for number, line in enumerate(lock.read_text().splitlines(), 1):
         if PLACE.search(line):
             found.append(f"{lock.name}:{number}: names a registry or a path: {line.strip()}")

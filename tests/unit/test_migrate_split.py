@@ -42,7 +42,8 @@ def test_nothing_but_comments_and_semicolons_is_no_statement() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["SELECT 'open", 'SELECT "open', "SELECT $a$ open $b$", "SELECT 1 /* open /* */", "SELECT (1; SELECT 2"]
+    "text",
+    ["SELECT 'open", 'SELECT "open', "SELECT $a$ open $b$", "SELECT 1 /* open /* */", "SELECT (1; SELECT 2"],
 )
 def test_what_never_closes_is_an_error(text: str) -> None:
     """A quote, comment or parenthesis that never closes is reported, not guessed at."""
@@ -51,9 +52,24 @@ def test_what_never_closes_is_an_error(text: str) -> None:
 
 
 PIECES = st.sampled_from(
-    ["SELECT", "a", "$1", "'x;'", "E'\\';'", '"n;"', "$$;$$", "$t$;$$;$t$", "(1; 2)", "/* ; /* ; */ */", "-- ;\n", "1.5"]
+    [
+        "SELECT",
+        "a",
+        "$1",
+        "'x;'",
+        "E'\\';'",
+        '"n;"',
+        "$$;$$",
+        "$t$;$$;$t$",
+        "(1; 2)",
+        "/* ; /* ; */ */",
+        "-- ;\n",
+        "1.5",
+    ]
 )
-STATEMENTS = st.lists(st.lists(PIECES, max_size=6).map(lambda pieces: " ".join(["SELECT", *pieces]).strip()), max_size=5)
+STATEMENTS = st.lists(
+    st.lists(PIECES, max_size=6).map(lambda pieces: " ".join(["SELECT", *pieces]).strip()), max_size=5
+)
 
 
 @given(STATEMENTS)

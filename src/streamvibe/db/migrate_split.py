@@ -68,7 +68,9 @@ def split_statements(text: str) -> list[str]:
             empty = False
         position = end
     if depth > 0 or blocks > 0:
-        raise ValueError(f"unfinished statement from line {_line(text, start)}: a parenthesis or BEGIN never closes")
+        raise ValueError(
+            f"unfinished statement from line {_line(text, start)}: a parenthesis or BEGIN never closes"
+        )
     if not empty:
         statements.append(text[start:].strip())
     return statements
