@@ -35,7 +35,7 @@ SETTINGS = (
 
 
 class Context(Protocol):
-    """What a handler gets beside its params. Safe to use from the handler's thread as well as from its task."""
+    """What a handler gets beside its params. Safe to use from a handler's thread as well as from its task."""
 
     @property
     def job_id(self) -> UUID: ...
@@ -58,8 +58,9 @@ class Context(Protocol):
     def log(self, message: str, *, level: str = "info", **metadata: object) -> None:
         """Append a line to the job's log. ``level``: debug, info, warning or error.
 
-        Never waits and never fails the job: text is cut at 10,000 characters, characters and values that the
-        database cannot hold are replaced. Lines are written within 20 ms or so, and before the job's end is.
+        Never waits: lines are written some milliseconds later, and before the job's end is. Text is cut at
+        10,000 characters; characters and values that the database cannot hold are replaced.
+        Raises InvalidArgument for an unknown level.
         """
         ...
 
@@ -68,7 +69,7 @@ class Context(Protocol):
         ...
 
     def raise_if_cancelled(self) -> None:
-        """Raise JobCancelled once ``cancelled`` is true: call it between the steps of a plain ``def`` handler."""
+        """Raise JobCancelled once ``cancelled`` is true; for the steps of a plain ``def`` handler."""
         ...
 
 
@@ -76,7 +77,7 @@ Handler = Callable[[Context, P], Awaitable[R] | R]
 
 
 class JobType(Generic[P, R]):
-    """A job type declared in Python: made by ``@job_type``, given to a Worker to run and to a Client to request.
+    """A job type declared in Python by ``@job_type``: a Worker runs it, a Client requests it.
 
     Calling it calls the handler, so a handler can be tested as the function it is.
     """
@@ -97,8 +98,8 @@ class JobType(Generic[P, R]):
         params_type, result_type = _annotations(handler)
         self.params_model: Any = params_type
         self.result_model: Any = result_type
-        self._params: TypeAdapter[P] = TypeAdapter(params_type)
-        self._result: TypeAdapter[R] = TypeAdapter(result_type)
+        self._params: TypeAdapter[P] = TypeAdapter(self.params_model)
+        self._result: TypeAdapter[R] = TypeAdapter(self.result_model)
 
     def __call__(self, context: Context, params: P) -> Awaitable[R] | R:
         return self.handler(context, params)
@@ -141,13 +142,13 @@ def job_type(
     log_retention: timedelta | None = None,
     max_params_bytes: int | None = None,
 ) -> Callable[[Handler[P, R]], JobType[P, R]]:
-    """Declare a job type: its handler is ``async def`` or plain ``def`` (run in a thread), taking (context, params).
+    """Declare a job type by its handler: ``async def`` or plain ``def`` (run in a thread), (context, params).
 
     The annotations of ``params`` and of the return value (pydantic models, dataclasses, or anything pydantic
-    validates) are checked when a job is requested and again when it runs. What is left out gets the default of
-    ``register_job_type`` in SQL: cache TTL 1 hour, dedupe window 5 minutes (``timedelta(0)`` switches either off),
-    3 attempts, backoff from 2 seconds doubling up to 1 hour, timeout 30 minutes, no live-job limit of its own,
-    priority 5, expiry 24 hours after it was due, retention 7 days (logs 30), params up to 1 MiB.
+    validates) are checked when a job is requested and again when it runs. What is left out gets the default
+    of ``register_job_type`` in SQL: cache TTL 1 hour, dedupe window 5 minutes (``timedelta(0)`` switches either
+    off), 3 attempts, backoff from 2 seconds doubling up to 1 hour, timeout 30 minutes, no live-job limit of its
+    own, priority 5, expiry 24 hours after it was due, retention 7 days (logs 30), params up to 1 MiB.
 
     Raises InvalidArgument for a name or setting that cannot be used.
     """

@@ -14,8 +14,8 @@ def encode(value: object, field: str) -> str:
     """The JSON text of ``value``.
 
     Raises InvalidArgument naming the place inside the value (``params.items[3].name``), what stands there and
-    the fix, for whatever PostgreSQL's jsonb refuses or would change silently: NaN and infinities, the character
-    U+0000, lone surrogates, keys that are not text, objects of unknown types, nesting beyond 250 levels.
+    the fix, for whatever PostgreSQL's jsonb refuses or would change silently: NaN and infinities, the
+    character U+0000, lone surrogates, keys that are not text, unknown objects, nesting beyond 250 levels.
     """
     try:
         data = orjson.dumps(value)
@@ -72,8 +72,21 @@ def _text_problems(text: str, path: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def clean_text(text: str, limit: int) -> str:
-    """``text`` as PostgreSQL can hold it: U+0000 and lone surrogates become U+FFFD, cut after ``limit`` characters."""
+    """``text`` as PostgreSQL can hold it: at most ``limit`` characters, U+0000 and lone surrogates as U+FFFD."""
     cut = text[:limit].replace("\x00", "�")
     if cut.isascii():
         return cut
     return "".join("�" if "\ud800" <= character <= "\udfff" else character for character in cut)
+
+
+def clean(value: object, depth: int = 0) -> object:
+    """``value`` as jsonb can hold it, for log metadata: what it cannot hold becomes text that says what it was."""
+    if isinstance(value, str):
+        return clean_text(value, 10_000)
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if depth < 20 and isinstance(value, Mapping):
+        return {clean_text(str(key), 1000): clean(item, depth + 1) for key, item in value.items()}
+    if depth < 20 and isinstance(value, list | tuple):
+        return [clean(item, depth + 1) for item in value]
+    return clean_text(repr(value), 1000)
