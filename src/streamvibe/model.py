@@ -1,0 +1,184 @@
+"""What the queue's functions return: frozen types, no I/O.
+
+Fields are named as the columns of the SQL functions they come from. Times are timezone-aware; durations are
+``timedelta``; JSON values are what ``json`` makes of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class JobStatus(StrEnum):
+    """Where a job is: live (pending, processing) or finished (completed, failed, cancelled)."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the job waits or runs. A failed job with a ``retry_at`` is not live, and still comes back."""
+        return self in (JobStatus.PENDING, JobStatus.PROCESSING)
+
+
+class Outcome(StrEnum):
+    """What a request did: made a job, joined an identical live one, or found a result in the cache."""
+
+    CREATED = "created"
+    JOINED = "joined"
+    CACHED = "cached"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as it stands."""
+
+    id: UUID
+    user_id: UUID
+    job_type: str
+    status: JobStatus
+    job_priority: int
+    """0 to 9; higher runs first."""
+    params: dict[str, Any]
+    result: Any
+    """None until the job is completed."""
+    failure_kind: str | None
+    """Of the last attempt: error, timeout, permanent, invalid_params, invalid_result, crash or expired."""
+    error_message: str | None
+    retry_count: int
+    """Attempts that failed so far."""
+    progress: float | None
+    """0 to 1, as far as the handler says."""
+    progress_message: str | None
+    worker_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    scheduled_for: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    """When it was completed, failed or cancelled."""
+    expires_at: datetime | None
+    retry_at: datetime | None
+    """On a failed job: when it comes back by itself. None: it does not."""
+    idempotency_key: str | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will happen to the job any more unless somebody asks for it."""
+        return not self.status.is_live and self.retry_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult(Generic[R]):
+    """How a job ended so far. ``result`` is None until ``status`` is completed."""
+
+    job_id: UUID
+    status: JobStatus
+    result: R | None
+    failure_kind: str | None
+    error_message: str | None
+    completed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Requested(Generic[R]):
+    """The answer to a request. ``result`` and ``result_age`` are filled when the outcome is cached."""
+
+    outcome: Outcome
+    job_id: UUID
+    status: JobStatus
+    result: R | None
+    result_age: timedelta | None
+    load_result: Callable[[Any], R] | None = field(default=None, repr=False, compare=False)
+    """Makes the job type's result object of a JSON value; None when only the type's name is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a job's log."""
+
+    id: UUID
+    job_id: UUID
+    user_id: UUID
+    log_level: str
+    """debug, info, warning or error."""
+    message: str
+    metadata: dict[str, Any] | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Part of a list. ``next_cursor`` fetches the next part; it is None on the last page and on offset pages."""
+
+    items: list[T]
+    next_cursor: str | None
+    has_more: bool
+    total_count: int | None = None
+    """How many rows the whole list has; None where nobody counted (cursor pages, an offset past the end)."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """What cancelling or retrying did to one job.
+
+    ``outcome``: of cancelling, cancelled, unchanged (it was finished) or not_found; of retrying, retried,
+    not_failed, not_retryable, attempts_exhausted, at_limit, has_twin or not_found. ``status`` is the job's
+    status afterwards, None when there is no such job of this user.
+    """
+
+    job_id: UUID
+    outcome: str
+    status: JobStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One job to create in bulk. ``params`` is a JSON object; None elsewhere means what the job type says."""
+
+    user_id: UUID | str
+    job_type: str
+    params: Any = None
+    priority: int | None = None
+    scheduled_for: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOutcome:
+    """What became of one job of a bulk creation: ``ordinal`` counts from 1 in the order given.
+
+    ``job_id`` is the live twin's when joined, None when refused (over the user's limit).
+    """
+
+    ordinal: int
+    job_id: UUID | None
+    outcome: Literal["created", "joined", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The whole queue in numbers, counted in one snapshot."""
+
+    total_jobs: int
+    pending_jobs: int
+    processing_jobs: int
+    completed_jobs: int
+    failed_jobs: int
+    cancelled_jobs: int
+    avg_processing_seconds: float | None
+    """Over completed jobs, from start to end; None when there are none."""
+    avg_wait_seconds: float | None
+    """Over completed jobs, from due to started; None when there are none."""
+    error_rate: float | None
+    """failed / (completed + failed), 0 to 1; None when nothing is finished."""
+    jobs_by_type: dict[str, dict[str, int]]
+    """``{job type: {status: count}}``."""
