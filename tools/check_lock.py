@@ -1,4 +1,4 @@
-"""Check that both lock files hold every dependency of pyproject.toml, hashed, and name no registry or machine path."""
+"""Check that the lock files hold every dependency of pyproject.toml, hashed, and name no registry or path."""
 
 import re
 import sys

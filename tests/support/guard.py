@@ -1,7 +1,7 @@
 """Run a command for as long as standard input stays open: no server outlives a killed test run.
 
-python guard.py LOG ACCOUNT COMMAND...   ACCOUNT is "uid:gid", or "" for our own. The command's output goes to LOG;
-at end of input it is told to stop (SIGQUIT).
+python guard.py LOG ACCOUNT COMMAND...   ACCOUNT is "uid:gid", or "" for our own. The command's output goes
+to LOG; at end of input it is told to stop (SIGQUIT).
 
 It runs as whoever runs the tests: the interpreter may be out of reach for ACCOUNT.
 """

@@ -180,7 +180,7 @@ class Server:
 
 
 def _memory_folder() -> str | None:
-    """A file system in memory, where cloning a database takes 15 ms instead of 400 ms; None without room there."""
+    """A file system in memory, if it has room: cloning a database takes 15 ms there instead of 400 ms."""
     shared = Path("/dev/shm")
     if not (shared.is_dir() and os.access(shared, os.W_OK)):
         return None

@@ -5,8 +5,8 @@ Files are applied in this order, under one advisory lock per database:
 1. ``sql/migrations/NNNN_name.sql``: once each, in order, each in a transaction of its own. A released one is
    never edited. One that starts with ``-- streamvibe: no-transaction`` runs statement by statement outside a
    transaction; killed half-way it runs again from its start, so each of its statements must bear that.
-2. ``sql/functions/**/*.sql``, when their checksum changed, and ``sql/policies/*.sql``, when anything before them
-   changed: together in one transaction, so that no function is ever there without its grants.
+2. ``sql/functions/**/*.sql``, when their checksum changed, and ``sql/policies/*.sql``, when anything before
+   them changed: together in one transaction, so that no function is ever there without its grants.
 3. ``ensure_partitions()``.
 
 What was applied stands in ``streamvibe.schema_migration``. The connection must not go through a pooler in
@@ -35,7 +35,7 @@ LOCK_KEY = int.from_bytes(b"StreamVb")
 LOCK_POLL_SECONDS = 0.1
 CONNECT_SECONDS = 10
 
-# What a role's or database's own settings could spoil. The empty search_path makes every file say what it means.
+# What the settings of a role or a database could spoil. Without a search_path, files name every schema.
 SESSION_SETTINGS = {
     "search_path": "",
     "client_min_messages": "warning",
@@ -247,8 +247,8 @@ def _connection(dsn: str, lock_timeout_seconds: float) -> Iterator[Connection[Tu
 
 
 def _lock(conn: Connection[TupleRow], wait_seconds: float, report: Report) -> None:
-    # Polled: a session that waits inside pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY in the
-    # session it waits for would wait for that snapshot to go.
+    # Polled: a session waiting inside pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY in
+    # the session it waits for would wait for that snapshot to go.
     deadline = time.monotonic() + wait_seconds
     waiting = False
     while not _fetch_value(conn, "SELECT pg_catalog.pg_try_advisory_lock(%s)", [LOCK_KEY]):
@@ -269,8 +269,9 @@ def _lock(conn: Connection[TupleRow], wait_seconds: float, report: Report) -> No
 def _lock_holder(conn: Connection[TupleRow]) -> int | None:
     return _fetch_value(  # type: ignore[no-any-return]
         conn,
-        "SELECT (SELECT l.pid FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted"
-        " AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())"
+        "SELECT (SELECT l.pid FROM pg_catalog.pg_locks l"
+        " JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = current_database()"
+        " WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted"
         " AND (l.classid::bigint << 32 | l.objid::bigint) = %s)",
         [LOCK_KEY],
     )

@@ -19,7 +19,7 @@ _MIGRATION_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 @dataclass(frozen=True)
 class SqlFile:
-    """One file. ``name`` is its path inside its folder, ``version`` a migration's number, None for the rest."""
+    """One file. ``name`` is its path inside its folder, ``version`` the number of a migration."""
 
     kind: Kind
     name: str

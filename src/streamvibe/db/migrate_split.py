@@ -4,7 +4,7 @@ import re
 
 _STRING = r"'(?:[^']|'')*'"
 _ESCAPE = r"'(?:[^'\\]|\\.|'')*'"
-# An E'' string goes on, with its escapes, in the next quotes if only white space with a newline stands between.
+# An E'' string goes on, with its escapes, in the next quotes after white space with a newline in it.
 _CONTINUED = rf"(?:(?:[^\S\n]*(?:--[^\n]*)?\n)+[^\S\n]*{_ESCAPE})*"
 
 _TOKEN = re.compile(
@@ -43,22 +43,22 @@ def split_statements(text: str) -> list[str]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         assert match is not None  # "other" takes any character
-        kind, token = match.lastgroup, match.group()
+        kind, piece = match.lastgroup, match.group()
         end = match.end()
         if kind == "block_comment":
             end = _end_of_comment(text, position)
         elif kind == "dollar":
-            end = _end_of_quote(text, token, end)
-        elif kind == "other" and token in "'\"":
-            raise ValueError(f"unterminated {token} at line {_line(text, position)}")
+            end = _end_of_quote(text, piece, end)
+        elif kind == "other" and piece in "'\"":
+            raise ValueError(f"unterminated {piece} at line {_line(text, position)}")
         elif kind == "word":
-            words.append(token.lower())
+            words.append(piece.lower())
             blocks += _block_change(words)
-        elif token == "(":
+        elif piece == "(":
             depth += 1
-        elif token == ")":
+        elif piece == ")":
             depth -= 1
-        elif token == ";" and depth <= 0 and blocks == 0:
+        elif piece == ";" and depth <= 0 and blocks == 0:
             if not empty:
                 statements.append(text[start:position].strip())
             start, depth, words, empty = end, 0, [], True
