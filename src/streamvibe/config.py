@@ -1,8 +1,8 @@
 """Settings: one frozen object, and the only place that reads the environment.
 
-An argument wins over an environment variable, that over the configuration file, that over the default. The file
-is TOML with the settings' names at its top level: the file named by STREAMVIBE_CONFIG, else ``streamvibe.toml``
-in the working directory, else none.
+An argument wins over an environment variable, that over the configuration file, that over the default. The
+file is TOML with the settings' names at its top level: the file named by STREAMVIBE_CONFIG, else
+``streamvibe.toml`` in the working directory, else none.
 
     setting                    environment                           default
     database_url               STREAMVIBE_DATABASE_URL               none: the embedded database in ``home``
@@ -11,11 +11,11 @@ in the working directory, else none.
     jwt_secret                 STREAMVIBE_JWT_SECRET                 none
     youtube_api_key            STREAMVIBE_YOUTUBE_API_KEY            none
     embedded_ports             STREAMVIBE_EMBEDDED_PORTS             none: a private socket, no TCP port
-    embedded_user              STREAMVIBE_EMBEDDED_USER              streamvibe (used only when root starts it)
+    embedded_user              STREAMVIBE_EMBEDDED_USER              streamvibe (only when root starts it)
     embedded_timeout_seconds   STREAMVIBE_EMBEDDED_TIMEOUT_SECONDS   60
 
-XDG_DATA_HOME, where it is set, takes the place of ~/.local/share. Secrets never show: their ``repr`` is masked,
-connection strings show all but their passwords.
+XDG_DATA_HOME, where it is set, takes the place of ~/.local/share. Secrets never show: their ``repr`` is
+masked, connection strings show all but their passwords.
 """
 
 import os
