@@ -98,8 +98,8 @@ class JobType(Generic[P, R]):
         params_type, result_type = _annotations(handler)
         self.params_model: Any = params_type
         self.result_model: Any = result_type
-        self._params: TypeAdapter[P] = TypeAdapter(self.params_model)
-        self._result: TypeAdapter[R] = TypeAdapter(self.result_model)
+        self._params: TypeAdapter[P] = TypeAdapter(cast(Any, params_type))
+        self._result: TypeAdapter[R] = TypeAdapter(cast(Any, result_type))
 
     def __call__(self, context: Context, params: P) -> Awaitable[R] | R:
         return self.handler(context, params)
@@ -146,9 +146,9 @@ def job_type(
 
     The annotations of ``params`` and of the return value (pydantic models, dataclasses, or anything pydantic
     validates) are checked when a job is requested and again when it runs. What is left out gets the default
-    of ``register_job_type`` in SQL: cache TTL 1 hour, dedupe window 5 minutes (``timedelta(0)`` switches either
-    off), 3 attempts, backoff from 2 seconds doubling up to 1 hour, timeout 30 minutes, no live-job limit of its
-    own, priority 5, expiry 24 hours after it was due, retention 7 days (logs 30), params up to 1 MiB.
+    of ``register_job_type`` in SQL: cache TTL 1 hour, dedupe window 5 minutes (``timedelta(0)`` switches
+    either off), 3 attempts, backoff from 2 seconds doubling up to 1 hour, timeout 30 minutes, no live-job limit
+    of its own, priority 5, expiry 24 hours after it was due, retention 7 days (logs 30), params up to 1 MiB.
 
     Raises InvalidArgument for a name or setting that cannot be used.
     """

@@ -72,7 +72,7 @@ def _text_problems(text: str, path: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def clean_text(text: str, limit: int) -> str:
-    """``text`` as PostgreSQL can hold it: at most ``limit`` characters, U+0000 and lone surrogates as U+FFFD."""
+    """``text`` as PostgreSQL can hold it: ``limit`` characters, U+0000 and lone surrogates as U+FFFD."""
     cut = text[:limit].replace("\x00", "�")
     if cut.isascii():
         return cut
@@ -80,7 +80,7 @@ def clean_text(text: str, limit: int) -> str:
 
 
 def clean(value: object, depth: int = 0) -> object:
-    """``value`` as jsonb can hold it, for log metadata: what it cannot hold becomes text that says what it was."""
+    """``value`` as jsonb can hold it, for log metadata: what it cannot hold becomes its repr."""
     if isinstance(value, str):
         return clean_text(value, 10_000)
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):

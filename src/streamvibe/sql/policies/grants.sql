@@ -8,7 +8,7 @@ DECLARE
     v_for_service CONSTANT text[] := ARRAY[
         'create_jobs', 'register_job_type', 'set_user_limit',
         'heartbeat_worker', 'claim_jobs', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs',
-        'release_jobs', 'append_job_logs',
+        'release_jobs', 'release_forgotten_claims', 'append_job_logs',
         'ensure_partitions', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs',
         'get_job_queue_stats'];
     v_function record;

@@ -1,0 +1,52 @@
+"""One connection of a long-running process: opened when first used, and again after it broke."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg.sql import Composed
+from psycopg.types.json import set_json_loads
+
+from streamvibe.errors import translated
+
+
+class Session:
+    """Runs single statements on a connection of its own, each in its own transaction.
+
+    Not for concurrent use: one loop, one session. A broken connection raises DatabaseUnreachable once; the next
+    call opens a new one.
+    """
+
+    def __init__(self, dsn: str, *, application_name: str, prepare_threshold: int | None = 2) -> None:
+        self._dsn = dsn
+        self._application_name = application_name
+        self._prepare_threshold = prepare_threshold
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def connection(self) -> psycopg.AsyncConnection[Any]:
+        """The open connection (autocommit). Raises DatabaseUnreachable."""
+        if self._connection is None or self._connection.closed:
+            with translated():
+                self._connection = await psycopg.AsyncConnection.connect(
+                    self._dsn,
+                    autocommit=True,
+                    prepare_threshold=self._prepare_threshold,
+                    application_name=self._application_name,
+                    connect_timeout=5,
+                )
+            set_json_loads(orjson.loads, self._connection)
+        return self._connection
+
+    async def fetch(self, sql: str | Composed, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one statement. Raises the error tree; psycopg errors that it does not know pass through."""
+        connection = await self.connection()
+        with translated():
+            cursor = await connection.execute(sql, params)  # type: ignore[arg-type]  # static SQL of this package
+            return await cursor.fetchall()
+
+    async def close(self) -> None:
+        """Close the connection; the session can be used again."""
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None

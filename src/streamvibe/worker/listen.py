@@ -1,0 +1,36 @@
+"""Wake-ups: LISTEN on a connection of its own. Without it the worker still polls, only later."""
+
+import asyncio
+from collections.abc import Callable
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from streamvibe.db.session import Session
+from streamvibe.errors import StreamVibeError
+
+log = structlog.get_logger("streamvibe.worker")
+
+
+async def listen(session: Session, on_job: Callable[[], None], on_cancel: Callable[[UUID], None]) -> None:
+    """Pass notifications on until cancelled, reconnecting as often as it takes."""
+    pause = 0.1
+    while True:
+        try:
+            connection = await session.connection()
+            await connection.execute("LISTEN streamvibe_jobs")
+            await connection.execute("LISTEN streamvibe_cancel")
+            # What was sent while nobody listened is looked for once.
+            on_job()
+            pause = 0.1
+            async for note in connection.notifies():
+                if note.channel == "streamvibe_jobs":
+                    on_job()
+                else:
+                    on_cancel(UUID(note.payload))
+        except (StreamVibeError, psycopg.Error) as error:
+            log.warning("listen_reconnects", error=str(error), retry_in_seconds=pause)
+            await session.close()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
