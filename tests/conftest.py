@@ -55,3 +55,11 @@ def empty_database(server: Server) -> Iterator[Database]:
     """A database of the test's own that was never migrated, on each supported version in turn."""
     with new_database(server) as fresh:
         yield fresh
+
+
+@pytest.fixture(scope="module", params=["pg18", "pg15"])
+def bare_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server of the module's own, as initdb leaves it: for what is shared by all databases, like roles."""
+    programs = pg18_bin() if request.param == "pg18" else pg15_bin()
+    with running(f"bare-{request.param}", programs) as server:
+        yield server

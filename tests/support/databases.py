@@ -54,7 +54,7 @@ class Database:
         return conn
 
     def as_user(self, user_id: UUID, *, autocommit: bool = True) -> Connection[TupleRow]:
-        """A connection as the API makes it for a signed-in user: role authenticated, their id in the claims."""
+        """A connection of a signed-in user, as an API makes it: role authenticated, their id in the claims."""
         conn = self.connect("authenticated")
         claims = orjson.dumps({"sub": str(user_id), "role": "authenticated"}).decode()
         conn.execute("SELECT pg_catalog.set_config('request.jwt.claims', %s, false)", [claims])

@@ -19,7 +19,7 @@ from streamvibe.db.migrate_split import split_statements
         "-- leading; comment\nSELECT 1",
         "SELECT /* a; /* nested; ' */ still; */ 1 -- ends; here",
         "CREATE RULE r AS ON INSERT TO t DO ALSO (INSERT INTO u VALUES (1); DELETE FROM v)",
-        "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END",
+        "CREATE OR REPLACE FUNCTION f() BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END",
         "CREATE PROCEDURE p() BEGIN ATOMIC INSERT INTO t VALUES (1); END",
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1; SELECT 2 $$",
         "SELECT 'größe;' AS größe, $größe$;$größe$",

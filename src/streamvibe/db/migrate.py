@@ -101,12 +101,12 @@ def migrate(
         if plan.files:
             _run_checks(conn, "rights.sql")
             with conn.transaction():
-                conn.execute(_runner_sql("ledger.sql"))
+                conn.execute(runner_sql("ledger.sql").encode())
             for file in plan.migrations:
                 applied.append(_apply_migration(conn, file, tree.release))
                 report(f"Applied migration {file.name} ({applied[-1].seconds:.2f} s)")
             applied += _apply_functions(conn, plan, tree)
-            report(f"Applied {len(plan.functions)} functions and {len(plan.policies)} policies")
+            report(f"Applied functions: {len(plan.functions)}, policies: {len(plan.policies)}")
         partitions = _ensure_partitions(conn) if tree.makes_partitions else ()
         if partitions:
             report(f"Made {len(partitions)} partitions: {partitions[0]} to {partitions[-1]}")
@@ -216,7 +216,7 @@ def _check(conn: Connection[TupleRow], tree: SqlTree) -> None:
 
 def _run_checks(conn: Connection[TupleRow], name: str) -> None:
     try:
-        conn.execute(_runner_sql(name))
+        conn.execute(runner_sql(name).encode())
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationRefused(
             "This role may not read which migrations were applied",
@@ -226,8 +226,9 @@ def _run_checks(conn: Connection[TupleRow], name: str) -> None:
         ) from error
 
 
-def _runner_sql(name: str) -> bytes:
-    return (SQL_ROOT / "runner" / name).read_bytes()
+def runner_sql(name: str) -> str:
+    """A statement of the runner's own, from ``sql/runner``."""
+    return (SQL_ROOT / "runner" / name).read_text(encoding="utf-8")
 
 
 def _exists(conn: Connection[TupleRow], relation: str) -> bool:

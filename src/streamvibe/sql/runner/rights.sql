@@ -14,7 +14,7 @@ BEGIN
     END IF;
     SELECT pg_get_userbyid(c.relowner) INTO v_owner
     FROM pg_class c WHERE c.oid = to_regclass('streamvibe.schema_migration');
-    SELECT string_agg(n.name, ', ') INTO v_missing
+    SELECT string_agg(n.name, ', ' ORDER BY n.name) INTO v_missing
     FROM unnest(ARRAY['anon', 'authenticated', 'service_role']) AS n (name)
     WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = n.name);
 
@@ -34,7 +34,7 @@ BEGIN
     ELSIF v_missing IS NOT NULL AND NOT (SELECT r.rolcreaterole FROM pg_roles r WHERE r.rolname = v_me) THEN
         v_right := format('CREATEROLE, to make the missing roles %s', v_missing);
         v_fix := format('ALTER ROLE %I CREATEROLE; or make them as an administrator: %s', v_me,
-            (SELECT string_agg(format('CREATE ROLE %I NOLOGIN;', n.name), ' ')
+            (SELECT string_agg(format('CREATE ROLE %I NOLOGIN;', n.name), ' ' ORDER BY n.name)
              FROM unnest(string_to_array(v_missing, ', ')) AS n (name)));
     END IF;
 
