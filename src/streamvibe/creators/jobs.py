@@ -43,7 +43,9 @@ class SyncYouTubeResult(BaseModel):
     pages: int
 
 
-def sync_youtube_job(*, base_url: str = GOOGLE_BASE_URL, api_key: str, catalog: Catalog) -> JobType:
+def sync_youtube_job(
+    *, base_url: str = GOOGLE_BASE_URL, api_key: str, catalog: Catalog
+) -> JobType[SyncYouTubeParams, SyncYouTubeResult]:
     """The job type `sync_youtube`: copy a YouTube channel and its videos into the catalogue.
 
     `base_url` is Google's, or that of a server that speaks the same API. Every page is saved as it comes, so

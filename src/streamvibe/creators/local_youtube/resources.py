@@ -78,10 +78,8 @@ def playlist_item_resource(
     else:
         title, description = _UNSHOWN[video.visibility]
         snippet |= {"title": title, "description": description, "thumbnails": {}}
-    status = {"public": "public", "private": "private", "deleted": "privacyStatusUnspecified"}[
-        video.visibility
-    ]
-    every = {"snippet": snippet, "contentDetails": details, "status": {"privacyStatus": status}}
+    status = {} if video.visibility == "deleted" else {"privacyStatus": video.visibility}
+    every = {"snippet": snippet, "contentDetails": details, "status": status}
     return _resource("youtube#playlistItem", f"{channel.uploads_playlist}.{video.id}", every, parts)
 
 
