@@ -1,0 +1,136 @@
+"""Connection pools with StreamVibe's defaults, asynchronous and not.
+
+Every connection is in autocommit mode (each function call is one transaction; ``conn.transaction()`` groups
+several), is named in ``pg_stat_activity``, and reads jsonb with orjson. UUIDs are ``uuid.UUID`` as psycopg has it.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import orjson
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import TupleRow
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from streamvibe.config import mask_url
+from streamvibe.errors import translated
+
+APPLICATION_NAME = "streamvibe"
+CONNECT_SECONDS = 5
+PREPARE_THRESHOLD = 5
+
+_BEYOND_64_BITS = re.compile(rb"[0-9]{19}")
+
+
+def load_json(data: bytes | str) -> Any:
+    """Decode JSON with orjson; whole numbers beyond 64 bits, which it would round, with the standard library."""
+    raw = data.encode() if isinstance(data, str) else bytes(data)
+    return json.loads(raw) if _BEYOND_64_BITS.search(raw) else orjson.loads(raw)
+
+
+def configure(conn: Connection[Any] | AsyncConnection[Any]) -> None:
+    """Make a connection read and write JSON as ours do; for connections that come from elsewhere."""
+    set_json_loads(load_json, conn)
+    set_json_dumps(orjson.dumps, conn)
+
+
+async def _configure_async(conn: AsyncConnection[Any]) -> None:
+    configure(conn)
+
+
+def _options(application_name: str, prepare_threshold: int | None) -> dict[str, Any]:
+    return {
+        "autocommit": True,
+        "application_name": application_name[:63],
+        "prepare_threshold": prepare_threshold,
+        "connect_timeout": CONNECT_SECONDS,
+    }
+
+
+class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
+    """A pool for asynchronous code: ``async with AsyncPool(dsn) as pool``.
+
+    ``min_size`` and ``max_size`` are connections, ``timeout`` the seconds to wait for a free one.
+    ``prepare_threshold``: how often a statement runs before it is prepared; None, never, is needed behind a
+    pooler in transaction mode that does not track prepared statements.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        min_size: int = 1,
+        max_size: int = 10,
+        timeout: float = 30,
+        application_name: str = APPLICATION_NAME,
+        prepare_threshold: int | None = PREPARE_THRESHOLD,
+    ) -> None:
+        super().__init__(
+            dsn,
+            kwargs=_options(application_name, prepare_threshold),
+            configure=_configure_async,
+            min_size=min_size,
+            max_size=max_size,
+            timeout=timeout,
+            name=application_name,
+            open=False,
+        )
+
+    @asynccontextmanager
+    async def connection(  # psycopg_pool named its parameter
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncIterator[AsyncConnection[TupleRow]]:
+        """A connection for the length of a with block.
+
+        Raises DatabaseUnreachable after ``timeout`` seconds without one; database errors inside the block
+        become those of our tree.
+        """
+        with translated():
+            async with super().connection(timeout) as conn:
+                yield conn
+
+    def __repr__(self) -> str:
+        return _shown(self)
+
+
+class Pool(ConnectionPool[Connection[TupleRow]]):
+    """The same for code without an event loop: ``with Pool(dsn) as pool``."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        min_size: int = 1,
+        max_size: int = 10,
+        timeout: float = 30,
+        application_name: str = APPLICATION_NAME,
+        prepare_threshold: int | None = PREPARE_THRESHOLD,
+    ) -> None:
+        super().__init__(
+            dsn,
+            kwargs=_options(application_name, prepare_threshold),
+            configure=configure,
+            min_size=min_size,
+            max_size=max_size,
+            timeout=timeout,
+            name=application_name,
+            open=False,
+        )
+
+    @contextmanager
+    def connection(self, timeout: float | None = None) -> Iterator[Connection[TupleRow]]:
+        """A connection for the length of a with block; errors as in `AsyncPool.connection`."""
+        with translated(), super().connection(timeout) as conn:
+            yield conn
+
+    def __repr__(self) -> str:
+        return _shown(self)
+
+
+def _shown(pool: AsyncPool | Pool) -> str:
+    return f"<{type(pool).__name__} {mask_url(str(pool.conninfo))} {pool.min_size}-{pool.max_size}>"
