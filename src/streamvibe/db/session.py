@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 import psycopg
 from psycopg.sql import Composed
-from psycopg.types.json import set_json_loads
 
+from streamvibe.db.pool import CONNECT_SECONDS, configure
 from streamvibe.errors import translated
 
 
@@ -33,9 +32,9 @@ class Session:
                     autocommit=True,
                     prepare_threshold=self._prepare_threshold,
                     application_name=self._application_name,
-                    connect_timeout=5,
+                    connect_timeout=CONNECT_SECONDS,
                 )
-            set_json_loads(orjson.loads, self._connection)
+            configure(self._connection)
         return self._connection
 
     async def fetch(self, sql: str | Composed, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
