@@ -41,7 +41,7 @@ class Session:
         """All rows of one statement. Raises the error tree; psycopg errors that it does not know pass through."""
         connection = await self.connection()
         with translated():
-            cursor = await connection.execute(sql, params)  # type: ignore[arg-type]  # static SQL of this package
+            cursor = await connection.execute(sql, params)
             return await cursor.fetchall()
 
     async def close(self) -> None:
