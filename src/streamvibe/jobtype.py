@@ -5,7 +5,7 @@ import re
 import types
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints
+from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
@@ -126,6 +126,15 @@ class JobType(Generic[P, R]):
         return _validate(self._result, result, "result")
 
 
+class Declare(Protocol):
+    """What ``@job_type(...)`` is: a decorator that keeps the types of an ``async def`` and of a plain ``def``."""
+
+    @overload
+    def __call__(self, handler: Callable[[Context, P], Awaitable[R]], /) -> JobType[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[Context, P], R], /) -> JobType[P, R]: ...
+
+
 def job_type(
     name: str,
     *,
@@ -141,7 +150,7 @@ def job_type(
     retention: timedelta | None = None,
     log_retention: timedelta | None = None,
     max_params_bytes: int | None = None,
-) -> Callable[[Handler[P, R]], JobType[P, R]]:
+) -> Declare:
     """Declare a job type by its handler: ``async def`` or plain ``def`` (run in a thread), (context, params).
 
     The annotations of ``params`` and of the return value (pydantic models, dataclasses, or anything pydantic
