@@ -1,7 +1,7 @@
 """Background jobs for multi-tenant apps, inside the PostgreSQL you already run.
 
-The public names are below; the rest of the errors is in ``streamvibe.errors``. Each is imported when it is first
-used, so that importing the package (which pytest does for ``streamvibe.testing`` in every run) costs nothing.
+The public names are below; the rest of the errors is in ``streamvibe.errors``. Each is imported when it is
+first used, so that importing the package (pytest does, for ``streamvibe.testing``, in every run) costs nothing.
 """
 
 from importlib import import_module

@@ -26,7 +26,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_live(self) -> bool:
-        """Whether the job waits or runs. A failed job with a ``retry_at`` is not live, and still comes back."""
+        """Whether the job waits or runs. A failed one with a ``retry_at`` is not live, and still comes back."""
         return self in (JobStatus.PENDING, JobStatus.PROCESSING)
 
 
@@ -118,7 +118,7 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Part of a list. ``next_cursor`` fetches the next part; it is None on the last page and on offset pages."""
+    """Part of a list. ``next_cursor`` fetches the next part; None on the last page and on offset pages."""
 
     items: list[T]
     next_cursor: str | None
@@ -143,10 +143,11 @@ class JobChange:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """One job to create in bulk. ``params`` is a JSON object; None elsewhere means what the job type says."""
+    """One job to create in bulk. ``params`` None is ``{}``; None elsewhere means what the job type says."""
 
     user_id: UUID | str
-    job_type: str
+    job_type: Any
+    """A name, or a ``JobType`` (which then validates ``params``)."""
     params: Any = None
     priority: int | None = None
     scheduled_for: datetime | None = None

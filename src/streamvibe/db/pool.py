@@ -6,6 +6,7 @@ several), is named in ``pg_stat_activity``, and reads jsonb with orjson. UUIDs a
 
 import json
 import re
+import select
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -42,6 +43,18 @@ async def _configure_async(conn: AsyncConnection[Any]) -> None:
     configure(conn)
 
 
+def check_idle(conn: Connection[Any] | AsyncConnection[Any]) -> None:
+    """Raise OperationalError where the server has closed an idle connection. Costs no round trip."""
+    poller = select.poll()
+    poller.register(conn.fileno(), select.POLLIN)
+    if poller.poll(0):
+        conn.pgconn.consume_input()
+
+
+async def _check_idle_async(conn: AsyncConnection[Any]) -> None:
+    check_idle(conn)
+
+
 def _options(application_name: str, prepare_threshold: int | None) -> dict[str, Any]:
     return {
         "autocommit": True,
@@ -69,10 +82,12 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         application_name: str = APPLICATION_NAME,
         prepare_threshold: int | None = PREPARE_THRESHOLD,
     ) -> None:
+        self._dsn, self._options = dsn, _options(application_name, prepare_threshold)
         super().__init__(
             dsn,
-            kwargs=_options(application_name, prepare_threshold),
+            kwargs=self._options,
             configure=_configure_async,
+            check=_check_idle_async,
             min_size=min_size,
             max_size=max_size,
             timeout=timeout,
@@ -94,6 +109,14 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
             async with super().connection(timeout) as conn:
                 yield conn
 
+    async def probe(self) -> None:
+        """Make one connection outside the pool and close it: its error says why, which a pool's own never does.
+
+        Raises DatabaseUnreachable.
+        """
+        with translated():
+            await (await AsyncConnection.connect(self._dsn, **self._options)).close()
+
     def __repr__(self) -> str:
         return _shown(self)
 
@@ -111,10 +134,12 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
         application_name: str = APPLICATION_NAME,
         prepare_threshold: int | None = PREPARE_THRESHOLD,
     ) -> None:
+        self._dsn, self._options = dsn, _options(application_name, prepare_threshold)
         super().__init__(
             dsn,
-            kwargs=_options(application_name, prepare_threshold),
+            kwargs=self._options,
             configure=configure,
+            check=check_idle,
             min_size=min_size,
             max_size=max_size,
             timeout=timeout,
@@ -127,6 +152,11 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
         """A connection for the length of a with block; errors as in `AsyncPool.connection`."""
         with translated(), super().connection(timeout) as conn:
             yield conn
+
+    def probe(self) -> None:
+        """Make one connection outside the pool, as `AsyncPool.probe` does."""
+        with translated():
+            Connection.connect(self._dsn, **self._options).close()
 
     def __repr__(self) -> str:
         return _shown(self)

@@ -1,0 +1,103 @@
+"""What both clients do alike: finding the database, looking after idle connections, waiting."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import UUID
+
+from psycopg import AsyncConnection, Connection
+from psycopg.pq import TransactionStatus
+
+from streamvibe.config import Settings
+from streamvibe.db.statements.jobs import loaded
+from streamvibe.errors import DatabaseUnreachable, JobFailed, StreamVibeError, WaitTimeout
+from streamvibe.jobtype import JobType
+from streamvibe.model import BulkOutcome, Job, JobResult, JobStatus, Requested
+
+R = TypeVar("R")
+
+FIRST_PAUSE_SECONDS = 0.02
+LONGEST_PAUSE_SECONDS = 1.0
+PAUSE_GROWTH = 1.5
+
+
+def find_dsn() -> str:
+    """The database of the settings; without one, the embedded server's, started if need be."""
+    # Imported here: who has a database of their own needs neither that module nor what it brings along.
+    from streamvibe.db.embedded import database_url
+
+    return database_url(Settings())
+
+
+def needs_transaction(connection: Connection[Any] | AsyncConnection[Any]) -> bool:
+    """Whether two statements on this connection would be two transactions."""
+    return connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
+
+
+def all_in_use(max_size: int, seconds: float) -> DatabaseUnreachable:
+    """The database answers, but the pool has no connection to spare."""
+    return DatabaseUnreachable(
+        "No database connection became free",
+        field="max_size",
+        received=f"{max_size} connections, all in use for {seconds:g} s",
+        fix="Raise max_size, or make fewer calls at once",
+    )
+
+
+@contextmanager
+def noting_created(outcomes: list[BulkOutcome], *, committed: bool) -> Iterator[None]:
+    """When a later batch fails, say what the earlier ones left behind."""
+    try:
+        yield
+    except StreamVibeError as error:
+        if committed and outcomes:
+            error.add_note(f"Elements 1 to {outcomes[-1].ordinal} were handled before and are committed.")
+        raise
+
+
+class Waiting:
+    """The steps of waiting for one job: ``look`` at it, then pause for ``pause()`` seconds, again and again."""
+
+    def __init__(
+        self,
+        job: UUID | str | Requested[Any],
+        job_type: JobType[Any, Any] | None,
+        timeout: float | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.job_id = job.job_id if isinstance(job, Requested) else job
+        self._load: Callable[[Any], Any] | None = job_type.load_result if job_type else None
+        if self._load is None and isinstance(job, Requested):
+            self._load = job.load_result
+        self._timeout = timeout
+        self._clock = clock
+        self._started_at = clock()
+        self._pause = FIRST_PAUSE_SECONDS / PAUSE_GROWTH
+
+    def look(self, job: Job) -> JobResult[Any] | None:
+        """The result, or None while there is something to wait for. Raises JobFailed."""
+        if job.status == JobStatus.COMPLETED:
+            result = loaded(self._load, job.status, job.result)
+            return JobResult(
+                job.id, job.status, result, job.failure_kind, job.error_message, job.completed_at
+            )
+        if job.is_over:
+            reason = f": {job.error_message}" if job.error_message else ""
+            raise JobFailed(f"The job ended as {job.status}{reason}", job=job)
+        return None
+
+    def pause(self) -> float:
+        """How long to wait before the next look. Raises WaitTimeout."""
+        self._pause = min(self._pause * PAUSE_GROWTH, LONGEST_PAUSE_SECONDS)
+        if self._timeout is None:
+            return self._pause
+        left = self._started_at + self._timeout - self._clock()
+        if left <= 0:
+            raise WaitTimeout(
+                f"Job {self.job_id} is not finished yet",
+                field="timeout",
+                received=f"{self._timeout:g} s",
+                fix="The job goes on: wait again, or look at it later",
+            )
+        return min(self._pause, left)

@@ -1,0 +1,103 @@
+"""Bulk creation: rows for COPY into streamvibe.staging, and the call that turns them into jobs."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import count, islice
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from streamvibe.db.statements import arguments
+from streamvibe.db.statements.jobs import dump_params
+from streamvibe.db.statements.statement import Row, Statement
+from streamvibe.errors import InvalidArgument
+from streamvibe.jobtype import JobType
+from streamvibe.model import BulkOutcome, NewJob
+
+T = TypeVar("T")
+
+COPY = (
+    "COPY streamvibe.staging (batch, ordinal, user_id, job_type, params, priority, scheduled_for) FROM STDIN"
+)
+_CREATE = """
+SELECT ordinal, job_id, outcome
+FROM streamvibe.create_staged_jobs(
+    p_batch := %(batch)s, p_dedupe := %(dedupe)s, p_enforce_limit := %(enforce_limit)s)
+"""
+_FIELDS = tuple(item.name for item in fields(NewJob))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows to COPY, and then, in the same transaction, the statement that makes jobs of them."""
+
+    rows: list[Row]
+    create: Statement[list[BulkOutcome]]
+
+
+def batches(
+    jobs: Iterable[NewJob | Mapping[str, Any]], *, chunk_size: int | None, dedupe: bool, enforce_limit: bool
+) -> Iterator[Batch]:
+    """Cut ``jobs`` into batches of ``chunk_size`` (None: one); ordinals go on from one to the next.
+
+    Raises InvalidArgument naming ``jobs[n].field``.
+    """
+    if chunk_size is not None and not 1 <= chunk_size <= 1_000_000:
+        raise InvalidArgument(
+            "chunk_size is out of range",
+            field="chunk_size",
+            received=repr(chunk_size),
+            fix="Use 1 to 1000000, or None for one transaction.",
+        )
+    numbered = zip(count(1), jobs, strict=False)
+    while True:
+        batch = uuid4()
+        rows = [_row(batch, ordinal, job) for ordinal, job in islice(numbered, chunk_size)]
+        if not rows:
+            return
+        params = {"batch": batch, "dedupe": bool(dedupe), "enforce_limit": bool(enforce_limit)}
+        yield Batch(rows, Statement(_CREATE, params, lambda found: [BulkOutcome(*row) for row in found]))
+
+
+def _row(batch: UUID, ordinal: int, job: NewJob | Mapping[str, Any]) -> Row:
+    place = f"jobs[{ordinal}]"
+    if not isinstance(job, NewJob):
+        job = _read(job, place)
+    return (
+        batch,
+        ordinal,
+        arguments.uuid(job.user_id, f"{place}.user_id"),
+        arguments.text(job.job_type, f"{place}.job_type"),
+        _params(job, place),
+        arguments.integer(job.priority, f"{place}.priority"),
+        arguments.moment(job.scheduled_for, f"{place}.scheduled_for"),
+    )
+
+
+def _params(job: NewJob, place: str) -> str:
+    if isinstance(job.job_type, JobType):
+        try:
+            return job.job_type.dump_params(job.params)
+        except InvalidArgument as error:
+            error.field = f"{place}.{error.field}"
+            raise
+    return dump_params(job.job_type, job.params, f"{place}.params")
+
+
+def _read(job: object, place: str) -> NewJob:
+    if not isinstance(job, Mapping):
+        raise InvalidArgument(
+            "the element is not a job",
+            field=place,
+            received=ascii(job)[:200],
+            fix="Pass NewJob objects, or mappings with user_id, job_type and params.",
+        )
+    unknown = [key for key in job if key not in _FIELDS]
+    missing = [key for key in ("user_id", "job_type") if key not in job]
+    if unknown or missing:
+        raise InvalidArgument(
+            "the field is unknown" if unknown else "the field is missing",
+            field=f"{place}.{(unknown or missing)[0]}",
+            received=ascii(job[unknown[0]])[:200] if unknown else None,
+            fix=f"Use {', '.join(_FIELDS)}; the first two are needed.",
+        )
+    return NewJob(**job)
