@@ -111,16 +111,16 @@ def _make_cluster(layout: Layout, account: Account, lock: int, deadline: float) 
             "--auth-host=reject",
             "--no-instructions",
         ]
-        single = [
+        single: list[str | Path] = [
             server_program("postgres", account),
             "--single",
             "-D",
             directory,
             "-c",
             "exit_on_error=true",
+            "postgres",
         ]
         statement = f"CREATE DATABASE {conf.DATABASE}\n"
-        single.append("postgres")
         for command, text in ((initdb, ""), (single, statement)):
             remaining = max(1.0, deadline - time.monotonic())
             try:

@@ -1,0 +1,92 @@
+"""``streamvibe db start|stop|url``: the embedded database by hand."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from streamvibe.config import Settings
+from streamvibe.db import embedded
+
+db_app = typer.Typer(help="Start, stop or find the embedded database.", no_args_is_help=True)
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@db_app.command("start")
+def start(as_json: _Json = False) -> None:
+    """Start the embedded PostgreSQL, or find it running. It stays up until `streamvibe db stop`.
+
+    With STREAMVIBE_DATABASE_URL set nothing is started: that database is the one in use.
+    """
+    settings = Settings()
+    if settings.database_url is not None:
+        _print(
+            as_json,
+            "STREAMVIBE_DATABASE_URL is set: that database is used, the embedded one is not started.\n"
+            f"{settings.database_url}",
+            state="external",
+            url=str(settings.database_url),
+        )
+        return
+    server = embedded.ensure_running(settings)
+    lines = [
+        "The embedded database was started." if server.started else "The embedded database runs already."
+    ]
+    lines.append(f"url   {server.url}")
+    if server.tcp_url is not None:
+        lines.append(f"tcp   {server.tcp_url}")
+    elif settings.embedded_ports is not None:
+        lines.append(
+            "tcp   closed: it was started without STREAMVIBE_EMBEDDED_PORTS; stop it and start it again"
+        )
+    lines += [f"data  {server.data_directory}", f"log   {server.log_directory}"]
+    _print(
+        as_json,
+        "\n".join(lines),
+        state="running",
+        started=server.started,
+        url=server.url,
+        tcp_url=server.tcp_url,
+        password_file=server.password_file and str(server.password_file),
+        pid=server.pid,
+        data_directory=str(server.data_directory),
+        log_directory=str(server.log_directory),
+    )
+
+
+@db_app.command("stop")
+def stop(as_json: _Json = False) -> None:
+    """Stop the embedded PostgreSQL; its data stay. Transactions still open are rolled back."""
+    settings = Settings()
+    stopped = embedded.stop(settings)
+    text = "The embedded database was stopped." if stopped else "The embedded database was not running."
+    if settings.database_url is not None:
+        text += "\nSTREAMVIBE_DATABASE_URL is set: that database was left alone."
+    _print(as_json, text, state="stopped", stopped=stopped)
+
+
+@db_app.command("url")
+def url(
+    as_json: _Json = False,
+    show_password: Annotated[
+        bool, typer.Option("--show-password", help="Print STREAMVIBE_DATABASE_URL with its password.")
+    ] = False,
+) -> None:
+    """Print the database's URL, as in: psql "$(streamvibe db url)". Starts the embedded database if need be.
+
+    The embedded database's URL holds no password. That of STREAMVIBE_DATABASE_URL is masked unless
+    --show-password is given.
+    """
+    settings = Settings()
+    if settings.database_url is None:
+        value = embedded.ensure_running(settings).url
+    elif show_password:
+        value = settings.database_url.get_secret_value()
+    else:
+        value = str(settings.database_url)
+    _print(as_json, value, state="running" if settings.database_url is None else "external", url=value)
+
+
+def _print(as_json: bool, text: str, **values: object) -> None:
+    typer.echo(json.dumps(values) if as_json else text)
