@@ -1,0 +1,70 @@
+"""``streamvibe worker`` and ``streamvibe up``: what runs until Ctrl-C."""
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from streamvibe.cli.app_loader import load_job_types
+from streamvibe.cli.output import console, database_dsn
+from streamvibe.cli.platform import platform
+from streamvibe.config import Settings
+from streamvibe.db.migrate import migrate
+from streamvibe.maintenance import Maintenance
+from streamvibe.worker import Worker
+
+App = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--app", help="Job types of your own: package.module or package.module:attribute. May be repeated."
+    ),
+]
+Concurrency = Annotated[int, typer.Option(min=1, max=10_000, help="How many handlers run at once.")]
+Grace = Annotated[
+    float,
+    typer.Option(min=0, help="Seconds that running jobs may go on after Ctrl-C before they are handed back."),
+]
+
+
+def worker_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0) -> None:
+    """Run jobs until Ctrl-C (SIGINT or SIGTERM): your own (--app), or the platform's."""
+    asyncio.run(_run(database_dsn(), app or [], concurrency, grace, maintain=False))
+
+
+def up_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0) -> None:
+    """Keep everything running until Ctrl-C: the database, its schema, a worker, and maintenance."""
+    dsn = database_dsn()
+    migrate(dsn, report=lambda line: console().print(line, markup=False, highlight=False))
+    asyncio.run(_run(dsn, app or [], concurrency, grace, maintain=True))
+
+
+async def _run(dsn: str, apps: list[str], concurrency: int, grace: float, *, maintain: bool) -> None:
+    job_types = [job_type for name in apps for job_type in load_job_types(name)]
+    async with AsyncExitStack() as stack:
+        if not job_types:
+            ours = await stack.enter_async_context(platform(dsn, Settings()))
+            job_types = ours.job_types
+            if ours.is_local:
+                console().print(
+                    "Without STREAMVIBE_YOUTUBE_API_KEY a local YouTube with packaged channels answers."
+                )
+        worker = Worker(dsn, job_types, concurrency=concurrency, grace=timedelta(seconds=grace))
+        maintenance = Maintenance(dsn)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, worker.stop)
+        names = ", ".join(sorted(job_type.name for job_type in job_types))
+        console().print(
+            f"Worker {worker.worker_id} runs {names}. Ctrl-C stops it.", markup=False, highlight=False
+        )
+        maintaining = asyncio.create_task(maintenance.run()) if maintain else None
+        try:
+            await worker.run()
+        finally:
+            maintenance.stop()
+            if maintaining is not None:
+                await maintaining
+    console().print("Stopped; unfinished jobs were handed back.")
