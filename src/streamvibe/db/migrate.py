@@ -165,8 +165,10 @@ def _apply_migration(conn: Connection[TupleRow], file: SqlFile, release: str) ->
             _record(conn, file, release)
     else:
         with _naming(file, "Statements before that line have run; the file runs again from its start"):
-            for statement in split_statements(file.text):
-                conn.execute(statement.encode())
+            # Building an index concurrently waits for all transactions of its time, and blocks none of them.
+            with _setting(conn, "lock_timeout", "0"):
+                for statement in split_statements(file.text):
+                    conn.execute(statement.encode())
             _record(conn, file, release)
     return AppliedFile(file.kind, file.name, time.monotonic() - started)
 
@@ -190,6 +192,18 @@ def _apply_functions(conn: Connection[TupleRow], plan: _Plan, tree: SqlTree) -> 
     return applied
 
 
+@contextmanager
+def _setting(conn: Connection[TupleRow], name: str, value: str) -> Iterator[None]:
+    before = _fetch_value(conn, "SELECT pg_catalog.current_setting(%s)", [name])
+    _set(conn, name, value)
+    yield
+    _set(conn, name, before)
+
+
+def _set(conn: Connection[TupleRow], name: str, value: str) -> None:
+    conn.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
+
+
 def _record(conn: Connection[TupleRow], file: SqlFile, release: str) -> None:
     values = [file.kind, file.name, file.version, file.checksum, release]
     conn.execute(RECORD.format(*["%s"] * len(values)).encode(), values)
@@ -210,7 +224,7 @@ def check_settings(tree: SqlTree) -> dict[str, str]:
 
 def _check(conn: Connection[TupleRow], tree: SqlTree) -> None:
     for name, value in check_settings(tree).items():
-        conn.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
+        _set(conn, name, value)
     _run_checks(conn, "checks.sql")
 
 
@@ -243,7 +257,7 @@ def _connection(dsn: str, lock_timeout_seconds: float) -> Iterator[Connection[Tu
         conn.isolation_level = IsolationLevel.READ_COMMITTED
         settings = {**SESSION_SETTINGS, "lock_timeout": f"{lock_timeout_seconds * 1000:.0f}ms"}
         for name, value in settings.items():
-            conn.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
+            _set(conn, name, value)
         yield conn
 
 
