@@ -288,7 +288,7 @@ async def test_more_videos_than_youtube_lists_are_a_warning(
     assert ctx.warnings() == ["Only the newest 100 videos are listed"]
 
 
-async def test_two_syncs_of_a_channel_at_once_agree(
+async def test_syncs_of_one_channel_at_once_agree(
     youtube: LocalYouTube, database: Database, catalog: Catalog
 ) -> None:
     """Eight syncs at once, half of a channel that changed meanwhile: no deadlock, and the rows of a single sync."""
