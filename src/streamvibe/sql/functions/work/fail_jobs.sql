@@ -15,6 +15,7 @@ DECLARE
     v_now timestamptz;
     v_bad jsonb;
     v_held record;
+    v_moved record;
 BEGIN
     PERFORM streamvibe.require_service('fail_jobs');
     SELECT f.failure INTO v_bad FROM unnest(p_failures) f(failure)
@@ -41,14 +42,15 @@ BEGIN
           FROM unnest(p_tokens, p_job_ids, p_failures, coalesce(p_started_at, '{}'))
                a(token, job_id, failure, started_at)
           JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)) r;
+    SELECT coalesce(array_agg(m.job_id), '{}') AS ids, coalesce(array_agg(m.status), '{}') AS statuses,
+           coalesce(array_agg(m.retry_at), '{}') AS retries INTO v_moved
+    FROM streamvibe.apply_failures(v_held.ids, v_held.failures, v_held.started, v_now) m;
+    -- A statement of its own, so that it sees what a session that was waited for has committed.
     RETURN QUERY
-    WITH moved AS (
-        SELECT m.job_id, m.status, m.retry_at
-        FROM streamvibe.apply_failures(v_held.ids, v_held.failures, v_held.started, v_now) m
-    )
     SELECT a.job_id, m.job_id IS NOT NULL, coalesce(m.status, q.status), m.retry_at
     FROM unnest(p_job_ids) a(job_id)
-    LEFT JOIN moved m ON m.job_id = a.job_id
+    LEFT JOIN unnest(v_moved.ids, v_moved.statuses, v_moved.retries) m(job_id, status, retry_at)
+           ON m.job_id = a.job_id
     LEFT JOIN public.job_queue q ON q.id = a.job_id;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids);
 END
