@@ -19,6 +19,8 @@ from uuid import UUID, uuid4
 import psycopg
 import structlog
 
+from streamvibe.config import Settings
+from streamvibe.db.embedded import database_url
 from streamvibe.db.registration import registration
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, InvalidArgument, StreamVibeError, WorkerUnknown
@@ -43,7 +45,8 @@ FORGOTTEN_CLAIMS_SECONDS = 60.0
 class Worker:
     """Runs the jobs of the given types until stopped.
 
-    ``dsn``: a connection string of the service (the owner of ``job_queue``, or one whose role is service_role).
+    ``dsn``: a connection string of the service (the owner of ``job_queue``, or one whose role is service_role);
+    None: the database of STREAMVIBE_DATABASE_URL, else the embedded one, which is started if need be.
     ``concurrency``: how many handlers run at once. ``lease``: how long after its last heartbeat the worker counts
     as dead (renewed three times as often). ``lease_after``: how long a job runs before its row says so;
     a shorter one is written once, when it ends. ``poll_interval``: how often an idle worker looks without
@@ -54,7 +57,7 @@ class Worker:
 
     def __init__(
         self,
-        dsn: str,
+        dsn: str | None,
         job_types: Iterable[JobType[Any, Any]],
         *,
         concurrency: int = 20,
@@ -78,8 +81,9 @@ class Worker:
                 received=str(concurrency),
                 fix="Use 1 to 10000.",
             )
+        if dsn is None:
+            dsn = database_url(Settings())
         self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-        self._dsn = dsn
         self._names = sorted(self._job_types)
         self._concurrency = concurrency
         self._lease_after = lease_after.total_seconds()
