@@ -1,0 +1,39 @@
+"""Both clients behind one face, so that each test of a client runs with both."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import pytest
+from tests.support.databases import Database
+
+from streamvibe import Client, SyncClient
+
+
+class _InThreads:
+    """A SyncClient whose methods run in threads and are awaited; iterators come as asynchronous ones."""
+
+    def __init__(self, client: SyncClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+        if name.startswith("iter_"):
+            return functools.partial(self._iterate, method)
+        return functools.partial(asyncio.to_thread, method)
+
+    async def _iterate(self, method: Callable[..., Any], *args: Any, **options: Any) -> AsyncIterator[Any]:
+        for item in await asyncio.to_thread(lambda: list(method(*args, **options))):
+            yield item
+
+
+@pytest.fixture(params=["async", "sync"])
+async def client(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[Client]:
+    """A client of the test's database: the asynchronous one, then the other, with awaitable methods."""
+    if request.param == "async":
+        async with Client(database.dsn) as asynchronous:
+            yield asynchronous
+    else:
+        with SyncClient(database.dsn) as synchronous:
+            yield cast(Client, _InThreads(synchronous))
