@@ -79,7 +79,7 @@ def _migration(file: SqlFile, tree: SqlTree) -> list[str]:
     return [
         _if_applied(file, "EXISTS", refuse),
         "COMMIT;",
-        "SET lock_timeout = 0;",
+        "SET lock_timeout = 0;\nSET client_min_messages = 'warning';",
         *(f"{statement};" for statement in split_statements(file.text)),
         *_begin(tree),
         _record(file, tree.release),

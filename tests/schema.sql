@@ -1,0 +1,2347 @@
+CREATE SCHEMA auth;
+
+CREATE SCHEMA creators;
+
+COMMENT ON SCHEMA creators IS 'StreamVibe platform: creators and their contents, synced from YouTube, Instagram and TikTok.';
+
+CREATE SCHEMA streamvibe;
+
+COMMENT ON SCHEMA streamvibe IS 'StreamVibe: partitions and support tables. Private; use the functions in public.';
+
+CREATE FUNCTION auth.uid() RETURNS uuid
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid$$;
+
+COMMENT ON FUNCTION auth.uid() IS 'The user of the request, from request.jwt.claims; NULL without one.';
+
+CREATE FUNCTION public.append_job_logs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_levels text[], p_messages text[], p_metadata jsonb[] DEFAULT NULL::jsonb[]) RETURNS TABLE(job_id uuid)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz;
+    v_level text;
+BEGIN
+    PERFORM streamvibe.require_service('append_job_logs');
+    SELECT l.level INTO v_level FROM unnest(p_levels) l(level)
+    WHERE (l.level IN ('debug', 'info', 'warning', 'error')) IS NOT TRUE LIMIT 1;
+    IF FOUND THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_levels', v_level, 'the log level is unknown',
+            'Use debug, info, warning or error.');
+    END IF;
+    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
+        ARRAY[cardinality(p_job_ids), cardinality(p_levels), cardinality(p_messages),
+              coalesce(cardinality(p_metadata), cardinality(p_tokens))]);
+    v_now := streamvibe.now();
+    PERFORM streamvibe.require_partition('job_log', v_now);
+    PERFORM streamvibe.require_partition('job_log', v_now + cardinality(p_job_ids) * interval '1 microsecond');
+    -- A microsecond apart, so that lines written together keep their order.
+    INSERT INTO public.job_log (id, job_id, user_id, log_level, message, metadata)
+    SELECT streamvibe.make_id(v_now + a.n * interval '1 microsecond'), a.job_id, q.user_id, a.level,
+           left(coalesce(a.message, ''), 10000), a.metadata
+    FROM unnest(p_tokens, p_job_ids, p_levels, p_messages, coalesce(p_metadata, '{}'))
+         WITH ORDINALITY a(token, job_id, level, message, metadata, n)
+    JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
+    JOIN public.job_queue q ON q.id = a.job_id;
+    RETURN QUERY
+    SELECT DISTINCT a.job_id FROM unnest(p_tokens, p_job_ids) a(token, job_id)
+    WHERE NOT EXISTS (SELECT FROM streamvibe.held_jobs(p_worker_id, p_tokens) h
+                      WHERE h.token = a.token AND h.job_id = a.job_id);
+END
+$$;
+
+CREATE FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) RETURNS TABLE(job_id uuid, outcome text, status text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id);
+    v_now timestamptz;
+    v_cancelled uuid[];
+BEGIN
+    PERFORM streamvibe.check_job_ids(p_job_ids);
+    PERFORM FROM public.job_queue q JOIN unnest(p_job_ids) r(id) ON q.id = r.id
+    WHERE q.user_id = v_user_id
+    ORDER BY q.id FOR NO KEY UPDATE OF q;
+    v_now := streamvibe.now();
+    WITH cancelled AS (
+        UPDATE public.job_queue q
+        SET status = 'cancelled', completed_at = v_now, updated_at = v_now
+        FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r
+        WHERE q.id = r.id AND q.user_id = v_user_id AND q.status IN ('pending', 'processing')
+        RETURNING q.id
+    )
+    SELECT coalesce(array_agg(c.id), '{}') INTO v_cancelled FROM cancelled c;
+    PERFORM pg_notify('streamvibe_cancel', h.id::text)
+    FROM unnest(v_cancelled) h(id) WHERE streamvibe.is_held(h.id);
+    RETURN QUERY
+    SELECT r.id,
+           CASE WHEN q.id IS NULL THEN 'not_found' WHEN q.id = ANY (v_cancelled) THEN 'cancelled'
+                ELSE 'unchanged' END,
+           q.status
+    FROM (SELECT u.id, min(u.n) AS n FROM unnest(p_job_ids) WITH ORDINALITY u(id, n) GROUP BY u.id) r
+    LEFT JOIN public.job_queue q ON q.id = r.id AND q.user_id = v_user_id
+    ORDER BY r.n;
+END
+$$;
+
+CREATE FUNCTION public.claim_jobs(p_worker_id text, p_limit integer DEFAULT 1, p_job_types text[] DEFAULT NULL::text[], p_alone boolean DEFAULT true) RETURNS TABLE(token bigint, job_id uuid, user_id uuid, job_type text, params jsonb, attempt integer, max_attempts integer, timeout interval, isolated boolean, scheduled_for timestamp with time zone, created_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    -- Leaves of the future are never looked at; a minute more allows for another server's clock.
+    v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
+    v_types text[] := p_job_types;
+    v_asleep boolean;
+    v_priority record;
+    v_found record;
+    v_ids uuid[];
+    v_token bigint;
+BEGIN
+    PERFORM streamvibe.require_service('claim_jobs');
+    PERFORM streamvibe.require_read_committed('claim_jobs', 'Use READ COMMITTED.');
+    IF p_limit IS NULL OR p_limit NOT BETWEEN 1 AND 10000 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_limit', p_limit::text, 'p_limit is out of range',
+            'Claim 1 to 10000 jobs at once.');
+    END IF;
+    -- A key share lock lets the worker's own heartbeat pass, and keeps recovery from burying it meanwhile.
+    SELECT w.asleep INTO v_asleep FROM streamvibe.worker w
+    WHERE w.id = p_worker_id AND w.heartbeat_at + w.lease > v_now FOR KEY SHARE;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
+            'worker is unknown, or its lease is over', 'Call heartbeat_worker(p_worker_id) first.');
+    END IF;
+    IF NOT EXISTS (SELECT FROM streamvibe.job_type t WHERE t.name <> ALL (p_job_types)) THEN
+        v_types := NULL;
+    END IF;
+
+    -- Another worker may commit its claim between this look and the locks: its rows are then free to lock and
+    -- not in the list this look saw. So the lists are read again once the locks are held, and what they name
+    -- is let go; when nothing is left, look again with fresh eyes.
+    FOR v_try IN 1..5 LOOP
+        v_ids := '{}';
+        <<priorities>>
+        FOR v_priority IN SELECT d.job_priority, d.job_types FROM streamvibe.due_priorities(v_types, v_below) d LOOP
+            FOR v_found IN
+                SELECT d.id, d.isolated FROM streamvibe.lock_due_jobs(
+                    v_priority.job_priority, v_priority.job_types, p_limit - cardinality(v_ids), p_alone,
+                    v_now, v_below) d
+            LOOP
+                IF v_found.isolated THEN
+                    IF v_ids = '{}' THEN
+                        v_ids := ARRAY[v_found.id];
+                        EXIT priorities;
+                    END IF;
+                ELSE
+                    v_ids := v_ids || v_found.id;
+                END IF;
+            END LOOP;
+            EXIT WHEN cardinality(v_ids) >= p_limit;
+        END LOOP;
+        EXIT WHEN v_ids = '{}';
+        v_ids := ARRAY(SELECT u.id FROM unnest(v_ids) WITH ORDINALITY u(id, n)
+                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+                       ORDER BY u.n);
+        EXIT WHEN v_ids <> '{}';
+    END LOOP;
+
+    IF v_asleep <> (v_ids = '{}') THEN
+        UPDATE streamvibe.worker w SET asleep = NOT w.asleep WHERE w.id = p_worker_id;
+    END IF;
+    IF v_ids = '{}' THEN
+        RETURN;
+    END IF;
+    INSERT INTO streamvibe.claim (worker_id, claimed_at, job_ids) VALUES (p_worker_id, v_now, v_ids)
+    RETURNING claim.token INTO v_token;
+    RETURN QUERY
+    SELECT v_token, q.id, q.user_id, q.job_type, q.params, q.retry_count + 1, t.max_attempts::integer, t.timeout,
+           q.isolated, q.scheduled_for, q.created_at
+    FROM unnest(v_ids) WITH ORDINALITY u(id, n)
+    JOIN public.job_queue q ON q.id = u.id
+    JOIN streamvibe.job_type t ON t.name = q.job_type
+    ORDER BY u.n;
+END
+$$;
+
+CREATE FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(job_id uuid, status text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_max integer := (SELECT s.max_result_bytes FROM streamvibe.setting s);
+    v_now timestamptz;
+    v_large record;
+    v_done uuid[];
+BEGIN
+    PERFORM streamvibe.require_service('complete_jobs');
+    SELECT a.job_id, octet_length(a.result::text) AS size INTO v_large
+    FROM unnest(p_job_ids, p_results) a(job_id, result)
+    WHERE pg_column_size(a.result) > v_max / 8 AND octet_length(a.result::text) > v_max LIMIT 1;
+    IF FOUND THEN
+        PERFORM streamvibe.raise_error('SV003', 'p_results', v_large.size || ' bytes',
+            'the result of job ' || v_large.job_id || ' is too large',
+            'Keep it within ' || v_max || ' bytes: store the data elsewhere and return a reference.');
+    END IF;
+    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
+        ARRAY[cardinality(p_job_ids), cardinality(p_results), coalesce(cardinality(p_started_at), cardinality(p_tokens))]);
+    v_now := streamvibe.now();
+    WITH done AS (
+        UPDATE public.job_queue q
+        SET status = 'completed', result = r.result, completed_at = v_now, updated_at = v_now,
+            worker_id = p_worker_id, claim_token = r.token, isolated = false,
+            failure_kind = NULL, error_message = NULL,
+            progress = CASE WHEN q.progress IS NOT NULL THEN 1 END,
+            started_at = coalesce(q.started_at, least(greatest(r.started_at, r.claimed_at), v_now))
+        FROM (SELECT a.token, a.job_id, a.result, a.started_at, h.claimed_at
+              FROM unnest(p_tokens, p_job_ids, p_results, coalesce(p_started_at, '{}'))
+                   a(token, job_id, result, started_at)
+              JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
+              ORDER BY a.job_id) r
+        WHERE q.id = r.job_id AND q.status IN ('pending', 'processing')
+        RETURNING q.id
+    )
+    SELECT coalesce(array_agg(d.id), '{}') INTO v_done FROM done d;
+    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids);
+    IF cardinality(v_done) < cardinality(p_job_ids) THEN
+        RETURN QUERY
+        SELECT a.job_id, q.status
+        FROM unnest(p_job_ids) a(job_id) LEFT JOIN public.job_queue q ON q.id = a.job_id
+        WHERE a.job_id NOT IN (SELECT unnest(v_done));
+    END IF;
+END
+$$;
+
+CREATE FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false) RETURNS TABLE(ordinal integer, job_id uuid, outcome text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_batch uuid := gen_random_uuid();
+    v_ordinal integer;
+    v_job jsonb;
+    v_field text;
+BEGIN
+    PERFORM streamvibe.require_service('create_jobs');
+    IF p_jobs IS NULL OR jsonb_typeof(p_jobs) <> 'array' THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_jobs', left(p_jobs::text, 200), 'p_jobs is not a JSON array',
+            'Pass an array of objects with user_id, job_type and params.');
+    END IF;
+    FOR v_job, v_ordinal IN SELECT e.value, e.ordinality FROM jsonb_array_elements(p_jobs) WITH ORDINALITY e LOOP
+        IF jsonb_typeof(v_job) <> 'object' THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_jobs[' || v_ordinal || ']', left(v_job::text, 200),
+                'the element is not an object', 'Pass objects with user_id, job_type and params.');
+        END IF;
+        BEGIN
+            v_field := 'user_id';
+            PERFORM (v_job ->> 'user_id')::uuid;
+            v_field := 'priority';
+            PERFORM (v_job ->> 'priority')::integer;
+            v_field := 'scheduled_for';
+            PERFORM (v_job ->> 'scheduled_for')::timestamptz;
+        EXCEPTION WHEN data_exception THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_jobs[' || v_ordinal || '].' || v_field,
+                v_job ->> v_field, v_field || ' cannot be read',
+                'Use a UUID for user_id, 0 to 9 for priority, an ISO 8601 time for scheduled_for.');
+        END;
+        SELECT k.key INTO v_field FROM jsonb_object_keys(v_job) k(key)
+        WHERE k.key NOT IN ('user_id', 'job_type', 'params', 'priority', 'scheduled_for') LIMIT 1;
+        IF FOUND THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_jobs[' || v_ordinal || '].' || v_field,
+                left((v_job -> v_field)::text, 200), 'the field is unknown',
+                'Use user_id, job_type, params, priority and scheduled_for.');
+        END IF;
+    END LOOP;
+    INSERT INTO streamvibe.staging (batch, ordinal, user_id, job_type, params, priority, scheduled_for)
+    SELECT v_batch, e.ordinality, (e.value ->> 'user_id')::uuid, e.value ->> 'job_type',
+           coalesce(e.value -> 'params', '{}'), (e.value ->> 'priority')::integer,
+           (e.value ->> 'scheduled_for')::timestamptz
+    FROM jsonb_array_elements(p_jobs) WITH ORDINALITY e;
+    RETURN QUERY SELECT c.* FROM streamvibe.create_staged_jobs(v_batch, p_dedupe, p_enforce_limit) c;
+END
+$$;
+
+CREATE FUNCTION public.ensure_partitions(p_ahead interval DEFAULT '28 days'::interval) RETURNS TABLE(partition_name text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'warning'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    v_width interval := (SELECT s.partition_width FROM streamvibe.setting s);
+    v_parent text;
+    v_lower timestamptz;
+    v_upper timestamptz;
+BEGIN
+    PERFORM streamvibe.require_service('ensure_partitions');
+    IF p_ahead IS NULL OR p_ahead NOT BETWEEN '0' AND '2 years' THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_ahead', p_ahead::text, 'p_ahead is out of range',
+            'Use ''0'' to ''2 years''.');
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('streamvibe.ensure_partitions', 0));
+    FOREACH v_parent IN ARRAY ARRAY['job_queue', 'job_log'] LOOP
+        -- Leaves start where the last one ended, so a changed width never overlaps; the first, on a Monday.
+        v_lower := (SELECT max(p.upper_at) FROM streamvibe.partition p WHERE p.parent_name = v_parent);
+        IF v_lower IS NULL OR v_lower < v_now - interval '1 hour' THEN
+            v_lower := greatest(v_lower, date_bin(v_width, v_now - interval '1 hour', '2024-01-01 00:00+00'));
+        END IF;
+        WHILE v_lower <= v_now + p_ahead LOOP
+            v_upper := date_bin(v_width, v_lower, '2024-01-01 00:00+00') + v_width;
+            partition_name := v_parent || to_char(v_lower AT TIME ZONE 'UTC', '_YYYYMMDD');
+            EXECUTE format('CREATE TABLE streamvibe.%I (LIKE public.%I INCLUDING DEFAULTS INCLUDING GENERATED '
+                           'INCLUDING CONSTRAINTS INCLUDING STORAGE)', partition_name, v_parent);
+            -- Seen from a leaf, these are what an operator meets first: rows churn, so vacuum early and fast.
+            EXECUTE format('ALTER TABLE streamvibe.%I SET (autovacuum_vacuum_scale_factor = 0.05, '
+                           'autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05, '
+                           'autovacuum_vacuum_cost_limit = 1000)', partition_name);
+            IF v_parent = 'job_queue' THEN
+                EXECUTE format('ALTER TABLE streamvibe.%I ALTER COLUMN status SET STATISTICS 1000, '
+                               'ALTER COLUMN job_type SET STATISTICS 1000', partition_name);
+            ELSE
+                EXECUTE format('ALTER TABLE streamvibe.%I SET (toast_tuple_target = 8160)', partition_name);
+            END IF;
+            EXECUTE format('ALTER TABLE streamvibe.%I ENABLE ROW LEVEL SECURITY', partition_name);
+            EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION streamvibe.%I FOR VALUES FROM (%L) TO (%L)',
+                           v_parent, partition_name, streamvibe.id_bound(v_lower), streamvibe.id_bound(v_upper));
+            INSERT INTO streamvibe.partition (parent_name, lower_at, upper_at, partition_name)
+            VALUES (v_parent, v_lower, v_upper, partition_name);
+            RETURN NEXT;
+            v_lower := v_upper;
+        END LOOP;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION public.expire_stale_jobs(p_limit integer DEFAULT 1000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    v_ids uuid[];
+    v_count integer;
+BEGIN
+    PERFORM streamvibe.require_service('expire_stale_jobs');
+    PERFORM streamvibe.require_read_committed('expire_stale_jobs', 'Use READ COMMITTED.');
+    PERFORM streamvibe.check_batch_size(p_limit);
+    v_ids := ARRAY(
+        SELECT q.id FROM public.job_queue q
+        WHERE q.status = 'pending' AND q.expires_at < v_now
+          AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+        ORDER BY q.expires_at LIMIT p_limit
+        FOR NO KEY UPDATE OF q SKIP LOCKED);
+    -- A claim may have been committed between that look and the locks (see claim_jobs): look again.
+    UPDATE public.job_queue q
+    SET status = 'failed', failure_kind = 'expired', completed_at = v_now, updated_at = v_now,
+        error_message = 'not started before ' || q.expires_at || '; no worker took it in time'
+    FROM unnest(v_ids) r(id)
+    WHERE q.id = r.id AND q.status = 'pending'
+      AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END
+$$;
+
+CREATE FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(job_id uuid, accepted boolean, status text, retry_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz;
+    v_bad jsonb;
+    v_held record;
+    v_moved record;
+BEGIN
+    PERFORM streamvibe.require_service('fail_jobs');
+    SELECT f.failure INTO v_bad FROM unnest(p_failures) f(failure)
+    WHERE (jsonb_typeof(f.failure) = 'object'
+           AND coalesce(jsonb_typeof(f.failure -> 'kind'), 'string') = 'string'
+           AND coalesce(jsonb_typeof(f.failure -> 'message'), 'string') = 'string'
+           AND coalesce(jsonb_typeof(f.failure -> 'retryable'), 'boolean') = 'boolean'
+           AND CASE coalesce(jsonb_typeof(f.failure -> 'retry_after_seconds'), 'null')
+                   WHEN 'null' THEN true
+                   WHEN 'number' THEN (f.failure ->> 'retry_after_seconds')::numeric BETWEEN 0 AND 31622400
+                   ELSE false END) IS NOT TRUE LIMIT 1;
+    IF FOUND THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_failures', left(v_bad::text, 200), 'a failure cannot be read',
+            'Pass {"kind": "error", "message": "...", "retryable": true, "retry_after_seconds": 60}; '
+            || 'the last is optional, 0 to 31622400.');
+    END IF;
+    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
+        ARRAY[cardinality(p_job_ids), cardinality(p_failures), coalesce(cardinality(p_started_at), cardinality(p_tokens))]);
+    v_now := streamvibe.now();
+    SELECT coalesce(array_agg(r.job_id), '{}') AS ids, coalesce(array_agg(r.failure), '{}') AS failures,
+           coalesce(array_agg(r.started_at), '{}') AS started INTO v_held
+    FROM (SELECT a.job_id, a.failure,
+                 least(coalesce(greatest(a.started_at, h.claimed_at), h.claimed_at), v_now) AS started_at
+          FROM unnest(p_tokens, p_job_ids, p_failures, coalesce(p_started_at, '{}'))
+               a(token, job_id, failure, started_at)
+          JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)) r;
+    SELECT coalesce(array_agg(m.job_id), '{}') AS ids, coalesce(array_agg(m.status), '{}') AS statuses,
+           coalesce(array_agg(m.retry_at), '{}') AS retries INTO v_moved
+    FROM streamvibe.apply_failures(v_held.ids, v_held.failures, v_held.started, v_now) m;
+    -- A statement of its own, so that it sees what a session that was waited for has committed.
+    RETURN QUERY
+    SELECT a.job_id, m.job_id IS NOT NULL, coalesce(m.status, q.status), m.retry_at
+    FROM unnest(p_job_ids) a(job_id)
+    LEFT JOIN unnest(v_moved.ids, v_moved.statuses, v_moved.retries) m(job_id, status, retry_at)
+           ON m.job_id = a.job_id
+    LEFT JOIN public.job_queue q ON q.id = a.job_id;
+    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids);
+END
+$$;
+
+CREATE FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_dedupe_window interval DEFAULT '00:05:00'::interval) RETURNS TABLE(job_id uuid, is_new boolean, existing_status text)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT r.job_id, r.outcome = 'created', CASE WHEN r.outcome = 'joined' THEN r.status END
+    FROM public.request_job(p_user_id, p_job_type, p_params, p_force := true,
+                            p_dedupe_window := p_dedupe_window) r
+$$;
+
+CREATE FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_cache_ttl interval DEFAULT NULL::interval) RETURNS TABLE(job_id uuid, result jsonb, completed_at timestamp with time zone, result_age interval)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id);
+    v_type streamvibe.job_type := streamvibe.known_job_type(p_job_type);
+    v_now timestamptz := streamvibe.now();
+BEGIN
+    PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, NULL, NULL);
+    RETURN QUERY
+    SELECT q.id, q.result, q.completed_at, v_now - q.completed_at
+    FROM public.job_queue q
+    WHERE q.id = streamvibe.find_cached_result(
+        v_user_id, p_job_type, p_params, v_now - coalesce(p_cache_ttl, v_type.cache_ttl));
+END
+$$;
+
+CREATE FUNCTION public.get_job(p_job_id uuid, p_user_id uuid DEFAULT NULL::uuid) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id, true);
+BEGIN
+    RETURN QUERY SELECT j.* FROM streamvibe.job j
+                 WHERE j.id = p_job_id AND (v_user_id IS NULL OR j.user_id = v_user_id);
+END
+$$;
+
+CREATE FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid DEFAULT NULL::uuid, p_log_level text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_cursor text DEFAULT NULL::text) RETURNS TABLE(id uuid, job_id uuid, user_id uuid, log_level text, message text, metadata jsonb, created_at timestamp with time zone, next_cursor text, has_more boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id, true);
+    v_filter text := concat_ws('|', 'logs', p_job_id, coalesce(v_user_id::text, '*'), coalesce(p_log_level, '*'));
+    v_after uuid := streamvibe.read_cursor(p_cursor, v_filter);
+BEGIN
+    PERFORM streamvibe.check_page(p_limit, NULL);
+    IF p_log_level NOT IN ('debug', 'info', 'warning', 'error') THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_log_level', p_log_level, 'the log level is unknown',
+            'Use debug, info, warning or error, or NULL for all.');
+    END IF;
+    RETURN QUERY
+    WITH found AS MATERIALIZED (
+        SELECT l.*, row_number() OVER (ORDER BY l.created_at DESC, l.id DESC) AS n FROM public.job_log l
+        WHERE l.job_id = p_job_id AND (v_user_id IS NULL OR l.user_id = v_user_id)
+          AND (p_log_level IS NULL OR l.log_level = p_log_level)
+          AND l.id >= p_job_id
+          AND (v_after IS NULL OR l.id < v_after)
+        ORDER BY l.created_at DESC, l.id DESC LIMIT p_limit + 1
+    ), page_end AS (
+        SELECT (SELECT f.id FROM found f WHERE f.n <= p_limit ORDER BY f.n DESC LIMIT 1) AS last_id,
+               (SELECT count(*) FROM found) > p_limit AS has_more
+    )
+    SELECT f.id, f.job_id, f.user_id, f.log_level, f.message, f.metadata, f.created_at,
+           CASE WHEN e.has_more THEN streamvibe.cursor_of(e.last_id, v_filter) END, e.has_more
+    FROM found f CROSS JOIN page_end e
+    WHERE f.n <= p_limit ORDER BY f.n;
+END
+$$;
+
+CREATE FUNCTION public.get_job_queue_stats() RETURNS TABLE(total_jobs bigint, pending_jobs bigint, processing_jobs bigint, completed_jobs bigint, failed_jobs bigint, cancelled_jobs bigint, avg_processing_seconds double precision, avg_wait_seconds double precision, error_rate double precision, jobs_by_type jsonb)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM streamvibe.require_service('get_job_queue_stats');
+    RETURN QUERY
+    WITH counted AS MATERIALIZED (
+        SELECT j.job_type, j.status, count(*) AS n,
+               sum(extract(epoch FROM j.completed_at - j.started_at)) AS processing,
+               sum(extract(epoch FROM j.started_at - j.scheduled_for)) AS waiting
+        FROM streamvibe.job j GROUP BY j.job_type, j.status
+    ), by_type AS (
+        SELECT c.job_type, jsonb_object_agg(c.status, c.n) AS counts FROM counted c GROUP BY c.job_type
+    )
+    SELECT coalesce(sum(c.n), 0)::bigint,
+           coalesce(sum(c.n) FILTER (WHERE c.status = 'pending'), 0)::bigint,
+           coalesce(sum(c.n) FILTER (WHERE c.status = 'processing'), 0)::bigint,
+           coalesce(sum(c.n) FILTER (WHERE c.status = 'completed'), 0)::bigint,
+           coalesce(sum(c.n) FILTER (WHERE c.status = 'failed'), 0)::bigint,
+           coalesce(sum(c.n) FILTER (WHERE c.status = 'cancelled'), 0)::bigint,
+           (sum(c.processing) FILTER (WHERE c.status = 'completed')
+            / nullif(sum(c.n) FILTER (WHERE c.status = 'completed'), 0))::double precision,
+           (sum(c.waiting) FILTER (WHERE c.status = 'completed')
+            / nullif(sum(c.n) FILTER (WHERE c.status = 'completed'), 0))::double precision,
+           (coalesce(sum(c.n) FILTER (WHERE c.status = 'failed'), 0)
+            / nullif(sum(c.n) FILTER (WHERE c.status IN ('completed', 'failed')), 0))::double precision,
+           coalesce((SELECT jsonb_object_agg(b.job_type, b.counts) FROM by_type b), '{}')
+    FROM counted c;
+END
+$$;
+
+CREATE FUNCTION public.get_job_result(p_job_id uuid, p_user_id uuid DEFAULT NULL::uuid) RETURNS TABLE(job_id uuid, status text, result jsonb, failure_kind text, error_message text, completed_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id, true);
+BEGIN
+    RETURN QUERY SELECT j.id, j.status, j.result, j.failure_kind, j.error_message, j.completed_at
+                 FROM streamvibe.job j
+                 WHERE j.id = p_job_id AND (v_user_id IS NULL OR j.user_id = v_user_id);
+END
+$$;
+
+CREATE FUNCTION public.get_user_jobs(p_user_id uuid, p_status text DEFAULT NULL::text, p_job_type text DEFAULT NULL::text, p_limit integer DEFAULT 50, p_offset integer DEFAULT 0, p_order_by text DEFAULT 'created_at'::text, p_order_dir text DEFAULT 'DESC'::text) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text, total_count bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id);
+    v_desc boolean := upper(p_order_dir) = 'DESC';
+    v_total bigint;
+BEGIN
+    PERFORM streamvibe.check_page(p_limit, p_status);
+    IF p_offset IS NULL OR p_offset < 0 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_offset', p_offset::text, 'p_offset is out of range',
+            'Use 0 to 1000.');
+    ELSIF p_offset > 1000 THEN
+        PERFORM streamvibe.raise_error('SV015', 'p_offset', p_offset::text,
+            'p_offset is past 1000, where pages get slow and shift',
+            'Use get_user_jobs_by_cursor(p_user_id, p_cursor), which costs the same at any depth.');
+    ELSIF (p_order_by IN ('created_at', 'completed_at', 'job_priority')) IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_order_by', p_order_by, 'p_order_by is unknown',
+            'Use created_at, completed_at or job_priority.');
+    ELSIF (upper(p_order_dir) IN ('ASC', 'DESC')) IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_order_dir', p_order_dir, 'p_order_dir is unknown',
+            'Use ASC or DESC.');
+    END IF;
+    SELECT count(*) INTO v_total FROM streamvibe.job j
+    WHERE j.user_id = v_user_id AND (p_status IS NULL OR j.status = p_status)
+      AND (p_job_type IS NULL OR j.job_type = p_job_type);
+    RETURN QUERY
+    SELECT j.*, v_total FROM streamvibe.job j
+    WHERE j.user_id = v_user_id AND (p_status IS NULL OR j.status = p_status)
+      AND (p_job_type IS NULL OR j.job_type = p_job_type)
+    ORDER BY CASE WHEN p_order_by = 'completed_at' AND v_desc THEN j.completed_at END DESC NULLS LAST,
+             CASE WHEN p_order_by = 'completed_at' AND NOT v_desc THEN j.completed_at END ASC NULLS LAST,
+             CASE WHEN p_order_by = 'job_priority' AND v_desc THEN j.job_priority END DESC,
+             CASE WHEN p_order_by = 'job_priority' AND NOT v_desc THEN j.job_priority END ASC,
+             CASE WHEN v_desc THEN j.id END DESC,
+             CASE WHEN NOT v_desc THEN j.id END ASC
+    LIMIT p_limit OFFSET p_offset;
+END
+$$;
+
+CREATE FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor text DEFAULT NULL::text, p_status text DEFAULT NULL::text, p_job_type text DEFAULT NULL::text, p_limit integer DEFAULT 50) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text, next_cursor text, has_more boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id);
+    v_filter text := concat_ws('|', 'jobs', v_user_id, coalesce(p_status, '*'), coalesce(p_job_type, '*'));
+    v_after uuid := streamvibe.read_cursor(p_cursor, v_filter);
+BEGIN
+    PERFORM streamvibe.check_page(p_limit, p_status);
+    RETURN QUERY
+    WITH found AS MATERIALIZED (
+        SELECT j.*, row_number() OVER (ORDER BY j.id DESC) AS n FROM streamvibe.job j
+        WHERE j.user_id = v_user_id AND (v_after IS NULL OR j.id < v_after)
+          AND (p_status IS NULL OR j.status = p_status) AND (p_job_type IS NULL OR j.job_type = p_job_type)
+        ORDER BY j.id DESC LIMIT p_limit + 1
+    ), page_end AS (
+        SELECT (SELECT f.id FROM found f WHERE f.n <= p_limit ORDER BY f.n DESC LIMIT 1) AS last_id,
+               (SELECT count(*) FROM found) > p_limit AS has_more
+    )
+    SELECT f.id, f.user_id, f.job_type, f.status, f.job_priority, f.params, f.result, f.failure_kind,
+           f.error_message, f.retry_count, f.progress, f.progress_message, f.worker_id, f.created_at, f.updated_at,
+           f.scheduled_for, f.started_at, f.completed_at, f.expires_at, f.retry_at, f.idempotency_key,
+           CASE WHEN e.has_more THEN streamvibe.cursor_of(e.last_id, v_filter) END, e.has_more
+    FROM found f CROSS JOIN page_end e
+    WHERE f.n <= p_limit ORDER BY f.n;
+END
+$$;
+
+CREATE FUNCTION public.heartbeat_worker(p_worker_id text, p_job_types text[] DEFAULT NULL::text[], p_lease interval DEFAULT '00:00:10'::interval, p_job_ids uuid[] DEFAULT '{}'::uuid[], p_tokens bigint[] DEFAULT '{}'::bigint[], p_metadata jsonb DEFAULT NULL::jsonb) RETURNS TABLE(job_id uuid, reason text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+BEGIN
+    PERFORM streamvibe.require_service('heartbeat_worker');
+    IF p_worker_id IS NULL OR length(p_worker_id) NOT BETWEEN 1 AND 200 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_worker_id', p_worker_id, 'p_worker_id has the wrong length',
+            'Use 1 to 200 characters, different for every worker process.');
+    ELSIF p_lease IS NULL OR p_lease NOT BETWEEN '500 milliseconds' AND '1 day' THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_lease', p_lease::text, 'p_lease is out of range',
+            'Use 0.5 seconds to 1 day, and renew it three times as often.');
+    END IF;
+    INSERT INTO streamvibe.worker AS w (id, job_types, lease, heartbeat_at, started_at, metadata)
+    VALUES (p_worker_id, p_job_types, p_lease, v_now, v_now, p_metadata)
+    ON CONFLICT (id) DO UPDATE
+    SET heartbeat_at = excluded.heartbeat_at, job_types = excluded.job_types, lease = excluded.lease,
+        metadata = coalesce(excluded.metadata, w.metadata);
+    RETURN QUERY
+    SELECT r.job_id, CASE WHEN q.status = 'cancelled' THEN 'cancelled' ELSE 'lost' END
+    FROM unnest(p_tokens, p_job_ids) r(token, job_id)
+    LEFT JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h ON h.token = r.token AND h.job_id = r.job_id
+    LEFT JOIN public.job_queue q ON q.id = r.job_id
+    WHERE h.job_id IS NULL OR q.status IS DISTINCT FROM 'pending' AND q.status IS DISTINCT FROM 'processing';
+END
+$$;
+
+CREATE FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) RETURNS TABLE(job_id uuid, status text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz;
+    v_leased uuid[];
+BEGIN
+    PERFORM streamvibe.require_service('lease_jobs');
+    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens, ARRAY[cardinality(p_job_ids), cardinality(p_started_at)]);
+    v_now := streamvibe.now();
+    WITH leased AS (
+        UPDATE public.job_queue q
+        SET status = 'processing', worker_id = p_worker_id, claim_token = r.token, updated_at = v_now,
+            started_at = least(greatest(r.started_at, r.claimed_at), v_now)
+        FROM (SELECT a.token, a.job_id, a.started_at, h.claimed_at
+              FROM unnest(p_tokens, p_job_ids, p_started_at) a(token, job_id, started_at)
+              JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
+              ORDER BY a.job_id) r
+        WHERE q.id = r.job_id AND q.status = 'pending'
+        RETURNING q.id
+    )
+    SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
+    RETURN QUERY
+    SELECT a.job_id, q.status
+    FROM unnest(p_job_ids) a(job_id) LEFT JOIN public.job_queue q ON q.id = a.job_id
+    WHERE a.job_id NOT IN (SELECT unnest(v_leased));
+END
+$$;
+
+CREATE FUNCTION public.recover_stuck_jobs() RETURNS TABLE(job_id uuid, worker_id text, outcome text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    v_worker_id text;
+    v_claims bigint[];
+    v_ids uuid[];
+    v_claimed_at timestamptz;
+BEGIN
+    PERFORM streamvibe.require_service('recover_stuck_jobs');
+    PERFORM streamvibe.require_read_committed('recover_stuck_jobs', 'Use READ COMMITTED.');
+    FOR v_worker_id IN
+        SELECT w.id FROM streamvibe.worker w WHERE w.heartbeat_at + w.lease < v_now
+        ORDER BY w.id FOR UPDATE SKIP LOCKED
+    LOOP
+        v_claims := ARRAY(SELECT c.token FROM streamvibe.claim c WHERE c.worker_id = v_worker_id
+                          ORDER BY c.token FOR UPDATE SKIP LOCKED);
+        CONTINUE WHEN EXISTS (SELECT FROM streamvibe.claim c
+                              WHERE c.worker_id = v_worker_id AND c.token <> ALL (v_claims));
+        WITH gone AS (
+            DELETE FROM streamvibe.claim c WHERE c.token = ANY (v_claims) RETURNING c.job_ids, c.claimed_at
+        )
+        SELECT coalesce(array_agg(q.id ORDER BY q.id), '{}'), min(h.claimed_at) INTO v_ids, v_claimed_at
+        FROM (SELECT unnest(g.job_ids) AS id, g.claimed_at FROM gone g) h
+        JOIN public.job_queue q ON q.id = h.id
+        WHERE q.status IN ('pending', 'processing');
+        DELETE FROM streamvibe.worker w WHERE w.id = v_worker_id;
+        IF cardinality(v_ids) = 1 THEN
+            RETURN QUERY
+            SELECT a.job_id, v_worker_id, CASE WHEN a.status = 'pending' THEN 'retried' ELSE 'failed' END
+            FROM streamvibe.apply_failures(v_ids, ARRAY[jsonb_build_object('kind', 'crash', 'retryable', true,
+                'message', 'worker ' || v_worker_id || ' died while it ran this job alone')],
+                ARRAY[v_claimed_at], v_now) a;
+        ELSE
+            PERFORM streamvibe.put_back(v_ids, true);
+            RETURN QUERY SELECT u.id, v_worker_id, 'isolated' FROM unnest(v_ids) u(id);
+        END IF;
+    END LOOP;
+
+    v_ids := ARRAY(
+        SELECT q.id FROM public.job_queue q
+        WHERE q.status = 'processing' AND q.started_at < v_now - interval '30 minutes'
+          AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)
+        ORDER BY q.id FOR NO KEY UPDATE SKIP LOCKED);
+    RETURN QUERY SELECT q.id, q.worker_id, 'isolated'
+                 FROM public.job_queue q JOIN unnest(v_ids) u(id) ON q.id = u.id;
+    PERFORM streamvibe.put_back(v_ids, true);
+    PERFORM streamvibe.wake_workers(t.name) FROM streamvibe.job_type t WHERE v_ids <> '{}';
+END
+$$;
+
+CREATE FUNCTION public.register_job_type(p_name text, p_cache_ttl interval DEFAULT '01:00:00'::interval, p_dedupe_window interval DEFAULT '00:05:00'::interval, p_max_attempts integer DEFAULT 3, p_backoff_base interval DEFAULT '00:00:02'::interval, p_backoff_max interval DEFAULT '01:00:00'::interval, p_timeout interval DEFAULT '00:30:00'::interval, p_max_live_jobs integer DEFAULT NULL::integer, p_priority integer DEFAULT 5, p_expires_after interval DEFAULT '24:00:00'::interval, p_retention interval DEFAULT '7 days'::interval, p_log_retention interval DEFAULT '30 days'::interval, p_max_params_bytes integer DEFAULT 1048576) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    v_bad record;
+BEGIN
+    PERFORM streamvibe.require_service('register_job_type');
+    SELECT c.* INTO v_bad
+    FROM (VALUES
+        ('p_name', p_name, p_name ~ '^[a-z][a-z0-9_.-]{0,62}$',
+            'Use a lowercase letter, then up to 62 of a-z 0-9 _ . -'),
+        ('p_cache_ttl', p_cache_ttl::text, p_cache_ttl >= '0', 'Use ''0'' (off) or more.'),
+        ('p_dedupe_window', p_dedupe_window::text, p_dedupe_window >= '0', 'Use ''0'' (off) or more.'),
+        ('p_max_attempts', p_max_attempts::text, p_max_attempts BETWEEN 1 AND 100, 'Use 1 to 100.'),
+        ('p_backoff_base', p_backoff_base::text, p_backoff_base >= '0', 'Use ''0'' or more.'),
+        ('p_backoff_max', p_backoff_max::text, p_backoff_max >= p_backoff_base, 'Use at least p_backoff_base.'),
+        ('p_timeout', p_timeout::text, p_timeout > '0', 'Use more than ''0''.'),
+        ('p_max_live_jobs', p_max_live_jobs::text, p_max_live_jobs IS NULL OR p_max_live_jobs >= 0,
+            'Use 0 or more, or NULL for no limit of its own.'),
+        ('p_priority', p_priority::text, p_priority BETWEEN 0 AND 9, 'Use 0 to 9; higher runs first.'),
+        ('p_expires_after', p_expires_after::text, p_expires_after IS NULL OR p_expires_after > '0',
+            'Use more than ''0'', or NULL for never.'),
+        ('p_retention', p_retention::text, p_retention > '0', 'Use more than ''0''.'),
+        ('p_log_retention', p_log_retention::text, p_log_retention > '0', 'Use more than ''0''.'),
+        ('p_max_params_bytes', p_max_params_bytes::text, p_max_params_bytes BETWEEN 2 AND 104857600,
+            'Use 2 to 104857600 (100 MiB).')
+    ) c(field, received, good, fix)
+    WHERE c.good IS NOT TRUE LIMIT 1;
+    IF FOUND THEN
+        PERFORM streamvibe.raise_error('SV001', v_bad.field, v_bad.received,
+            v_bad.field || ' is not a possible setting', v_bad.fix);
+    END IF;
+    INSERT INTO streamvibe.job_type AS t
+        (name, cache_ttl, dedupe_window, max_attempts, backoff_base, backoff_max, timeout, max_live_jobs,
+         priority, expires_after, retention, log_retention, max_params_bytes)
+    VALUES (p_name, p_cache_ttl, p_dedupe_window, p_max_attempts, p_backoff_base, p_backoff_max, p_timeout,
+            p_max_live_jobs, p_priority, p_expires_after, p_retention, p_log_retention, p_max_params_bytes)
+    ON CONFLICT (name) DO UPDATE
+    SET cache_ttl = excluded.cache_ttl, dedupe_window = excluded.dedupe_window,
+        max_attempts = excluded.max_attempts, backoff_base = excluded.backoff_base,
+        backoff_max = excluded.backoff_max, timeout = excluded.timeout,
+        max_live_jobs = excluded.max_live_jobs, priority = excluded.priority,
+        expires_after = excluded.expires_after, retention = excluded.retention,
+        log_retention = excluded.log_retention, max_params_bytes = excluded.max_params_bytes
+    WHERE (t.cache_ttl, t.dedupe_window, t.max_attempts, t.backoff_base, t.backoff_max, t.timeout,
+           t.max_live_jobs, t.priority, t.expires_after, t.retention, t.log_retention, t.max_params_bytes)
+        IS DISTINCT FROM
+          (excluded.cache_ttl, excluded.dedupe_window, excluded.max_attempts, excluded.backoff_base,
+           excluded.backoff_max, excluded.timeout, excluded.max_live_jobs, excluded.priority,
+           excluded.expires_after, excluded.retention, excluded.log_retention, excluded.max_params_bytes);
+END
+$_$;
+
+CREATE FUNCTION public.release_forgotten_claims(p_worker_id text, p_tokens bigint[]) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_count integer := 0;
+    v_claim record;
+BEGIN
+    PERFORM streamvibe.require_service('release_forgotten_claims');
+    PERFORM streamvibe.require_read_committed('release_forgotten_claims', 'Use READ COMMITTED.');
+    PERFORM FROM streamvibe.worker w WHERE w.id = p_worker_id FOR UPDATE;
+    FOR v_claim IN
+        SELECT c.token, c.job_ids FROM streamvibe.claim c
+        WHERE c.worker_id = p_worker_id AND c.token <> ALL (coalesce(p_tokens, '{}'))
+    LOOP
+        PERFORM public.release_jobs(
+            p_worker_id, array_fill(v_claim.token, ARRAY[cardinality(v_claim.job_ids)]), v_claim.job_ids);
+        v_count := v_count + cardinality(v_claim.job_ids);
+    END LOOP;
+    RETURN v_count;
+END
+$$;
+
+CREATE FUNCTION public.release_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[]) RETURNS TABLE(job_id uuid, status text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_held uuid[];
+BEGIN
+    PERFORM streamvibe.require_service('release_jobs');
+    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens, ARRAY[cardinality(p_job_ids)]);
+    SELECT coalesce(array_agg(a.job_id ORDER BY a.job_id), '{}') INTO v_held
+    FROM unnest(p_tokens, p_job_ids) a(token, job_id)
+    JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id);
+    PERFORM streamvibe.put_back(v_held, false);
+    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids);
+    PERFORM streamvibe.wake_workers(d.job_type)
+    FROM (SELECT DISTINCT q.job_type FROM public.job_queue q JOIN unnest(v_held) u(id) ON q.id = u.id
+          WHERE q.status = 'pending') d;
+    RETURN QUERY
+    SELECT a.job_id, q.status
+    FROM unnest(p_job_ids) a(job_id) LEFT JOIN public.job_queue q ON q.id = a.job_id
+    WHERE a.job_id NOT IN (SELECT unnest(v_held)) OR q.status IS DISTINCT FROM 'pending';
+END
+$$;
+
+CREATE FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_progress real[], p_messages text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('report_job_progress');
+    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
+        ARRAY[cardinality(p_job_ids), cardinality(p_progress), cardinality(p_messages)]);
+    UPDATE public.job_queue q
+    SET progress = least(greatest(r.progress, 0), 1), progress_message = left(r.message, 500)
+    FROM (SELECT a.* FROM unnest(p_tokens, p_job_ids, p_progress, p_messages) a(token, job_id, progress, message)
+          JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
+          ORDER BY a.job_id) r
+    WHERE q.id = r.job_id AND q.status = 'processing' AND q.claim_token = r.token;
+END
+$$;
+
+CREATE FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_priority integer DEFAULT NULL::integer, p_scheduled_for timestamp with time zone DEFAULT NULL::timestamp with time zone, p_force boolean DEFAULT false, p_idempotency_key text DEFAULT NULL::text, p_dedupe_window interval DEFAULT NULL::interval, p_cache_ttl interval DEFAULT NULL::interval, p_enforce_limit boolean DEFAULT true) RETURNS TABLE(outcome text, job_id uuid, status text, result jsonb, result_age interval)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id);
+    v_type streamvibe.job_type := streamvibe.known_job_type(p_job_type);
+    v_window interval := coalesce(p_dedupe_window, v_type.dedupe_window);
+    v_ttl interval := CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, v_type.cache_ttl) END;
+    v_priority integer := coalesce(p_priority, v_type.priority);
+    v_max_live integer;
+    v_now timestamptz;
+    v_due timestamptz;
+    v_job streamvibe.job;
+    v_id uuid;
+BEGIN
+    PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, v_priority, p_scheduled_for);
+    IF NOT streamvibe.is_service() THEN
+        IF v_priority > v_type.priority THEN
+            PERFORM streamvibe.raise_error('SV004', 'p_priority', p_priority::text,
+                'only the service may raise a job''s priority',
+                'Use at most ' || v_type.priority || ', the priority of ' || p_job_type || ', or leave it out.');
+        ELSIF p_enforce_limit IS NOT TRUE THEN
+            PERFORM streamvibe.raise_error('SV004', 'p_enforce_limit', p_enforce_limit::text,
+                'only the service may switch the limit off', 'Leave p_enforce_limit out.');
+        END IF;
+    END IF;
+    IF p_idempotency_key IS NOT NULL AND length(p_idempotency_key) NOT BETWEEN 1 AND 255 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_idempotency_key', p_idempotency_key,
+            'p_idempotency_key has the wrong length', 'Use 1 to 255 characters, or leave it out.');
+    END IF;
+
+    IF v_ttl > '0' OR v_window > '0' OR p_enforce_limit OR p_idempotency_key IS NOT NULL THEN
+        PERFORM streamvibe.require_read_committed('request_job',
+            'Use READ COMMITTED; or switch the promises off: p_force := true, p_dedupe_window := ''0'', '
+            || 'p_enforce_limit := false, and no p_idempotency_key.');
+        v_max_live := streamvibe.lock_account(v_user_id);
+    END IF;
+    v_now := streamvibe.now();
+
+    IF p_idempotency_key IS NOT NULL THEN
+        SELECT j.* INTO v_job FROM streamvibe.job j
+        WHERE j.user_id = v_user_id AND j.idempotency_key = p_idempotency_key
+        ORDER BY j.id DESC LIMIT 1;
+        IF FOUND THEN
+            IF v_job.job_type <> p_job_type OR v_job.params <> p_params THEN
+                PERFORM streamvibe.raise_error('SV012', 'p_idempotency_key', p_idempotency_key,
+                    'p_idempotency_key was used for another request',
+                    'Use a new key, or repeat the request of job ' || v_job.id || ' exactly.');
+            END IF;
+            outcome := CASE WHEN v_job.status = 'completed' THEN 'cached' ELSE 'joined' END;
+        END IF;
+    END IF;
+
+    IF outcome IS NULL AND v_ttl > '0' THEN
+        v_id := streamvibe.find_cached_result(v_user_id, p_job_type, p_params, v_now - v_ttl);
+        IF v_id IS NOT NULL THEN
+            SELECT j.* INTO v_job FROM streamvibe.job j WHERE j.id = v_id;
+            outcome := 'cached';
+        END IF;
+    END IF;
+
+    IF outcome IS NULL AND v_window > '0' THEN
+        v_id := streamvibe.find_live_twin(v_user_id, p_job_type, p_params, v_now - v_window);
+        IF v_id IS NOT NULL THEN
+            SELECT j.* INTO v_job FROM streamvibe.job j WHERE j.id = v_id;
+            outcome := 'joined';
+        END IF;
+    END IF;
+
+    IF outcome IS NOT NULL THEN
+        RETURN QUERY SELECT outcome, v_job.id, v_job.status, v_job.result, v_now - v_job.completed_at
+                     WHERE v_job.status = 'completed'
+                     UNION ALL
+                     SELECT outcome, v_job.id, v_job.status, NULL, NULL
+                     WHERE v_job.status <> 'completed';
+        RETURN;
+    END IF;
+
+    IF p_enforce_limit
+       AND NOT streamvibe.has_room(v_user_id, p_job_type, v_max_live, v_type.max_live_jobs) THEN
+        PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
+            'the user has as many live jobs as they may',
+            'Wait until one of them is finished, cancel one, or raise the limit: at most ' || v_max_live
+            || ' in all (set_user_limit)' || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type
+            || ' (register_job_type)', '') || '.');
+    END IF;
+
+    v_id := streamvibe.new_id();
+    -- A time in the past would jump the queue: nothing is due before it was asked for.
+    v_due := greatest(p_scheduled_for, v_now);
+    PERFORM streamvibe.require_partition('job_queue', streamvibe.id_time(v_id));
+    INSERT INTO public.job_queue
+        (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, idempotency_key)
+    VALUES (v_id, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
+            p_idempotency_key);
+    IF v_due <= v_now THEN
+        PERFORM streamvibe.wake_workers(p_job_type);
+    END IF;
+    RETURN QUERY SELECT 'created', v_id, 'pending', NULL::jsonb, NULL::interval;
+END
+$$;
+
+CREATE FUNCTION public.retry_failed_jobs(p_limit integer DEFAULT 1000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    v_user_id uuid;
+    v_due record;
+    v_count integer := 0;
+BEGIN
+    PERFORM streamvibe.require_service('retry_failed_jobs');
+    PERFORM streamvibe.require_read_committed('retry_failed_jobs', 'Use READ COMMITTED.');
+    PERFORM streamvibe.check_batch_size(p_limit);
+    FOR v_due IN
+        SELECT d.user_id, array_agg(d.id ORDER BY d.retry_at) AS ids
+        FROM (SELECT q.user_id, q.id, q.retry_at
+              FROM generate_series(1, (SELECT max(t.max_attempts) FROM streamvibe.job_type t)) n(retry_count)
+              CROSS JOIN LATERAL (
+                  SELECT j.user_id, j.id, j.retry_at FROM public.job_queue j
+                  WHERE j.status = 'failed' AND j.retry_count = n.retry_count AND j.retry_at <= v_now
+                  ORDER BY j.retry_at LIMIT p_limit) q
+              ORDER BY q.retry_at LIMIT p_limit) d
+        GROUP BY d.user_id
+        ORDER BY d.user_id
+    LOOP
+        SELECT a.user_id INTO v_user_id FROM streamvibe.account a
+        WHERE a.user_id = v_due.user_id FOR NO KEY UPDATE SKIP LOCKED;
+        IF NOT FOUND AND EXISTS (SELECT FROM streamvibe.account a WHERE a.user_id = v_due.user_id) THEN
+            CONTINUE;
+        END IF;
+        FOR i IN 1..cardinality(v_due.ids) LOOP
+            IF streamvibe.retry_job(v_due.user_id, v_due.ids[i]) = 'retried' THEN
+                v_count := v_count + 1;
+            ELSE
+                UPDATE public.job_queue q SET retry_at = v_now + interval '1 minute'
+                WHERE q.id = v_due.ids[i] AND q.status = 'failed' AND q.retry_at <= v_now;
+            END IF;
+        END LOOP;
+    END LOOP;
+    RETURN v_count;
+END
+$$;
+
+CREATE FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) RETURNS TABLE(job_id uuid, outcome text, status text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id);
+BEGIN
+    PERFORM streamvibe.check_job_ids(p_job_ids);
+    PERFORM streamvibe.require_read_committed('retry_jobs', 'Use READ COMMITTED.');
+    FOR job_id IN SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1 LOOP
+        outcome := streamvibe.retry_job(v_user_id, job_id);
+        status := (SELECT j.status FROM streamvibe.job j WHERE j.id = job_id AND j.user_id = v_user_id);
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('set_user_limit');
+    IF p_user_id IS NULL OR p_max_live_jobs < 0 THEN
+        PERFORM streamvibe.raise_error('SV001',
+            CASE WHEN p_user_id IS NULL THEN 'p_user_id' ELSE 'p_max_live_jobs' END, p_max_live_jobs::text,
+            'a limit needs a user and a number', 'Pass a user id and 0 or more, or NULL for the default.');
+    END IF;
+    INSERT INTO streamvibe.account (user_id, max_live_jobs) VALUES (p_user_id, p_max_live_jobs)
+    ON CONFLICT (user_id) DO UPDATE SET max_live_jobs = excluded.max_live_jobs;
+END
+$$;
+
+CREATE FUNCTION streamvibe.apply_failures(p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[], p_now timestamp with time zone) RETURNS TABLE(job_id uuid, status text, retry_at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_wait_in_place interval := (SELECT s.retry_in_place_max FROM streamvibe.setting s);
+BEGIN
+    RETURN QUERY
+    WITH decided AS MATERIALIZED (
+        SELECT f.job_id, f.failure, f.started_at, t.expires_after,
+               CASE WHEN (f.failure ->> 'retryable')::boolean AND q.retry_count + 1 < t.max_attempts THEN
+                   coalesce(
+                       make_interval(secs => (f.failure ->> 'retry_after_seconds')::double precision),
+                       random() * least(t.backoff_max, t.backoff_base * (2.0 ^ least(q.retry_count, 30))))
+               END AS wait
+        FROM unnest(p_job_ids, p_failures, p_started_at) f(job_id, failure, started_at)
+        JOIN public.job_queue q ON q.id = f.job_id
+        JOIN streamvibe.job_type t ON t.name = q.job_type
+        ORDER BY f.job_id
+    )
+    UPDATE public.job_queue q
+    SET status        = CASE WHEN d.wait <= v_wait_in_place THEN 'pending' ELSE 'failed' END,
+        retry_count   = q.retry_count + 1,
+        failure_kind  = coalesce(d.failure ->> 'kind', 'error'),
+        error_message = left(d.failure ->> 'message', 10000),
+        scheduled_for = CASE WHEN d.wait <= v_wait_in_place THEN p_now + d.wait ELSE q.scheduled_for END,
+        expires_at    = CASE WHEN d.wait <= v_wait_in_place THEN p_now + d.wait + d.expires_after ELSE q.expires_at END,
+        retry_at      = CASE WHEN d.wait > v_wait_in_place THEN p_now + d.wait END,
+        completed_at  = CASE WHEN d.wait <= v_wait_in_place THEN NULL ELSE p_now END,
+        started_at    = CASE WHEN d.wait <= v_wait_in_place THEN NULL ELSE coalesce(q.started_at, d.started_at) END,
+        worker_id     = CASE WHEN d.wait <= v_wait_in_place THEN NULL ELSE q.worker_id END,
+        claim_token   = NULL, progress = NULL, progress_message = NULL, updated_at = p_now,
+        -- A failure that the process survived clears the suspicion that this job kills it.
+        isolated      = coalesce(d.failure ->> 'kind', 'error') = 'crash'
+    FROM decided d
+    WHERE q.id = d.job_id AND q.status IN ('pending', 'processing')
+    RETURNING q.id, q.status, CASE WHEN q.status = 'pending' THEN q.scheduled_for ELSE q.retry_at END;
+END
+$$;
+
+CREATE FUNCTION streamvibe.authorize(p_user_id uuid, p_all_allowed boolean DEFAULT false) RETURNS uuid
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_caller uuid;
+BEGIN
+    IF streamvibe.is_service() THEN
+        IF p_user_id IS NULL AND NOT p_all_allowed THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_user_id', NULL, 'p_user_id is missing',
+                'Name the user this call acts for.');
+        END IF;
+        RETURN p_user_id;
+    END IF;
+    v_caller := auth.uid();
+    IF v_caller IS NULL THEN
+        PERFORM streamvibe.raise_error('SV004', 'request.jwt.claims',
+            current_setting('request.jwt.claims', true), 'nobody is signed in',
+            'Set request.jwt.claims to a token whose "sub" is the user''s id.');
+    ELSIF p_user_id IS DISTINCT FROM v_caller AND p_user_id IS NOT NULL THEN
+        PERFORM streamvibe.raise_error('SV004', 'p_user_id', p_user_id::text,
+            'p_user_id is another user''s id', 'Pass auth.uid(), or call as service_role.');
+    END IF;
+    RETURN v_caller;
+END
+$$;
+
+CREATE FUNCTION streamvibe.check_batch_size(p_limit integer) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF p_limit IS NULL OR p_limit NOT BETWEEN 1 AND 10000 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_limit', p_limit::text, 'p_limit is out of range',
+            'Use 1 to 10000 jobs a run.');
+    END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.check_job_ids(p_job_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF p_job_ids IS NULL OR cardinality(p_job_ids) NOT BETWEEN 1 AND 10000
+       OR array_position(p_job_ids, NULL) IS NOT NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_job_ids',
+            CASE WHEN p_job_ids IS NULL THEN NULL ELSE cardinality(p_job_ids) || ' ids' END,
+            'p_job_ids is not a list of ids', 'Pass 1 to 10000 ids, none of them NULL.');
+    END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.check_page(p_limit integer, p_status text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF p_limit IS NULL OR p_limit NOT BETWEEN 1 AND 1000 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_limit', p_limit::text,
+            'p_limit is out of range', 'Ask for 1 to 1000 rows a page.');
+    END IF;
+    IF p_status NOT IN ('pending', 'processing', 'completed', 'failed', 'cancelled') THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_status', p_status, 'p_status is unknown',
+            'Use pending, processing, completed, failed or cancelled, or NULL for all.');
+    END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.now() RETURNS timestamp with time zone
+    LANGUAGE sql PARALLEL SAFE
+    AS $$SELECT pg_catalog.clock_timestamp()$$;
+
+CREATE TABLE streamvibe.job_type (
+    name text NOT NULL COLLATE pg_catalog."C",
+    cache_ttl interval DEFAULT '01:00:00'::interval NOT NULL,
+    dedupe_window interval DEFAULT '00:05:00'::interval NOT NULL,
+    max_attempts smallint DEFAULT 3 NOT NULL,
+    backoff_base interval DEFAULT '00:00:02'::interval NOT NULL,
+    backoff_max interval DEFAULT '01:00:00'::interval NOT NULL,
+    timeout interval DEFAULT '00:30:00'::interval NOT NULL,
+    max_live_jobs integer,
+    priority smallint DEFAULT 5 NOT NULL,
+    expires_after interval DEFAULT '24:00:00'::interval,
+    retention interval DEFAULT '7 days'::interval NOT NULL,
+    log_retention interval DEFAULT '30 days'::interval NOT NULL,
+    max_params_bytes integer DEFAULT 1048576 NOT NULL,
+    registered_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
+    CONSTRAINT job_type_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
+    CONSTRAINT job_type_max_live_jobs_check CHECK ((max_live_jobs >= 0)),
+    CONSTRAINT job_type_max_params_bytes_check CHECK ((max_params_bytes > 0)),
+    CONSTRAINT job_type_name_check CHECK ((name ~ '^[a-z][a-z0-9_.-]{0,62}$'::text)),
+    CONSTRAINT job_type_priority_check CHECK (((priority >= 0) AND (priority <= 9)))
+);
+
+CREATE FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_type streamvibe.job_type, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF p_user_id IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'user_id', NULL, 'user_id is missing',
+            'Name the user the job belongs to.');
+    ELSIF p_params IS NULL OR jsonb_typeof(p_params) <> 'object' THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', left(p_params::text, 200),
+            'params is not a JSON object', 'Pass an object such as {"key": "value"}, or {}.');
+    -- The text of a document is at most some eight times its binary size, so small ones need no second look.
+    ELSIF pg_column_size(p_params) > p_type.max_params_bytes / 8
+          AND octet_length(p_params::text) > p_type.max_params_bytes THEN
+        PERFORM streamvibe.raise_error('SV003', p_prefix || 'params',
+            octet_length(p_params::text) || ' bytes', 'params are too large',
+            'Keep them within ' || p_type.max_params_bytes || ' bytes (pass a reference instead of the data), '
+            || 'or register the type with a larger p_max_params_bytes.');
+    ELSIF p_priority NOT BETWEEN 0 AND 9 THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'priority', p_priority::text,
+            'priority is out of range', 'Use 0 to 9; higher runs first.');
+    ELSIF NOT isfinite(p_scheduled_for) OR p_scheduled_for > '9999-01-01' THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'scheduled_for', p_scheduled_for::text,
+            'scheduled_for is out of range', 'Use a time before the year 9999, or NULL for now.');
+    END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false) RETURNS TABLE(ordinal integer, job_id uuid, outcome text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz;
+    v_default_max integer := (SELECT s.default_max_live_jobs FROM streamvibe.setting s);
+    v_unknown record;
+BEGIN
+    PERFORM streamvibe.require_service('create_jobs');
+    SELECT s.ordinal, s.job_type INTO v_unknown
+    FROM streamvibe.staging s
+    WHERE s.batch = p_batch AND NOT EXISTS (SELECT FROM streamvibe.job_type t WHERE t.name = s.job_type)
+    ORDER BY s.ordinal LIMIT 1;
+    IF FOUND THEN
+        PERFORM streamvibe.raise_error('SV002', 'p_jobs[' || v_unknown.ordinal || '].job_type',
+            v_unknown.job_type, 'job type is not registered',
+            'Check the spelling, or register it: SELECT register_job_type(''name'').');
+    END IF;
+    PERFORM streamvibe.check_request('p_jobs[' || s.ordinal || '].', s.user_id, t, s.params, s.priority,
+                                     s.scheduled_for)
+    FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
+    WHERE s.batch = p_batch;
+
+    IF p_dedupe OR p_enforce_limit THEN
+        PERFORM streamvibe.require_read_committed('create_jobs',
+            'Use READ COMMITTED, or leave p_dedupe and p_enforce_limit off.');
+        INSERT INTO streamvibe.account (user_id)
+        SELECT DISTINCT s.user_id FROM streamvibe.staging s WHERE s.batch = p_batch ORDER BY 1
+        ON CONFLICT DO NOTHING;
+        PERFORM FROM streamvibe.account a
+        WHERE a.user_id IN (SELECT s.user_id FROM streamvibe.staging s WHERE s.batch = p_batch)
+        ORDER BY a.user_id FOR NO KEY UPDATE;
+    END IF;
+    v_now := streamvibe.now();
+    PERFORM streamvibe.require_partition('job_queue', v_now);
+
+    RETURN QUERY
+    WITH staged AS MATERIALIZED (
+        SELECT s.ordinal, s.user_id, s.job_type, s.params, coalesce(s.priority, t.priority) AS priority,
+               greatest(s.scheduled_for, v_now) AS due, t.expires_after, t.max_live_jobs AS type_max,
+               p_dedupe AND t.dedupe_window > '0' AS dedupe,
+               CASE WHEN p_dedupe AND t.dedupe_window > '0' THEN
+                   streamvibe.find_live_twin(s.user_id, s.job_type, s.params, v_now - t.dedupe_window)
+               END AS twin
+        FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
+        WHERE s.batch = p_batch
+    ), first_of_kind AS MATERIALIZED (
+        -- Only the first of several identical elements asks for a row of its own.
+        SELECT s.*, CASE WHEN s.dedupe THEN
+                   min(s.ordinal) OVER (PARTITION BY s.dedupe, s.user_id, s.job_type, s.params)
+               ELSE s.ordinal END AS original
+        FROM staged s
+    ), wanted AS MATERIALIZED (
+        SELECT f.ordinal, f.user_id, f.job_type, f.type_max,
+               row_number() OVER (PARTITION BY f.user_id ORDER BY f.ordinal) AS nth
+        FROM first_of_kind f
+        WHERE f.twin IS NULL AND f.original = f.ordinal
+    ), room AS MATERIALIZED (
+        SELECT u.user_id, coalesce(a.max_live_jobs, v_default_max) - (
+                   SELECT count(*) FROM public.job_queue q
+                   WHERE q.user_id = u.user_id AND q.status IN ('pending', 'processing')) AS places
+        FROM (SELECT DISTINCT w.user_id FROM wanted w) u JOIN streamvibe.account a USING (user_id)
+        WHERE p_enforce_limit
+    ), room_of_type AS MATERIALIZED (
+        SELECT u.user_id, u.job_type, u.type_max - (
+                   SELECT count(*) FROM public.job_queue q
+                   WHERE q.user_id = u.user_id AND q.status IN ('pending', 'processing')
+                     AND q.job_type = u.job_type) AS places
+        FROM (SELECT DISTINCT w.user_id, w.job_type, w.type_max FROM wanted w) u
+        WHERE p_enforce_limit AND u.type_max IS NOT NULL
+    ), fits_type AS MATERIALIZED (
+        -- What a type's own limit refuses must not use up a place of the user's limit.
+        SELECT w.ordinal, w.user_id, row_number() OVER (PARTITION BY w.user_id ORDER BY w.ordinal) AS nth
+        FROM (SELECT w.*, row_number() OVER (PARTITION BY w.user_id, w.job_type ORDER BY w.ordinal) AS nth_of_type
+              FROM wanted w) w
+        LEFT JOIN room_of_type rt USING (user_id, job_type)
+        WHERE rt.user_id IS NULL OR w.nth_of_type <= rt.places
+    ), accepted AS MATERIALIZED (
+        SELECT n.ordinal, streamvibe.new_id() AS id
+        FROM (SELECT f.ordinal FROM fits_type f LEFT JOIN room r USING (user_id)
+              WHERE r.user_id IS NULL OR f.nth <= r.places
+              ORDER BY f.ordinal) n
+    ), inserted AS (
+        INSERT INTO public.job_queue
+            (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at)
+        SELECT a.id, s.user_id, s.job_type, s.params, s.priority, s.due, s.due + s.expires_after, v_now
+        FROM accepted a JOIN staged s USING (ordinal)
+        ORDER BY a.ordinal
+    )
+    SELECT f.ordinal, coalesce(f.twin, a.id),
+           CASE WHEN f.twin IS NOT NULL THEN 'joined' WHEN a.id IS NULL THEN 'refused'
+                WHEN f.original = f.ordinal THEN 'created' ELSE 'joined' END
+    FROM first_of_kind f LEFT JOIN accepted a ON a.ordinal = f.original
+    ORDER BY f.ordinal;
+
+    PERFORM streamvibe.wake_workers(d.job_type)
+    FROM (SELECT DISTINCT s.job_type FROM streamvibe.staging s
+          WHERE s.batch = p_batch AND coalesce(s.scheduled_for, v_now) <= v_now) d;
+    DELETE FROM streamvibe.staging s WHERE s.batch = p_batch;
+END
+$$;
+
+CREATE FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT 'v1' || translate(encode(uuid_send(p_id)
+               || substring(int8send(hashtextextended(p_filter, uuid_hash_extended(p_id, 1))) FROM 1 FOR 5),
+           'base64'), '+/', '-_')
+$$;
+
+CREATE FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    WITH rest AS MATERIALIZED (
+        SELECT c.token, ARRAY(
+                   SELECT u.id FROM unnest(c.job_ids) u(id)
+                   WHERE (c.token, u.id) NOT IN (SELECT r.token, r.id FROM unnest(p_tokens, p_job_ids) r(token, id))
+               ) AS job_ids
+        FROM streamvibe.claim c
+        WHERE c.token = ANY (p_tokens) AND c.worker_id = p_worker_id
+    ), emptied AS (
+        DELETE FROM streamvibe.claim c USING rest
+        WHERE c.token = rest.token AND cardinality(rest.job_ids) = 0
+    )
+    UPDATE streamvibe.claim c SET job_ids = rest.job_ids
+    FROM rest WHERE c.token = rest.token AND cardinality(rest.job_ids) > 0;
+END
+$$;
+
+CREATE FUNCTION streamvibe.due_priorities(p_job_types text[], p_below uuid) RETURNS TABLE(job_priority smallint, job_types text[])
+    LANGUAGE plpgsql ROWS 3
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_priority smallint := 10;
+BEGIN
+    IF p_job_types IS NULL THEN
+        LOOP
+            SELECT q.job_priority INTO v_priority FROM public.job_queue q
+            WHERE q.status = 'pending' AND q.job_priority < v_priority AND q.id < p_below
+            ORDER BY q.job_priority DESC LIMIT 1;
+            EXIT WHEN NOT FOUND;
+            job_priority := v_priority;
+            RETURN NEXT;
+        END LOOP;
+    ELSE
+        RETURN QUERY
+        WITH RECURSIVE present AS (
+            SELECT t.name, (SELECT q.job_priority FROM public.job_queue q
+                            WHERE q.job_type = t.name AND q.status = 'pending' AND q.id < p_below
+                            ORDER BY q.job_priority DESC LIMIT 1) AS job_priority
+            FROM (SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) t
+            UNION ALL
+            SELECT p.name, (SELECT q.job_priority FROM public.job_queue q
+                            WHERE q.job_type = p.name AND q.status = 'pending' AND q.id < p_below
+                              AND q.job_priority < p.job_priority
+                            ORDER BY q.job_priority DESC LIMIT 1)
+            FROM present p WHERE p.job_priority IS NOT NULL
+        )
+        SELECT p.job_priority, array_agg(p.name) FROM present p
+        WHERE p.job_priority IS NOT NULL
+        GROUP BY p.job_priority ORDER BY p.job_priority DESC;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.find_cached_result(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone) RETURNS uuid
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT q.id
+    FROM public.job_queue q
+    WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
+              = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
+      AND q.completed_at > p_since
+      AND q.status = 'completed'
+      AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
+    ORDER BY q.completed_at DESC
+    LIMIT 1
+$$;
+
+CREATE FUNCTION streamvibe.find_live_twin(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone) RETURNS uuid
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT q.id
+    FROM public.job_queue q
+    WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
+              = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
+      AND q.completed_at IS NULL
+      AND q.status IN ('pending', 'processing')
+      AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
+      AND q.id >= streamvibe.id_floor(p_since)
+    ORDER BY q.id
+    LIMIT 1
+$$;
+
+CREATE FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer) RETURNS boolean
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT (SELECT count(*) FROM (
+                SELECT FROM public.job_queue q
+                WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
+                LIMIT p_max_live_jobs) live) < p_max_live_jobs
+       AND (p_max_live_jobs_of_type IS NULL
+            OR (SELECT count(*) FROM (
+                    SELECT FROM public.job_queue q
+                    WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
+                      AND q.job_type = p_job_type
+                    LIMIT p_max_live_jobs_of_type) live) < p_max_live_jobs_of_type)
+$$;
+
+CREATE FUNCTION streamvibe.held_jobs(p_worker_id text, p_tokens bigint[]) RETURNS TABLE(token bigint, job_id uuid, claimed_at timestamp with time zone)
+    LANGUAGE sql ROWS 100
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT c.token, u.id, c.claimed_at
+    FROM streamvibe.claim c CROSS JOIN LATERAL unnest(c.job_ids) u(id)
+    WHERE c.token = ANY (p_tokens) AND c.worker_id = p_worker_id
+$$;
+
+CREATE FUNCTION streamvibe.id_bound(p_at timestamp with time zone) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT (encode(substring(int8send((extract(epoch FROM p_at) * 1000)::bigint) FROM 3), 'hex')
+            || '00000000000000000000')::uuid
+$$;
+
+CREATE FUNCTION streamvibe.id_floor(p_at timestamp with time zone) RETURNS uuid
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    AS $$
+    SELECT (pg_catalog.encode(
+        substring(pg_catalog.int8send(t.us / 1000) FROM 3)
+        || substring(pg_catalog.int4send((28672 + ((t.us % 1000) * 4096 + 999) / 1000)::integer) FROM 3),
+        'hex') || '8000000000000000')::uuid
+    FROM (SELECT (extract(epoch FROM least(greatest(p_at, 'epoch'), '9999-01-01')) * 1000000)::bigint AS us) t
+$$;
+
+CREATE FUNCTION streamvibe.id_time(p_id uuid) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    SELECT pg_catalog.to_timestamp(
+        ((('x' || substr(pg_catalog.encode(pg_catalog.uuid_send(p_id), 'hex'), 1, 12))::bit(48)::bigint * 1000
+          + ('x' || substr(pg_catalog.encode(pg_catalog.uuid_send(p_id), 'hex'), 14, 3))::bit(12)::integer * 1000 / 4096
+         )::double precision / 1000000))
+$$;
+
+CREATE FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_params jsonb) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    SELECT pg_catalog.jsonb_hash_extended(
+        p_params, pg_catalog.hashtextextended(p_job_type COLLATE "C", pg_catalog.uuid_hash_extended(p_user_id, 0)))
+$$;
+
+CREATE FUNCTION streamvibe.is_held(p_job_id uuid) RETURNS boolean
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT EXISTS (SELECT FROM streamvibe.claim c WHERE p_job_id = ANY (c.job_ids))
+$$;
+
+CREATE FUNCTION streamvibe.is_service() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT r.rolname = 'service_role' OR r.rolsuper
+           OR r.oid = (SELECT c.relowner FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass)
+    FROM pg_roles r
+    WHERE r.rolname = CASE WHEN current_setting('role') = 'none' THEN session_user
+                           ELSE current_setting('role')::name END
+$$;
+
+CREATE FUNCTION streamvibe.known_job_type(p_job_type text) RETURNS streamvibe.job_type
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_type streamvibe.job_type;
+BEGIN
+    SELECT t.* INTO v_type FROM streamvibe.job_type t WHERE t.name = p_job_type;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.raise_error('SV002', 'p_job_type', p_job_type, 'job type is not registered',
+            'Check the spelling, or register it: SELECT register_job_type(''name'').');
+    END IF;
+    RETURN v_type;
+END
+$$;
+
+CREATE FUNCTION streamvibe.lock_account(p_user_id uuid) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_limit integer;
+BEGIN
+    SELECT a.max_live_jobs INTO v_limit FROM streamvibe.account a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO streamvibe.account (user_id) VALUES (p_user_id) ON CONFLICT DO NOTHING;
+        SELECT a.max_live_jobs INTO v_limit FROM streamvibe.account a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
+    END IF;
+    IF v_limit IS NULL THEN
+        SELECT s.default_max_live_jobs INTO v_limit FROM streamvibe.setting s;
+    END IF;
+    RETURN v_limit;
+END
+$$;
+
+CREATE FUNCTION streamvibe.lock_claims(p_worker_id text, p_tokens bigint[], p_sizes integer[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM unnest(p_sizes) s(size) WHERE s.size IS DISTINCT FROM cardinality(p_tokens)) THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_tokens', cardinality(p_tokens) || ' tokens',
+            'the arrays differ in length', 'Pass one token per job, and one entry per job in every other array.');
+    END IF;
+    PERFORM streamvibe.require_read_committed('moving a claimed job', 'Use READ COMMITTED.');
+    PERFORM FROM streamvibe.claim c
+    WHERE c.token = ANY (p_tokens) AND c.worker_id = p_worker_id
+    ORDER BY c.token FOR NO KEY UPDATE;
+END
+$$;
+
+CREATE FUNCTION streamvibe.lock_due_jobs(p_priority smallint, p_job_types text[], p_limit integer, p_alone boolean, p_now timestamp with time zone, p_below uuid) RETURNS TABLE(id uuid, isolated boolean)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    IF p_job_types IS NULL THEN
+        RETURN QUERY
+        SELECT q.id, q.isolated
+        FROM public.job_queue q
+        WHERE q.status = 'pending' AND q.job_priority = p_priority AND q.scheduled_for <= p_now
+          AND q.id < p_below
+          AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+          AND (p_alone OR NOT q.isolated OR q.scheduled_for < p_now - interval '1 minute')
+        ORDER BY q.scheduled_for, q.id
+        LIMIT p_limit
+        FOR NO KEY UPDATE OF q SKIP LOCKED;
+    ELSE
+        RETURN QUERY
+        SELECT d.id, d.isolated
+        FROM unnest(p_job_types) t(name) CROSS JOIN LATERAL (
+            SELECT q.id, q.isolated, q.scheduled_for
+            FROM public.job_queue q
+            WHERE q.job_type = t.name
+              AND q.status = 'pending' AND q.job_priority = p_priority AND q.scheduled_for <= p_now
+              AND q.id < p_below
+              AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+              AND (p_alone OR NOT q.isolated OR q.scheduled_for < p_now - interval '1 minute')
+            ORDER BY q.scheduled_for, q.id
+            LIMIT p_limit
+            FOR NO KEY UPDATE OF q SKIP LOCKED
+        ) d
+        ORDER BY d.scheduled_for, d.id
+        LIMIT p_limit;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.make_id(p_at timestamp with time zone) RETURNS uuid
+    LANGUAGE sql PARALLEL SAFE
+    AS $$
+    SELECT pg_catalog.encode(
+        substring(pg_catalog.int8send(t.us / 1000) FROM 3)
+        || substring(pg_catalog.int4send((28672 + ((t.us % 1000) * 4096 + 999) / 1000)::integer) FROM 3)
+        || substring(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) FROM 9),
+        'hex')::uuid
+    FROM (SELECT (extract(epoch FROM p_at) * 1000000)::bigint AS us) t
+$$;
+
+CREATE FUNCTION streamvibe.new_id() RETURNS uuid
+    LANGUAGE sql PARALLEL SAFE
+    AS $$SELECT pg_catalog.uuidv7()$$;
+
+CREATE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_now timestamptz := streamvibe.now();
+BEGIN
+    UPDATE public.job_queue q
+    SET status = 'pending', started_at = NULL, worker_id = NULL, claim_token = NULL, progress = NULL,
+        progress_message = NULL, isolated = q.isolated OR p_isolated, updated_at = v_now
+    FROM (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id) r
+    WHERE q.id = r.id
+      AND (q.status = 'processing' OR (q.status = 'pending' AND p_isolated AND NOT q.isolated));
+END
+$$;
+
+CREATE FUNCTION streamvibe.raise_error(p_code text, p_field text, p_received text, p_message text, p_fix text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = p_code,
+        MESSAGE = p_message,
+        DETAIL = 'Received: ' || coalesce(left(p_received, 200), 'NULL'),
+        HINT = p_fix,
+        COLUMN = p_field;
+END
+$$;
+
+CREATE FUNCTION streamvibe.read_cursor(p_cursor text, p_filter text) RETURNS uuid
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    v_id uuid;
+BEGIN
+    IF p_cursor IS NULL THEN
+        RETURN NULL;
+    END IF;
+    IF p_cursor ~ '^v1[A-Za-z0-9_-]{28}$' THEN
+        v_id := encode(substring(decode(translate(substr(p_cursor, 3), '-_', '+/'), 'base64') FROM 1 FOR 16),
+                       'hex')::uuid;
+        IF streamvibe.cursor_of(v_id, p_filter) = p_cursor THEN
+            RETURN v_id;
+        END IF;
+    END IF;
+    PERFORM streamvibe.raise_error('SV014', 'p_cursor', p_cursor,
+        'p_cursor is broken, or was made for another list',
+        'Pass next_cursor of the page before, unchanged and with the same filters, or NULL for the first page.');
+    RETURN NULL;
+END
+$_$;
+
+CREATE FUNCTION streamvibe.require_partition(p_parent text, p_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM streamvibe.partition p
+        WHERE p.parent_name = p_parent AND p.lower_at <= p_at AND p.upper_at > p_at
+    ) THEN
+        PERFORM streamvibe.raise_error('SV009', p_parent, p_at::text,
+            p_parent || ' has no partition for this time',
+            'Run SELECT * FROM ensure_partitions() in a transaction of its own, then try again.');
+    END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.require_read_committed(p_what text, p_fix text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        PERFORM streamvibe.raise_error('SV006', 'transaction_isolation',
+            current_setting('transaction_isolation'),
+            p_what || ' cannot be exact inside this transaction', p_fix);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.require_service(p_function text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF NOT streamvibe.is_service() THEN
+        PERFORM streamvibe.raise_error('SV004', 'role',
+            CASE WHEN current_setting('role') = 'none' THEN session_user ELSE current_setting('role') END,
+            p_function || ' is for the service only',
+            'Call it as service_role (SET ROLE service_role) or as the owner of job_queue.');
+    END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.retry_job(p_user_id uuid, p_job_id uuid) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_max_live integer := streamvibe.lock_account(p_user_id);
+    v_now timestamptz := streamvibe.now();
+    v_job public.job_queue;
+    v_type streamvibe.job_type;
+BEGIN
+    SELECT q.* INTO v_job FROM public.job_queue q
+    WHERE q.id = p_job_id AND q.user_id = p_user_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN RETURN 'not_found'; END IF;
+    IF v_job.status <> 'failed' THEN RETURN 'not_failed'; END IF;
+    v_type := streamvibe.known_job_type(v_job.job_type);
+    IF v_job.retry_count >= v_type.max_attempts THEN RETURN 'attempts_exhausted'; END IF;
+    IF v_job.retry_at IS NULL THEN RETURN 'not_retryable'; END IF;
+    IF streamvibe.find_live_twin(p_user_id, v_job.job_type, v_job.params, 'epoch') IS NOT NULL THEN
+        RETURN 'has_twin';
+    END IF;
+    IF NOT streamvibe.has_room(p_user_id, v_job.job_type, v_max_live, v_type.max_live_jobs) THEN
+        RETURN 'at_limit';
+    END IF;
+    UPDATE public.job_queue q
+    SET status = 'pending', scheduled_for = v_now, expires_at = v_now + v_type.expires_after,
+        completed_at = NULL, retry_at = NULL, started_at = NULL, worker_id = NULL, claim_token = NULL,
+        progress = NULL, progress_message = NULL, updated_at = v_now
+    WHERE q.id = p_job_id;
+    PERFORM streamvibe.wake_workers(v_job.job_type);
+    RETURN 'retried';
+END
+$$;
+
+CREATE FUNCTION streamvibe.wake_workers(p_job_type text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM streamvibe.worker w
+        WHERE w.asleep AND (w.job_types IS NULL OR p_job_type = ANY (w.job_types))
+    ) THEN
+        PERFORM pg_notify('streamvibe_jobs', p_job_type);
+    END IF;
+END
+$$;
+
+CREATE TABLE creators.content (
+    platform text NOT NULL COLLATE pg_catalog."C",
+    platform_content_id text NOT NULL COLLATE pg_catalog."C",
+    platform_account_id text NOT NULL COLLATE pg_catalog."C",
+    title text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    thumbnail_url text,
+    published_at timestamp with time zone,
+    duration_seconds integer,
+    view_count bigint,
+    like_count bigint,
+    comment_count bigint,
+    available boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT content_numbers_not_negative CHECK ((LEAST((duration_seconds)::bigint, view_count, like_count, comment_count) >= 0))
+);
+
+COMMENT ON TABLE creators.content IS 'One published item of a creator, such as a video.';
+
+COMMENT ON COLUMN creators.content.duration_seconds IS '0 while a stream is live or upcoming; NULL where unknown.';
+
+COMMENT ON COLUMN creators.content.like_count IS 'NULL where the creator hides it.';
+
+COMMENT ON COLUMN creators.content.available IS 'False once the platform no longer shows it: private, deleted or removed. The row and its last values stay.';
+
+COMMENT ON COLUMN creators.content.updated_at IS 'When a value of this row last changed. How fresh the values are is creator.fetched_at.';
+
+CREATE TABLE creators.creator (
+    platform text NOT NULL COLLATE pg_catalog."C",
+    platform_account_id text NOT NULL COLLATE pg_catalog."C",
+    title text NOT NULL,
+    handle text,
+    description text DEFAULT ''::text NOT NULL,
+    thumbnail_url text,
+    published_at timestamp with time zone,
+    subscriber_count bigint,
+    video_count bigint,
+    view_count bigint,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    fetched_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT creator_counts_not_negative CHECK ((LEAST(subscriber_count, video_count, view_count) >= 0)),
+    CONSTRAINT creator_platform_known CHECK ((platform = ANY (ARRAY['youtube'::text, 'instagram'::text, 'tiktok'::text])))
+);
+
+COMMENT ON TABLE creators.creator IS 'One account of a creator on one platform.';
+
+COMMENT ON COLUMN creators.creator.platform_account_id IS 'The platform''s own id: a YouTube channel id (UC...).';
+
+COMMENT ON COLUMN creators.creator.subscriber_count IS 'NULL where the creator hides it.';
+
+COMMENT ON COLUMN creators.creator.updated_at IS 'When a value of this row last changed.';
+
+COMMENT ON COLUMN creators.creator.fetched_at IS 'When the platform was last asked.';
+
+CREATE TABLE public.job_log (
+    id uuid DEFAULT streamvibe.new_id() NOT NULL,
+    job_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone GENERATED ALWAYS AS (streamvibe.id_time(id)) STORED NOT NULL,
+    log_level text DEFAULT 'info'::text NOT NULL COLLATE pg_catalog."C",
+    message text NOT NULL,
+    metadata jsonb,
+    CONSTRAINT job_log_level_known CHECK ((log_level = ANY (ARRAY['debug'::text, 'info'::text, 'warning'::text, 'error'::text])))
+)
+PARTITION BY RANGE (id);
+
+COMMENT ON TABLE public.job_log IS 'StreamVibe: what handlers logged. No foreign key: logs and jobs leave on their own schedules.';
+
+CREATE TABLE public.job_queue (
+    id uuid DEFAULT streamvibe.new_id() NOT NULL,
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone GENERATED ALWAYS AS (streamvibe.id_time(id)) STORED NOT NULL,
+    updated_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
+    scheduled_for timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
+    expires_at timestamp with time zone,
+    started_at timestamp with time zone,
+    completed_at timestamp with time zone,
+    retry_at timestamp with time zone,
+    claim_token bigint,
+    job_priority smallint DEFAULT 5 NOT NULL,
+    retry_count smallint DEFAULT 0 NOT NULL,
+    progress real,
+    isolated boolean DEFAULT false NOT NULL,
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    status text DEFAULT 'pending'::text NOT NULL COLLATE pg_catalog."C",
+    worker_id text,
+    idempotency_key text COLLATE pg_catalog."C",
+    failure_kind text,
+    error_message text,
+    progress_message text,
+    params jsonb DEFAULT '{}'::jsonb NOT NULL,
+    result jsonb,
+    CONSTRAINT job_queue_finished_has_end CHECK (((completed_at IS NULL) = (status = ANY (ARRAY['pending'::text, 'processing'::text])))),
+    CONSTRAINT job_queue_params_object CHECK ((jsonb_typeof(params) = 'object'::text)),
+    CONSTRAINT job_queue_priority_range CHECK (((job_priority >= 0) AND (job_priority <= 9))),
+    CONSTRAINT job_queue_processing_has_claim CHECK (((status <> 'processing'::text) OR ((worker_id IS NOT NULL) AND (claim_token IS NOT NULL) AND (started_at IS NOT NULL)))),
+    CONSTRAINT job_queue_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text])))
+)
+PARTITION BY RANGE (id);
+
+COMMENT ON TABLE public.job_queue IS 'StreamVibe: one row per job. Written by functions only.';
+
+COMMENT ON COLUMN public.job_queue.created_at IS 'The time in the id, so both orders agree.';
+
+COMMENT ON COLUMN public.job_queue.retry_at IS 'On a failed job: when retry_failed_jobs() brings it back; NULL when it never will.';
+
+COMMENT ON COLUMN public.job_queue.claim_token IS 'The claim that holds a processing job. Stale tokens are refused.';
+
+COMMENT ON COLUMN public.job_queue.retry_count IS 'Attempts that failed so far; the running attempt is retry_count + 1.';
+
+COMMENT ON COLUMN public.job_queue.isolated IS 'Was held by a worker that died with several jobs: runs alone in its process next time.';
+
+CREATE TABLE streamvibe.account (
+    user_id uuid NOT NULL,
+    max_live_jobs integer,
+    CONSTRAINT account_max_live_jobs_check CHECK ((max_live_jobs >= 0))
+);
+
+CREATE TABLE streamvibe.claim (
+    token bigint NOT NULL,
+    worker_id text NOT NULL,
+    claimed_at timestamp with time zone NOT NULL,
+    job_ids uuid[] NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
+ALTER TABLE ONLY streamvibe.claim ALTER COLUMN job_ids SET STORAGE EXTERNAL;
+
+ALTER TABLE streamvibe.claim ALTER COLUMN token ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME streamvibe.claim_token_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE VIEW streamvibe.job AS
+ SELECT id,
+    user_id,
+    job_type,
+        CASE
+            WHEN ((status = 'pending'::text) AND (id IN ( SELECT unnest(c.job_ids) AS unnest
+               FROM streamvibe.claim c))) THEN 'processing'::text
+            ELSE status
+        END AS status,
+    (job_priority)::integer AS job_priority,
+    params,
+    result,
+    failure_kind,
+    error_message,
+    (retry_count)::integer AS retry_count,
+    progress,
+    progress_message,
+    worker_id,
+    created_at,
+    updated_at,
+    scheduled_for,
+    started_at,
+    completed_at,
+    expires_at,
+    retry_at,
+    idempotency_key
+   FROM public.job_queue q;
+
+CREATE TABLE streamvibe.job_log_leaf (
+    id uuid DEFAULT streamvibe.new_id() CONSTRAINT job_log_id_not_null NOT NULL,
+    job_id uuid CONSTRAINT job_log_job_id_not_null NOT NULL,
+    user_id uuid CONSTRAINT job_log_user_id_not_null NOT NULL,
+    created_at timestamp with time zone GENERATED ALWAYS AS (streamvibe.id_time(id)) STORED CONSTRAINT job_log_created_at_not_null NOT NULL,
+    log_level text DEFAULT 'info'::text CONSTRAINT job_log_log_level_not_null NOT NULL COLLATE pg_catalog."C",
+    message text CONSTRAINT job_log_message_not_null NOT NULL,
+    metadata jsonb,
+    CONSTRAINT job_log_level_known CHECK ((log_level = ANY (ARRAY['debug'::text, 'info'::text, 'warning'::text, 'error'::text])))
+)
+WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_insert_scale_factor='0.05', autovacuum_vacuum_cost_limit='1000', toast_tuple_target='8160');
+
+CREATE TABLE streamvibe.job_queue_leaf (
+    id uuid DEFAULT streamvibe.new_id() CONSTRAINT job_queue_id_not_null NOT NULL,
+    user_id uuid CONSTRAINT job_queue_user_id_not_null NOT NULL,
+    created_at timestamp with time zone GENERATED ALWAYS AS (streamvibe.id_time(id)) STORED CONSTRAINT job_queue_created_at_not_null NOT NULL,
+    updated_at timestamp with time zone DEFAULT streamvibe.now() CONSTRAINT job_queue_updated_at_not_null NOT NULL,
+    scheduled_for timestamp with time zone DEFAULT streamvibe.now() CONSTRAINT job_queue_scheduled_for_not_null NOT NULL,
+    expires_at timestamp with time zone,
+    started_at timestamp with time zone,
+    completed_at timestamp with time zone,
+    retry_at timestamp with time zone,
+    claim_token bigint,
+    job_priority smallint DEFAULT 5 CONSTRAINT job_queue_job_priority_not_null NOT NULL,
+    retry_count smallint DEFAULT 0 CONSTRAINT job_queue_retry_count_not_null NOT NULL,
+    progress real,
+    isolated boolean DEFAULT false CONSTRAINT job_queue_isolated_not_null NOT NULL,
+    job_type text CONSTRAINT job_queue_job_type_not_null NOT NULL COLLATE pg_catalog."C",
+    status text DEFAULT 'pending'::text CONSTRAINT job_queue_status_not_null NOT NULL COLLATE pg_catalog."C",
+    worker_id text,
+    idempotency_key text COLLATE pg_catalog."C",
+    failure_kind text,
+    error_message text,
+    progress_message text,
+    params jsonb DEFAULT '{}'::jsonb CONSTRAINT job_queue_params_not_null NOT NULL,
+    result jsonb,
+    CONSTRAINT job_queue_finished_has_end CHECK (((completed_at IS NULL) = (status = ANY (ARRAY['pending'::text, 'processing'::text])))),
+    CONSTRAINT job_queue_params_object CHECK ((jsonb_typeof(params) = 'object'::text)),
+    CONSTRAINT job_queue_priority_range CHECK (((job_priority >= 0) AND (job_priority <= 9))),
+    CONSTRAINT job_queue_processing_has_claim CHECK (((status <> 'processing'::text) OR ((worker_id IS NOT NULL) AND (claim_token IS NOT NULL) AND (started_at IS NOT NULL)))),
+    CONSTRAINT job_queue_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text])))
+)
+WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_insert_scale_factor='0.05', autovacuum_vacuum_cost_limit='1000');
+ALTER TABLE ONLY streamvibe.job_queue_leaf ALTER COLUMN job_type SET STATISTICS 1000;
+ALTER TABLE ONLY streamvibe.job_queue_leaf ALTER COLUMN status SET STATISTICS 1000;
+
+CREATE TABLE streamvibe.partition (
+    parent_name text NOT NULL,
+    lower_at timestamp with time zone NOT NULL,
+    upper_at timestamp with time zone NOT NULL,
+    partition_name text NOT NULL,
+    CONSTRAINT partition_check CHECK ((lower_at < upper_at))
+);
+
+CREATE TABLE streamvibe.schema_migration (
+    kind text NOT NULL,
+    name text NOT NULL,
+    version integer,
+    checksum text NOT NULL,
+    release text NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT schema_migration_check CHECK (((version IS NOT NULL) = (kind = 'migration'::text))),
+    CONSTRAINT schema_migration_kind_check CHECK ((kind = ANY (ARRAY['migration'::text, 'function'::text, 'policy'::text])))
+);
+
+COMMENT ON TABLE streamvibe.schema_migration IS 'StreamVibe: what was applied to this database, by streamvibe migrate.';
+
+CREATE TABLE streamvibe.setting (
+    only_row boolean DEFAULT true NOT NULL,
+    default_max_live_jobs integer DEFAULT 10 NOT NULL,
+    partition_width interval DEFAULT '7 days'::interval NOT NULL,
+    retry_in_place_max interval DEFAULT '00:05:00'::interval NOT NULL,
+    max_result_bytes integer DEFAULT 1048576 NOT NULL,
+    CONSTRAINT setting_default_max_live_jobs_check CHECK ((default_max_live_jobs >= 0)),
+    CONSTRAINT setting_max_result_bytes_check CHECK ((max_result_bytes > 0)),
+    CONSTRAINT setting_only_row_check CHECK (only_row),
+    CONSTRAINT setting_partition_width_check CHECK ((partition_width >= '1 day'::interval))
+);
+
+CREATE UNLOGGED TABLE streamvibe.staging (
+    batch uuid NOT NULL,
+    ordinal integer NOT NULL,
+    user_id uuid,
+    job_type text COLLATE pg_catalog."C",
+    params jsonb,
+    priority integer,
+    scheduled_for timestamp with time zone
+);
+
+CREATE TABLE streamvibe.worker (
+    id text NOT NULL,
+    job_types text[],
+    lease interval NOT NULL,
+    heartbeat_at timestamp with time zone NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    asleep boolean DEFAULT false NOT NULL,
+    metadata jsonb,
+    CONSTRAINT worker_id_check CHECK (((length(id) >= 1) AND (length(id) <= 200)))
+)
+WITH (fillfactor='50');
+
+ALTER TABLE ONLY public.job_log ATTACH PARTITION streamvibe.job_log_leaf FOR VALUES FROM (its week);
+
+ALTER TABLE ONLY public.job_queue ATTACH PARTITION streamvibe.job_queue_leaf FOR VALUES FROM (its week);
+
+ALTER TABLE ONLY creators.content
+    ADD CONSTRAINT content_pkey PRIMARY KEY (platform, platform_content_id);
+
+ALTER TABLE ONLY creators.creator
+    ADD CONSTRAINT creator_pkey PRIMARY KEY (platform, platform_account_id);
+
+ALTER TABLE ONLY public.job_log
+    ADD CONSTRAINT job_log_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.job_queue
+    ADD CONSTRAINT job_queue_pkey PRIMARY KEY (id) INCLUDE (status);
+
+ALTER TABLE ONLY streamvibe.account
+    ADD CONSTRAINT account_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY streamvibe.claim
+    ADD CONSTRAINT claim_pkey PRIMARY KEY (token);
+
+ALTER TABLE ONLY streamvibe.job_log_leaf
+    ADD CONSTRAINT job_log_leaf_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY streamvibe.job_queue_leaf
+    ADD CONSTRAINT job_queue_leaf_pkey PRIMARY KEY (id) INCLUDE (status);
+
+ALTER TABLE ONLY streamvibe.job_type
+    ADD CONSTRAINT job_type_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY streamvibe.partition
+    ADD CONSTRAINT partition_partition_name_key UNIQUE (partition_name);
+
+ALTER TABLE ONLY streamvibe.partition
+    ADD CONSTRAINT partition_pkey PRIMARY KEY (parent_name, lower_at);
+
+ALTER TABLE ONLY streamvibe.schema_migration
+    ADD CONSTRAINT schema_migration_pkey PRIMARY KEY (kind, name);
+
+ALTER TABLE ONLY streamvibe.schema_migration
+    ADD CONSTRAINT schema_migration_version_key UNIQUE (version);
+
+ALTER TABLE ONLY streamvibe.setting
+    ADD CONSTRAINT setting_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY streamvibe.staging
+    ADD CONSTRAINT staging_pkey PRIMARY KEY (batch, ordinal);
+
+ALTER TABLE ONLY streamvibe.worker
+    ADD CONSTRAINT worker_pkey PRIMARY KEY (id);
+
+CREATE INDEX idx_content_creator ON creators.content USING btree (platform, platform_account_id, available, published_at DESC);
+
+CREATE INDEX idx_job_log_errors ON ONLY public.job_log USING btree (log_level, created_at DESC) WHERE (log_level = ANY (ARRAY['error'::text, 'warning'::text]));
+
+CREATE INDEX idx_job_log_job_time ON ONLY public.job_log USING btree (job_id, created_at DESC, id DESC);
+
+CREATE INDEX idx_job_log_message_fts ON ONLY public.job_log USING gin (to_tsvector('english'::regconfig, message));
+
+CREATE INDEX idx_job_log_metadata_gin ON ONLY public.job_log USING gin (metadata jsonb_path_ops) WHERE (metadata IS NOT NULL);
+
+CREATE INDEX idx_job_queue_cleanup ON ONLY public.job_queue USING btree (status, completed_at) WHERE (status = ANY (ARRAY['completed'::text, 'cancelled'::text, 'failed'::text]));
+
+CREATE INDEX idx_job_queue_expiration ON ONLY public.job_queue USING btree (expires_at) WHERE (status = 'pending'::text);
+
+CREATE INDEX idx_job_queue_idempotency ON ONLY public.job_queue USING btree (user_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+
+CREATE INDEX idx_job_queue_identity ON ONLY public.job_queue USING btree (streamvibe.identity_hash(user_id, job_type, params), completed_at DESC);
+
+CREATE INDEX idx_job_queue_params_gin ON ONLY public.job_queue USING gin (params jsonb_path_ops);
+
+CREATE INDEX idx_job_queue_pending_pickup ON ONLY public.job_queue USING btree (job_priority DESC, scheduled_for, id) WHERE (status = 'pending'::text);
+
+CREATE INDEX idx_job_queue_result_gin ON ONLY public.job_queue USING gin (result jsonb_path_ops) WHERE (result IS NOT NULL);
+
+CREATE INDEX idx_job_queue_retry_eligible ON ONLY public.job_queue USING btree (retry_count, retry_at) WHERE (status = 'failed'::text);
+
+CREATE INDEX idx_job_queue_stuck_detection ON ONLY public.job_queue USING btree (started_at) WHERE (status = 'processing'::text);
+
+CREATE INDEX idx_job_queue_type_status ON ONLY public.job_queue USING btree (job_type, status, job_priority DESC, scheduled_for, id) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
+
+CREATE INDEX idx_job_queue_user_active ON ONLY public.job_queue USING btree (user_id, status) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text]));
+
+CREATE INDEX idx_job_queue_user_status_created ON ONLY public.job_queue USING btree (user_id, status, created_at DESC, id DESC);
+
+CREATE INDEX idx_job_queue_worker_active ON ONLY public.job_queue USING btree (worker_id, started_at DESC) WHERE (status = 'processing'::text);
+
+CREATE INDEX claim_worker ON streamvibe.claim USING btree (worker_id);
+
+CREATE INDEX job_log_leaf_job_id_created_at_id_idx ON streamvibe.job_log_leaf USING btree (job_id, created_at DESC, id DESC);
+
+CREATE INDEX job_log_leaf_log_level_created_at_idx ON streamvibe.job_log_leaf USING btree (log_level, created_at DESC) WHERE (log_level = ANY (ARRAY['error'::text, 'warning'::text]));
+
+CREATE INDEX job_log_leaf_metadata_idx ON streamvibe.job_log_leaf USING gin (metadata jsonb_path_ops) WHERE (metadata IS NOT NULL);
+
+CREATE INDEX job_log_leaf_to_tsvector_idx ON streamvibe.job_log_leaf USING gin (to_tsvector('english'::regconfig, message));
+
+CREATE INDEX job_queue_leaf_expires_at_idx ON streamvibe.job_queue_leaf USING btree (expires_at) WHERE (status = 'pending'::text);
+
+CREATE INDEX job_queue_leaf_identity_hash_completed_at_idx ON streamvibe.job_queue_leaf USING btree (streamvibe.identity_hash(user_id, job_type, params), completed_at DESC);
+
+CREATE INDEX job_queue_leaf_job_priority_scheduled_for_id_idx ON streamvibe.job_queue_leaf USING btree (job_priority DESC, scheduled_for, id) WHERE (status = 'pending'::text);
+
+CREATE INDEX job_queue_leaf_job_type_status_job_priority_scheduled_f_idx ON streamvibe.job_queue_leaf USING btree (job_type, status, job_priority DESC, scheduled_for, id) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
+
+CREATE INDEX job_queue_leaf_params_idx ON streamvibe.job_queue_leaf USING gin (params jsonb_path_ops);
+
+CREATE INDEX job_queue_leaf_result_idx ON streamvibe.job_queue_leaf USING gin (result jsonb_path_ops) WHERE (result IS NOT NULL);
+
+CREATE INDEX job_queue_leaf_retry_count_retry_at_idx ON streamvibe.job_queue_leaf USING btree (retry_count, retry_at) WHERE (status = 'failed'::text);
+
+CREATE INDEX job_queue_leaf_started_at_idx ON streamvibe.job_queue_leaf USING btree (started_at) WHERE (status = 'processing'::text);
+
+CREATE INDEX job_queue_leaf_status_completed_at_idx ON streamvibe.job_queue_leaf USING btree (status, completed_at) WHERE (status = ANY (ARRAY['completed'::text, 'cancelled'::text, 'failed'::text]));
+
+CREATE INDEX job_queue_leaf_user_id_idempotency_key_idx ON streamvibe.job_queue_leaf USING btree (user_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+
+CREATE INDEX job_queue_leaf_user_id_status_created_at_id_idx ON streamvibe.job_queue_leaf USING btree (user_id, status, created_at DESC, id DESC);
+
+CREATE INDEX job_queue_leaf_user_id_status_idx ON streamvibe.job_queue_leaf USING btree (user_id, status) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text]));
+
+CREATE INDEX job_queue_leaf_worker_id_started_at_idx ON streamvibe.job_queue_leaf USING btree (worker_id, started_at DESC) WHERE (status = 'processing'::text);
+
+ALTER INDEX public.idx_job_log_job_time ATTACH PARTITION streamvibe.job_log_leaf_job_id_created_at_id_idx;
+
+ALTER INDEX public.idx_job_log_errors ATTACH PARTITION streamvibe.job_log_leaf_log_level_created_at_idx;
+
+ALTER INDEX public.idx_job_log_metadata_gin ATTACH PARTITION streamvibe.job_log_leaf_metadata_idx;
+
+ALTER INDEX public.job_log_pkey ATTACH PARTITION streamvibe.job_log_leaf_pkey;
+
+ALTER INDEX public.idx_job_log_message_fts ATTACH PARTITION streamvibe.job_log_leaf_to_tsvector_idx;
+
+ALTER INDEX public.idx_job_queue_expiration ATTACH PARTITION streamvibe.job_queue_leaf_expires_at_idx;
+
+ALTER INDEX public.idx_job_queue_identity ATTACH PARTITION streamvibe.job_queue_leaf_identity_hash_completed_at_idx;
+
+ALTER INDEX public.idx_job_queue_pending_pickup ATTACH PARTITION streamvibe.job_queue_leaf_job_priority_scheduled_for_id_idx;
+
+ALTER INDEX public.idx_job_queue_type_status ATTACH PARTITION streamvibe.job_queue_leaf_job_type_status_job_priority_scheduled_f_idx;
+
+ALTER INDEX public.idx_job_queue_params_gin ATTACH PARTITION streamvibe.job_queue_leaf_params_idx;
+
+ALTER INDEX public.job_queue_pkey ATTACH PARTITION streamvibe.job_queue_leaf_pkey;
+
+ALTER INDEX public.idx_job_queue_result_gin ATTACH PARTITION streamvibe.job_queue_leaf_result_idx;
+
+ALTER INDEX public.idx_job_queue_retry_eligible ATTACH PARTITION streamvibe.job_queue_leaf_retry_count_retry_at_idx;
+
+ALTER INDEX public.idx_job_queue_stuck_detection ATTACH PARTITION streamvibe.job_queue_leaf_started_at_idx;
+
+ALTER INDEX public.idx_job_queue_cleanup ATTACH PARTITION streamvibe.job_queue_leaf_status_completed_at_idx;
+
+ALTER INDEX public.idx_job_queue_idempotency ATTACH PARTITION streamvibe.job_queue_leaf_user_id_idempotency_key_idx;
+
+ALTER INDEX public.idx_job_queue_user_status_created ATTACH PARTITION streamvibe.job_queue_leaf_user_id_status_created_at_id_idx;
+
+ALTER INDEX public.idx_job_queue_user_active ATTACH PARTITION streamvibe.job_queue_leaf_user_id_status_idx;
+
+ALTER INDEX public.idx_job_queue_worker_active ATTACH PARTITION streamvibe.job_queue_leaf_worker_id_started_at_idx;
+
+ALTER TABLE ONLY creators.content
+    ADD CONSTRAINT content_creator_fkey FOREIGN KEY (platform, platform_account_id) REFERENCES creators.creator(platform, platform_account_id) ON DELETE CASCADE;
+
+ALTER TABLE creators.content ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE creators.creator ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY service_role_reads ON creators.content FOR SELECT TO service_role USING (true);
+
+CREATE POLICY service_role_reads ON creators.creator FOR SELECT TO service_role USING (true);
+
+ALTER TABLE public.job_log ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.job_queue ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY own_rows ON public.job_log FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
+
+CREATE POLICY own_rows ON public.job_queue FOR SELECT TO authenticated USING ((user_id = ( SELECT auth.uid() AS uid)));
+
+CREATE POLICY service_reads_all ON public.job_log FOR SELECT TO service_role USING (true);
+
+CREATE POLICY service_reads_all ON public.job_queue FOR SELECT TO service_role USING (true);
+
+ALTER TABLE streamvibe.job_log_leaf ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE streamvibe.job_queue_leaf ENABLE ROW LEVEL SECURITY;
+
+GRANT USAGE ON SCHEMA auth TO anon;
+GRANT USAGE ON SCHEMA auth TO authenticated;
+GRANT USAGE ON SCHEMA auth TO service_role;
+
+GRANT USAGE ON SCHEMA creators TO service_role;
+
+GRANT USAGE ON SCHEMA public TO anon;
+GRANT USAGE ON SCHEMA public TO authenticated;
+GRANT USAGE ON SCHEMA public TO service_role;
+
+GRANT USAGE ON SCHEMA streamvibe TO service_role;
+
+REVOKE ALL ON FUNCTION public.append_job_logs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_levels text[], p_messages text[], p_metadata jsonb[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.append_job_logs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_levels text[], p_messages text[], p_metadata jsonb[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) TO authenticated;
+GRANT ALL ON FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.claim_jobs(p_worker_id text, p_limit integer, p_job_types text[], p_alone boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.claim_jobs(p_worker_id text, p_limit integer, p_job_types text[], p_alone boolean) TO service_role;
+
+REVOKE ALL ON FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean, p_enforce_limit boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean, p_enforce_limit boolean) TO service_role;
+
+REVOKE ALL ON FUNCTION public.ensure_partitions(p_ahead interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.ensure_partitions(p_ahead interval) TO service_role;
+
+REVOKE ALL ON FUNCTION public.expire_stale_jobs(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.expire_stale_jobs(p_limit integer) TO service_role;
+
+REVOKE ALL ON FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval) TO authenticated;
+GRANT ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval) TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb, p_cache_ttl interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb, p_cache_ttl interval) TO authenticated;
+GRANT ALL ON FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb, p_cache_ttl interval) TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_job(p_job_id uuid, p_user_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_job(p_job_id uuid, p_user_id uuid) TO authenticated;
+GRANT ALL ON FUNCTION public.get_job(p_job_id uuid, p_user_id uuid) TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text) TO authenticated;
+GRANT ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text) TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_job_queue_stats() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_job_queue_stats() TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_job_result(p_job_id uuid, p_user_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_job_result(p_job_id uuid, p_user_id uuid) TO authenticated;
+GRANT ALL ON FUNCTION public.get_job_result(p_job_id uuid, p_user_id uuid) TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_limit integer, p_offset integer, p_order_by text, p_order_dir text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_limit integer, p_offset integer, p_order_by text, p_order_dir text) TO authenticated;
+GRANT ALL ON FUNCTION public.get_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_limit integer, p_offset integer, p_order_by text, p_order_dir text) TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor text, p_status text, p_job_type text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor text, p_status text, p_job_type text, p_limit integer) TO authenticated;
+GRANT ALL ON FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor text, p_status text, p_job_type text, p_limit integer) TO service_role;
+
+REVOKE ALL ON FUNCTION public.heartbeat_worker(p_worker_id text, p_job_types text[], p_lease interval, p_job_ids uuid[], p_tokens bigint[], p_metadata jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.heartbeat_worker(p_worker_id text, p_job_types text[], p_lease interval, p_job_ids uuid[], p_tokens bigint[], p_metadata jsonb) TO service_role;
+
+REVOKE ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.recover_stuck_jobs() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.recover_stuck_jobs() TO service_role;
+
+REVOKE ALL ON FUNCTION public.register_job_type(p_name text, p_cache_ttl interval, p_dedupe_window interval, p_max_attempts integer, p_backoff_base interval, p_backoff_max interval, p_timeout interval, p_max_live_jobs integer, p_priority integer, p_expires_after interval, p_retention interval, p_log_retention interval, p_max_params_bytes integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.register_job_type(p_name text, p_cache_ttl interval, p_dedupe_window interval, p_max_attempts integer, p_backoff_base interval, p_backoff_max interval, p_timeout interval, p_max_live_jobs integer, p_priority integer, p_expires_after interval, p_retention interval, p_log_retention interval, p_max_params_bytes integer) TO service_role;
+
+REVOKE ALL ON FUNCTION public.release_forgotten_claims(p_worker_id text, p_tokens bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.release_forgotten_claims(p_worker_id text, p_tokens bigint[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.release_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.release_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_progress real[], p_messages text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_progress real[], p_messages text[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone, p_force boolean, p_idempotency_key text, p_dedupe_window interval, p_cache_ttl interval, p_enforce_limit boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone, p_force boolean, p_idempotency_key text, p_dedupe_window interval, p_cache_ttl interval, p_enforce_limit boolean) TO authenticated;
+GRANT ALL ON FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone, p_force boolean, p_idempotency_key text, p_dedupe_window interval, p_cache_ttl interval, p_enforce_limit boolean) TO service_role;
+
+REVOKE ALL ON FUNCTION public.retry_failed_jobs(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.retry_failed_jobs(p_limit integer) TO service_role;
+
+REVOKE ALL ON FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) TO authenticated;
+GRANT ALL ON FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.apply_failures(p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[], p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.authorize(p_user_id uuid, p_all_allowed boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.check_batch_size(p_limit integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.check_job_ids(p_job_ids uuid[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.check_page(p_limit integer, p_status text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.now() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_type streamvibe.job_type, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_below uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.find_cached_result(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.find_live_twin(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.held_jobs(p_worker_id text, p_tokens bigint[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.id_bound(p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.id_floor(p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.id_time(p_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_params jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.is_held(p_job_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.is_service() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.known_job_type(p_job_type text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.lock_account(p_user_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.lock_claims(p_worker_id text, p_tokens bigint[], p_sizes integer[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_priority smallint, p_job_types text[], p_limit integer, p_alone boolean, p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.make_id(p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.new_id() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.raise_error(p_code text, p_field text, p_received text, p_message text, p_fix text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.read_cursor(p_cursor text, p_filter text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.require_partition(p_parent text, p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.require_read_committed(p_what text, p_fix text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.require_service(p_function text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.retry_job(p_user_id uuid, p_job_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.wake_workers(p_job_type text) FROM PUBLIC;
+
+GRANT SELECT ON TABLE creators.content TO service_role;
+
+GRANT SELECT ON TABLE creators.creator TO service_role;
+
+GRANT SELECT ON TABLE public.job_log TO authenticated;
+GRANT SELECT ON TABLE public.job_log TO service_role;
+
+GRANT SELECT ON TABLE public.job_queue TO authenticated;
+GRANT SELECT ON TABLE public.job_queue TO service_role;
+
+GRANT INSERT ON TABLE streamvibe.staging TO service_role;
