@@ -181,7 +181,7 @@ def test_faults_can_be_asked_for() -> None:
         statuses = [get(youtube, "channels", id="UC1", part="id")[0] for _ in range(3)]
         assert get(youtube, "videos", id="a", part="id") == (200, {"odd": True})
     assert statuses == [503, 503, 200]
-    assert [call.method for call in seen] == ["channels"] * 3 + ["videos"] and seen == youtube.calls
+    assert [call.method for call in seen] == ["channels"] * 3 + ["videos"] and seen == list(youtube.calls)
 
 
 def test_the_packaged_data_is_the_same_everywhere() -> None:

@@ -125,6 +125,8 @@ class Catalog:
 
     async def hide_contents(self, platform: str, content_ids: Collection[str]) -> int:
         """Mark contents as no longer available. Returns how many were available until now."""
+        if not content_ids:
+            return 0
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_HIDE, (list(content_ids), platform))
             return cursor.rowcount

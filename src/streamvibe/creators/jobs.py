@@ -3,7 +3,7 @@
 from contextlib import aclosing
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from streamvibe import Context, JobType, job_type
 from streamvibe.creators.catalog import Catalog
@@ -24,6 +24,12 @@ class SyncYouTubeParams(BaseModel):
     # No commas or spaces: YouTube would read several ids. Handles may hold letters of any script.
     social_account_id: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^@?[\w.·-]+$")]
     max_videos: Annotated[int, Field(ge=1, le=MAX_VIDEOS)] | None = None
+
+    @model_serializer
+    def _without_defaults(self) -> dict[str, object]:
+        # Jobs are the same when their params are: what Python leaves out must be what SQL leaves out.
+        params: dict[str, object] = {"social_account_id": self.social_account_id}
+        return params if self.max_videos is None else params | {"max_videos": self.max_videos}
 
 
 class SyncYouTubeResult(BaseModel):

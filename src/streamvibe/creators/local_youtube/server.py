@@ -2,6 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,7 @@ from streamvibe.creators.local_youtube.resources import (
 )
 
 LOCAL_API_KEY = "local-youtube-key"
+_CALLS_KEPT = 10_000
 
 _GLOBAL_PARAMETERS = frozenset({"key", "alt", "prettyPrint", "quotaUser", "fields"})
 _PARAMETERS = {
@@ -71,7 +73,7 @@ class LocalYouTube:
     no end. `fail_next`: so many calls are answered with `fail_status`, and `retry_after` (seconds) if given.
     `delay_seconds`: how long every answer takes. `intercept`: sees every call first, may answer it instead.
 
-    `calls` holds what was asked, `units_used` what that cost: 1 unit a call, refused ones included.
+    `calls` holds what was asked last, `units_used` what that cost: 1 unit a call, refused ones included.
     `dataset` and `fail_next` may be changed while it runs.
     """
 
@@ -89,7 +91,7 @@ class LocalYouTube:
     ) -> None:
         self.api_key = api_key
         self.dataset = dataset if dataset is not None else load_dataset()
-        self.calls: list[Call] = []
+        self.calls: deque[Call] = deque(maxlen=_CALLS_KEPT)
         self.units_used = 0
         self.fail_next = fail_next
         self._fail_status = fail_status
