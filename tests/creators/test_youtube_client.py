@@ -324,7 +324,7 @@ async def test_the_key_is_never_shown(server: LocalYouTube, caplog: pytest.LogCa
 @pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "ключ", "tab\t"])
 def test_a_key_that_cannot_be_one_is_refused_without_showing_it(key: str) -> None:
     """A key that no HTTP header can hold is refused before HTTP errors could repeat it."""
-    with pytest.raises(ValueError, match="copy it again") as caught:
+    with pytest.raises(PermanentError, match="Copy it again") as caught:
         YouTube(api_key=key)
     assert not key or key not in str(caught.value)
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx2
 from pydantic import SecretStr
 
+from streamvibe import PermanentError
 from streamvibe.creators.connectors.youtube_data import (
     Channel,
     Page,
@@ -50,7 +51,7 @@ class YouTube:
 
     `timeout` and `deadline` are seconds: for one connect, read or write, and for one whole call.
 
-    Errors: see `youtube_errors`. The key travels in the header `X-Goog-Api-Key`, Google's other place for the
+    Errors: see `youtube_errors`; PermanentError here for a key that cannot be one. The key travels in the header `X-Goog-Api-Key`, Google's other place for the
     parameter `key` (https://cloud.google.com/apis/docs/system-parameters), so that no URL holds it.
     """
 
@@ -64,9 +65,10 @@ class YouTube:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if not api_key or not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
-            # The key is not repeated here: this text reaches logs.
-            raise ValueError(
-                "The YouTube API key is empty or holds characters that no key has; copy it again."
+            # `received` stays empty: the key must not reach a job's error message.
+            raise PermanentError(
+                "The YouTube API key is empty or holds characters that no key has",
+                fix="Copy it again into STREAMVIBE_YOUTUBE_API_KEY",
             )
         self.quota_units = 0
         self._key = SecretStr(api_key)
