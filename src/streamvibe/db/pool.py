@@ -43,17 +43,11 @@ async def _configure_async(conn: AsyncConnection[Any]) -> None:
     configure(conn)
 
 
-def check_idle(conn: Connection[Any] | AsyncConnection[Any]) -> None:
-    """Raise OperationalError where the server has closed an idle connection. Costs no round trip."""
+def _is_dead(conn: Connection[Any] | AsyncConnection[Any]) -> bool:
+    """Whether the server has ended an idle connection: it has no other reason to speak. Costs no round trip."""
     poller = select.poll()
     poller.register(conn.fileno(), select.POLLIN)
-    # First what the server said before it closed (or a notice, which is fine), then the end of the stream.
-    while poller.poll(0):
-        conn.pgconn.consume_input()
-
-
-async def _check_idle_async(conn: AsyncConnection[Any]) -> None:
-    check_idle(conn)
+    return bool(poller.poll(0))
 
 
 def _options(application_name: str, prepare_threshold: int | None) -> dict[str, Any]:
@@ -88,7 +82,6 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
             dsn,
             kwargs=self._options,
             configure=_configure_async,
-            check=_check_idle_async,
             min_size=min_size,
             max_size=max_size,
             timeout=timeout,
@@ -109,6 +102,15 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         with translated():
             async with super().connection(timeout) as conn:
                 yield conn
+
+    async def getconn(self, timeout: float | None = None) -> AsyncConnection[TupleRow]:  # noqa: ASYNC109
+        """A connection that lives. The pool's own ``check`` would pause a second and more after each dead one."""
+        conn = await super().getconn(timeout)
+        while _is_dead(conn):
+            await conn.close()
+            await self.putconn(conn)
+            conn = await super().getconn(timeout)
+        return conn
 
     async def probe(self) -> None:
         """Make one connection outside the pool and close it: its error says why, which a pool's own never does.
@@ -140,7 +142,6 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
             dsn,
             kwargs=self._options,
             configure=configure,
-            check=check_idle,
             min_size=min_size,
             max_size=max_size,
             timeout=timeout,
@@ -153,6 +154,15 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
         """A connection for the length of a with block; errors as in `AsyncPool.connection`."""
         with translated(), super().connection(timeout) as conn:
             yield conn
+
+    def getconn(self, timeout: float | None = None) -> Connection[TupleRow]:
+        """A connection that lives; as in `AsyncPool.getconn`."""
+        conn = super().getconn(timeout)
+        while _is_dead(conn):
+            conn.close()
+            self.putconn(conn)
+            conn = super().getconn(timeout)
+        return conn
 
     def probe(self) -> None:
         """Make one connection outside the pool, as `AsyncPool.probe` does."""
