@@ -82,8 +82,8 @@ def duration(value: timedelta | None, field: str) -> timedelta | None:
     return value
 
 
-def job_type_name(value: JobType[Any, Any] | str | None) -> str | None:
-    return text(value.name if isinstance(value, JobType) else value, "job_type")
+def job_type_name(value: JobType[Any, Any] | str | None, field: str = "job_type") -> str | None:
+    return text(value.name if isinstance(value, JobType) else value, field)
 
 
 def _invalid(message: str, field: str, received: object, fix: str) -> InvalidArgument:

@@ -66,7 +66,7 @@ def _row(batch: UUID, ordinal: int, job: NewJob | Mapping[str, Any]) -> Row:
         batch,
         ordinal,
         arguments.uuid(job.user_id, f"{place}.user_id"),
-        arguments.text(job.job_type, f"{place}.job_type"),
+        arguments.job_type_name(job.job_type, f"{place}.job_type"),
         _params(job, place),
         arguments.integer(job.priority, f"{place}.priority"),
         arguments.moment(job.scheduled_for, f"{place}.scheduled_for"),
