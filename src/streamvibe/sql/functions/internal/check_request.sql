@@ -15,8 +15,9 @@ BEGIN
     ELSIF p_params IS NULL OR jsonb_typeof(p_params) <> 'object' THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', left(p_params::text, 200),
             'params is not a JSON object', 'Pass an object such as {"key": "value"}, or {}.');
-    -- The text of a document is at most some eight times its binary size, so small ones need no second look.
-    ELSIF pg_column_size(p_params) > p_type.max_params_bytes / 8
+    -- The text of a document is at most some eight times its binary size, so small ones need no second look;
+    -- one that comes compressed from a table (staging, or the caller's) may be any size.
+    ELSIF (pg_column_size(p_params) > p_type.max_params_bytes / 8 OR pg_column_compression(p_params) IS NOT NULL)
           AND octet_length(p_params::text) > p_type.max_params_bytes THEN
         PERFORM streamvibe.raise_error('SV003', p_prefix || 'params',
             octet_length(p_params::text) || ' bytes', 'params are too large',
