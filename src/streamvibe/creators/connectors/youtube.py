@@ -51,8 +51,10 @@ class YouTube:
 
     `timeout` and `deadline` are seconds: for one connect, read or write, and for one whole call.
 
-    Errors: see `youtube_errors`; PermanentError here for a key that cannot be one. The key travels in the header `X-Goog-Api-Key`, Google's other place for the
-    parameter `key` (https://cloud.google.com/apis/docs/system-parameters), so that no URL holds it.
+    Errors: see `youtube_errors`; PermanentError here for a key that cannot be one.
+
+    The key travels in the header `X-Goog-Api-Key`, Google's other place for the parameter `key`
+    (https://cloud.google.com/apis/docs/system-parameters), so that no URL holds it.
     """
 
     def __init__(
