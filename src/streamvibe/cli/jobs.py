@@ -1,0 +1,260 @@
+"""``streamvibe jobs request|list|show|result|logs|cancel|retry``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from streamvibe.cli.jobs_input import read_params, read_time
+from streamvibe.cli.jobs_wait import watching
+from streamvibe.cli.output import (
+    AsJson,
+    database_dsn,
+    print_fields,
+    print_hint,
+    print_json,
+    print_rows,
+    text,
+)
+from streamvibe.client import SyncClient
+from streamvibe.errors import InvalidArgument
+from streamvibe.model import Job, JobChange, JobStatus, LogLine, Page
+
+jobs_app = typer.Typer(
+    help="Request, list, inspect, cancel and retry jobs.", no_args_is_help=True, rich_markup_mode=None
+)
+
+User = Annotated[str, typer.Option(help="The user's id.")]
+AnyUser = Annotated[str | None, typer.Option(help="Only if the job is this user's.")]
+JobId = Annotated[str, typer.Argument(help="The job's id.")]
+JobIds = Annotated[list[str], typer.Argument(help="The jobs' ids, 1 to 10000.")]
+
+_JOB_HEADINGS = ("id", "job_type", "status", "priority", "created_at", "progress", "what happened")
+
+
+@jobs_app.command("request")
+def request(
+    job_type: Annotated[str, typer.Argument(help="The job type's name.")],
+    user: User,
+    params: Annotated[
+        str, typer.Option(help="A JSON object; @FILE reads it from a file, - from standard input.")
+    ] = "{}",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and print it.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="With --wait: give up after so many seconds.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Do not answer from the cache.")] = False,
+    priority: Annotated[
+        int | None, typer.Option(help="0 to 9, higher first; default: the job type's.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="When to run, as in 2030-01-31T18:00Z; default: now.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key always means the same job of this user.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for a job: created, joined (an identical one is live) or cached (its result is there).
+
+    JSON: outcome, job_id, status, result, result_age (seconds); with --wait also failure_kind, error_message
+    and completed_at. With --wait, exit status 1 when the job ends without a result.
+    """
+    given, when = read_params(params), read_time(at, "--at")
+    with _client() as client:
+        asked = client.request(
+            job_type,
+            given,
+            user_id=user,
+            force=force,
+            priority=priority,
+            scheduled_for=when,
+            idempotency_key=idempotency_key,
+        )
+        if not wait:
+            if as_json:
+                print_json(asked)
+            else:
+                print_fields([("outcome", asked.outcome), ("job_id", asked.job_id), ("status", asked.status)])
+                if asked.result is not None:
+                    print_fields([("result_age", asked.result_age), ("result", asked.result)])
+            return
+        if not as_json:
+            print_hint(f"{asked.outcome} {asked.job_id}")
+        with watching(quiet=as_json) as look:
+            done = client.wait(asked, timeout=timeout, on_look=look)
+    if as_json:
+        age = asked.result_age
+        print_json(
+            {"outcome": asked.outcome, "result_age": age, **{n: getattr(done, n) for n in done.__slots__}}
+        )
+    else:
+        print_json(done.result)
+
+
+@jobs_app.command("list")
+def list_jobs(
+    user: User,
+    status: Annotated[str | None, typer.Option(help=f"One of {', '.join(JobStatus)}.")] = None,
+    job_type: Annotated[str | None, typer.Option("--type", help="Only jobs of this type.")] = None,
+    limit: Annotated[int, typer.Option(help="Jobs a page, 1 to 1000.")] = 50,
+    page: Annotated[
+        int | None, typer.Option(help="The page's number, from 1; the total is counted too.")
+    ] = None,
+    cursor: Annotated[str | None, typer.Option(help="Go on after the page that printed this cursor.")] = None,
+    order_by: Annotated[
+        str | None, typer.Option(help="created_at, completed_at or job_priority; pages by number.")
+    ] = None,
+    order_dir: Annotated[str | None, typer.Option(help="ASC or DESC; pages by number.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a user's jobs, newest first: by cursor, or with --page or an order by page number.
+
+    JSON: items (the jobs), next_cursor, has_more, total_count (null where it was not counted).
+    """
+    by_number = page is not None or order_by is not None or order_dir is not None
+    if by_number and cursor is not None:
+        raise InvalidArgument(
+            "--cursor cannot be combined with --page, --order-by or --order-dir",
+            field="--cursor",
+            received=cursor,
+            fix="Cursors go through the newest first: leave the others out",
+        )
+    number = 1 if page is None else page
+    if number < 1:
+        raise InvalidArgument(
+            "--page is out of range", field="--page", received=str(number), fix="Pages count from 1"
+        )
+    with _client() as client:
+        if by_number:
+            found = client.list(
+                user,
+                status=status,
+                job_type=job_type,
+                limit=limit,
+                offset=(number - 1) * limit,
+                order_by=order_by or "created_at",
+                order_dir=order_dir or "DESC",
+            )
+        else:
+            found = client.list_by_cursor(user, cursor=cursor, status=status, job_type=job_type, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    print_rows(_JOB_HEADINGS, map(_job_row, found.items))
+    if found.total_count is not None:
+        print_hint(
+            f"Page {number} of {max(1, -(-found.total_count // limit))}, {found.total_count} jobs in all."
+        )
+    _print_more(found)
+
+
+@jobs_app.command("show")
+def show(job_id: JobId, user: AnyUser = None, as_json: AsJson = False) -> None:
+    """Show everything about one job. JSON: the job, an object with a field per column."""
+    with _client() as client:
+        job = client.get(job_id, user_id=user)
+    if as_json:
+        print_json(job)
+    else:
+        print_fields([(name, getattr(job, name)) for name in job.__slots__])
+
+
+@jobs_app.command("result")
+def result(job_id: JobId, user: AnyUser = None, as_json: AsJson = False) -> None:
+    """Print a job's result, as JSON; exit status 1 while or when there is none.
+
+    JSON (--json): job_id, status, result, failure_kind, error_message, completed_at.
+    """
+    with _client() as client:
+        ended = client.result(job_id, user_id=user)
+    completed = ended.status == JobStatus.COMPLETED
+    if as_json:
+        print_json(ended)
+    elif completed:
+        print_json(ended.result)
+    else:
+        reason = f": {ended.error_message}" if ended.error_message else ""
+        print_hint(f"No result: the job is {ended.status}{reason}")
+    if not completed:
+        raise typer.Exit(1)
+
+
+@jobs_app.command("logs")
+def logs(
+    job_id: JobId,
+    user: AnyUser = None,
+    level: Annotated[str | None, typer.Option(help="Only debug, info, warning or error lines.")] = None,
+    limit: Annotated[int, typer.Option(help="Lines a page, 1 to 1000.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="Go on after the page that printed this cursor.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a job's log, newest first, a page at a time.
+
+    JSON: items (the lines), next_cursor, has_more.
+    """
+    with _client() as client:
+        page = client.logs(job_id, user_id=user, level=level, limit=limit, cursor=cursor)
+        if not page.items:
+            client.get(job_id, user_id=user)
+    if as_json:
+        print_json(page)
+        return
+    print_rows(("at", "level", "message", "metadata"), map(_log_row, page.items))
+    _print_more(page)
+
+
+@jobs_app.command("cancel")
+def cancel(job_ids: JobIds, user: User, as_json: AsJson = False) -> None:
+    """Cancel a user's live jobs; a finished one stays as it is. Exit status 1 if one was not found.
+
+    JSON: items (job_id, outcome, status; in the order given).
+    """
+    with _client() as client:
+        changes = client.cancel(job_ids, user_id=user)
+    _print_changes(changes, as_json)
+    raise typer.Exit(int(any(change.outcome == "not_found" for change in changes)))
+
+
+@jobs_app.command("retry")
+def retry(job_ids: JobIds, user: User, as_json: AsJson = False) -> None:
+    """Retry a user's failed jobs now, where attempts remain. Exit status 1 if one was not retried.
+
+    JSON: items (job_id, outcome, status).
+    """
+    with _client() as client:
+        changes = client.retry(job_ids, user_id=user)
+    _print_changes(changes, as_json)
+    raise typer.Exit(int(any(change.outcome != "retried" for change in changes)))
+
+
+@contextmanager
+def _client() -> Iterator[SyncClient]:
+    with SyncClient(database_dsn(), max_size=1, application_name="streamvibe cli") as client:
+        yield client
+
+
+def _print_changes(changes: list[JobChange], as_json: bool) -> None:
+    if as_json:
+        print_json({"items": changes})
+    else:
+        rows = [(change.job_id, change.outcome, change.status) for change in changes]
+        print_rows(("id", "outcome", "status"), rows)
+
+
+def _print_more(page: Page[Job] | Page[LogLine]) -> None:
+    if page.next_cursor is not None:
+        print_hint(f"More: --cursor {page.next_cursor}")
+
+
+def _job_row(job: Job) -> tuple[object, ...]:
+    progress = None if job.progress is None else f"{job.progress:.0%}"
+    happened = job.error_message or job.progress_message
+    if job.retry_at is not None:
+        happened = f"retried after {text(job.retry_at)}; {happened}"
+    return job.id, job.job_type, job.status, job.job_priority, job.created_at, progress, happened
+
+
+def _log_row(line: LogLine) -> tuple[object, ...]:
+    return f"{line.created_at:%Y-%m-%d %H:%M:%S.%f}", line.log_level, line.message, line.metadata

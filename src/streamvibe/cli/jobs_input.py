@@ -1,0 +1,87 @@
+"""Reading what ``jobs request`` is given: params and times."""
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from streamvibe.errors import InvalidArgument
+
+_FIX = """Quote all of it for the shell, as in --params '{"key": "value"}'; or use @FILE, or - for standard input"""
+
+
+def read_params(given: str) -> dict[str, Any]:
+    """The JSON object of ``--params``: the text itself, ``@FILE``, or ``-`` for standard input.
+
+    Raises InvalidArgument naming the option, the position and the fix.
+    """
+    source = _source(given)
+    try:
+        value = json.loads(source, parse_constant=_no_such_number)
+    except json.JSONDecodeError as error:
+        raise InvalidArgument(
+            f"--params is not JSON: {error.msg}, at line {error.lineno}, column {error.colno}",
+            field="--params",
+            received=_around(source, error.pos),
+            fix=_FIX,
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(
+            f"--params cannot be read: {error}", field="--params", received=source[:60], fix=_FIX
+        ) from None
+    if not isinstance(value, dict):
+        raise InvalidArgument(
+            "--params is not a JSON object", field="--params", received=_around(source, 0), fix=_FIX
+        )
+    return value
+
+
+def read_time(given: str | None, option: str) -> datetime | None:
+    """The time of an option, with its time zone. Raises InvalidArgument."""
+    if given is None:
+        return None
+    try:
+        when = datetime.fromisoformat(given)
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise InvalidArgument(
+            f"{option} is not a time with a time zone",
+            field=option,
+            received=given,
+            fix="Write it in ISO 8601, as in 2030-01-31T18:00Z or 2030-01-31T19:00+01:00",
+        )
+    return when
+
+
+def _source(given: str) -> str:
+    try:
+        if given == "-":
+            return sys.stdin.buffer.read().decode()
+        if given.startswith("@"):
+            return Path(given[1:]).read_bytes().decode()
+    except OSError as error:
+        raise InvalidArgument(
+            f"--params names a file that cannot be read ({error.strerror})",
+            field="--params",
+            received=given,
+            fix="Check the file's name and rights",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(
+            f"--params is not UTF-8 text, at byte {error.start + 1}",
+            field="--params",
+            received=given,
+            fix="Save the file as UTF-8",
+        ) from None
+    return given
+
+
+def _around(source: str, position: int) -> str:
+    start, end = max(0, position - 30), position + 30
+    return ("..." if start else "") + source[start:end] + ("..." if end < len(source) else "")
+
+
+def _no_such_number(name: str) -> NoReturn:
+    raise ValueError(f"JSON has no number {name}")

@@ -1,0 +1,124 @@
+"""``streamvibe``: where the commands are wired together, and where errors become lines and exit statuses.
+
+Exit status: 0 done, 1 the thing asked about is unhealthy or failed, 2 wrong usage, 3 database unreachable,
+130 interrupted.
+"""
+
+import importlib.metadata
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from streamvibe.cli.db import db_app
+from streamvibe.cli.demo import demo_command
+from streamvibe.cli.jobs import jobs_app
+from streamvibe.cli.migrate import migrate_command
+from streamvibe.cli.output import print_error
+from streamvibe.cli.stats import stats_command
+from streamvibe.cli.worker import up_command, worker_command
+from streamvibe.config import ENV_PREFIX
+from streamvibe.errors import InvalidArgument, StreamVibeError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="streamvibe",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("up")(up_command)
+app.command("demo")(demo_command)
+app.command("migrate")(migrate_command)
+app.command("worker")(worker_command)
+app.add_typer(jobs_app, name="jobs")
+app.command("stats")(stats_command)
+app.add_typer(db_app, name="db")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(importlib.metadata.version("streamvibe"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    database_url: Annotated[
+        str | None,
+        typer.Option(help="The database to use, in place of STREAMVIBE_DATABASE_URL or the embedded one."),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with every error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Background jobs for multi-tenant apps, inside the PostgreSQL you already run.
+
+    Commands that print data take --json. Exit status: 0 done, 1 failed or unhealthy, 2 wrong usage,
+    3 database unreachable.
+    """
+    if database_url is not None:
+        # Every command reads its settings when it runs, and an argument wins over the environment.
+        os.environ[ENV_PREFIX + "DATABASE_URL"] = database_url
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; the exit status."""
+    as_json, debug = "--json" in arguments, "--debug" in arguments
+    arguments = _in_their_places(arguments)
+    try:
+        status = app(arguments, prog_name="streamvibe", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message(), file=sys.stderr)
+            return error.exit_code
+        _show(_usage(error), as_json=as_json, debug=debug)
+        return error.exit_code
+    except StreamVibeError as error:
+        _show(error, as_json=as_json, debug=debug)
+        return error.exit_status
+    except (Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except Exception as error:
+        unexpected = StreamVibeError(
+            "Something went wrong that StreamVibe did not foresee",
+            received=" ".join(f"{type(error).__name__}: {error}".split())[:500],
+            fix="Run it again with --debug before the command, and report what it prints",
+        )
+        unexpected.__cause__ = error
+        _show(unexpected, as_json=as_json, debug=debug)
+        return unexpected.exit_status
+
+
+def _in_their_places(arguments: list[str]) -> list[str]:
+    """Let --json also stand before the command, and --debug after it."""
+    rest = [argument for argument in arguments if argument not in ("--json", "--debug")]
+    return [*["--debug"] * ("--debug" in arguments), *rest, *["--json"] * ("--json" in arguments)]
+
+
+def _usage(error: TyperException) -> InvalidArgument:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "streamvibe"
+    return InvalidArgument(error.format_message(), fix=f"See `{command} --help`")
+
+
+def _show(error: StreamVibeError, *, as_json: bool, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    print_error(error, as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()

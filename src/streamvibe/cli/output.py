@@ -1,0 +1,134 @@
+"""What every command prints with: tables on a terminal, plain lines elsewhere, JSON when asked, errors.
+
+Data go to standard output, everything about them to standard error. JSON is one document: times in ISO 8601 and
+UTC, durations in seconds, ids as text. An error is three lines (what, the value received, what to do), or with
+--json one problem object: type, title, status, code, field, received, fix.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from streamvibe.config import Settings
+from streamvibe.errors import StreamVibeError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def database_dsn() -> str:
+    """The database to use: --database-url, else the settings', else the embedded one, started if need be."""
+    from streamvibe.db.embedded import database_url
+
+    return database_url(Settings())
+
+
+def console() -> Console:
+    """Standard output."""
+    return Console(highlight=False)
+
+
+def error_console() -> Console:
+    """Standard error: progress, hints and errors."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(plain(value), ensure_ascii=False))
+
+
+def print_rows(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on a terminal; elsewhere a line per row, tab-separated, without headings."""
+    screen = console()
+    if screen.is_terminal:
+        table = Table(*headings, box=None, header_style="bold", pad_edge=False)
+        for row in rows:
+            table.add_row(*(text(cell) for cell in row))
+        screen.print(table, markup=False)
+    else:
+        for row in rows:
+            print("\t".join(" ".join(text(cell).split()) for cell in row))
+
+
+def print_fields(values: Iterable[tuple[str, object]]) -> None:
+    """A line per field: its name and its value."""
+    print_rows(("field", "value"), values)
+
+
+def print_hint(line: str) -> None:
+    """A remark for a person, on standard error."""
+    error_console().print(line, markup=False)
+
+
+def print_error(error: StreamVibeError, *, as_json: bool) -> None:
+    """The error on standard error."""
+    if as_json:
+        print(json.dumps(problem(error), ensure_ascii=False), file=sys.stderr)
+        return
+    screen = error_console()
+    screen.print("[bold red]Error:[/] ", end="")
+    screen.print(_sentence(error.message), markup=False)
+    if error.received is not None:
+        place = f" for {error.field}" if error.field is not None else ""
+        screen.print(f"Received{place}: {error.received}", markup=False)
+    if error.fix is not None:
+        screen.print(_sentence(error.fix), markup=False)
+    for note in getattr(error, "__notes__", []):
+        screen.print(note, markup=False)
+
+
+def problem(error: StreamVibeError) -> dict[str, object]:
+    """The error as a problem object."""
+    return {
+        "type": error.problem_type,
+        "title": error.message,
+        "status": error.http_status,
+        "code": error.sqlstate,
+        "field": error.field,
+        "received": error.received,
+        "fix": error.fix,
+    }
+
+
+def plain(value: Any) -> Any:
+    """``value`` in what JSON has."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value) if item.repr}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def text(value: object) -> str:
+    """``value`` for a cell or a line."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, dict | list):
+        return json.dumps(plain(value), ensure_ascii=False)
+    return str(value)
+
+
+def _sentence(line: str) -> str:
+    line = line[:1].upper() + line[1:]
+    return line if line.endswith((".", "!", "?")) else line + "."
