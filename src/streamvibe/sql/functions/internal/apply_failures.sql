@@ -15,6 +15,7 @@ AS $$
 DECLARE
     v_wait_in_place interval := (SELECT s.retry_in_place_max FROM streamvibe.setting s);
 BEGIN
+    PERFORM streamvibe.lock_jobs(p_job_ids);
     RETURN QUERY
     WITH decided AS MATERIALIZED (
         SELECT f.job_id, f.failure, f.started_at, t.expires_after,

@@ -8,6 +8,7 @@ AS $$
 DECLARE
     v_now timestamptz := streamvibe.now();
 BEGIN
+    PERFORM streamvibe.lock_jobs(p_job_ids);
     UPDATE public.job_queue q
     SET status = 'pending', started_at = NULL, worker_id = NULL, claim_token = NULL, progress = NULL,
         progress_message = NULL, isolated = q.isolated OR p_isolated, updated_at = v_now

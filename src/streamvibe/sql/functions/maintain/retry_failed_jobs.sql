@@ -36,6 +36,7 @@ BEGIN
         IF NOT FOUND AND EXISTS (SELECT FROM streamvibe.account a WHERE a.user_id = v_due.user_id) THEN
             CONTINUE;
         END IF;
+        PERFORM streamvibe.lock_jobs(v_due.ids);
         FOR i IN 1..cardinality(v_due.ids) LOOP
             IF streamvibe.retry_job(v_due.user_id, v_due.ids[i]) = 'retried' THEN
                 v_count := v_count + 1;

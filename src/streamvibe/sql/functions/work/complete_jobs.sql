@@ -27,6 +27,7 @@ BEGIN
     END IF;
     PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
         ARRAY[cardinality(p_job_ids), cardinality(p_results), coalesce(cardinality(p_started_at), cardinality(p_tokens))]);
+    PERFORM streamvibe.lock_jobs(p_job_ids);
     v_now := streamvibe.now();
     WITH done AS (
         UPDATE public.job_queue q

@@ -16,6 +16,7 @@ DECLARE
 BEGIN
     PERFORM streamvibe.require_service('lease_jobs');
     PERFORM streamvibe.lock_claims(p_worker_id, p_tokens, ARRAY[cardinality(p_job_ids), cardinality(p_started_at)]);
+    PERFORM streamvibe.lock_jobs(p_job_ids);
     v_now := streamvibe.now();
     WITH leased AS (
         UPDATE public.job_queue q

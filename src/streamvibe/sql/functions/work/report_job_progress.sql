@@ -12,6 +12,7 @@ BEGIN
     PERFORM streamvibe.require_service('report_job_progress');
     PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
         ARRAY[cardinality(p_job_ids), cardinality(p_progress), cardinality(p_messages)]);
+    PERFORM streamvibe.lock_jobs(p_job_ids);
     UPDATE public.job_queue q
     SET progress = least(greatest(r.progress, 0), 1), progress_message = left(r.message, 500)
     FROM (SELECT a.* FROM unnest(p_tokens, p_job_ids, p_progress, p_messages) a(token, job_id, progress, message)
