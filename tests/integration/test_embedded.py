@@ -31,7 +31,7 @@ def alive(pid: int) -> bool:
 
 def server_owner(home: Home) -> Person:
     """Whom the home's server runs as."""
-    return Person.named(pwd.getpwuid((home.path / "postgres" / "data").stat().st_uid).pw_name)
+    return Person.named(pwd.getpwuid((home.base / "data").stat().st_uid).pw_name)
 
 
 def test_starts_a_postgresql_18_fit_for_the_queue(home: Home) -> None:
@@ -68,12 +68,10 @@ def test_starts_a_postgresql_18_fit_for_the_queue(home: Home) -> None:
 
 def test_processes_that_start_it_at_once_share_one_server(home: Home) -> None:
     """Of several processes that ask for a new home at the same moment one starts it; all get the same URL."""
-    processes = [home.process("start", gate=True) for _ in range(5)]
+    processes = [home.process() for _ in range(5)]
     try:
         for process in processes:
-            process.await_gate()
-        for process in processes:
-            process.open_gate()
+            home.begin(process, "start")
         servers = [process.answer()["value"] for process in processes]
     finally:
         for process in processes:
@@ -114,9 +112,9 @@ def test_a_server_whose_connections_are_all_in_use_is_running(home: Home) -> Non
     home.query(url, "ALTER SYSTEM SET max_connections = 20")
     home.do("stop")
     server = home.do("start")
-    holder = home.process("fill", arguments={"url": url})
+    holder = home.process()
     try:
-        assert holder.answer()["value"] == 20
+        assert home.do("fill", holder, url=url) == 20
         again = home.do("start")
     finally:
         holder.end(kill=True)
@@ -125,8 +123,8 @@ def test_a_server_whose_connections_are_all_in_use_is_running(home: Home) -> Non
 
 def test_survives_a_kill_of_the_application(home: Home) -> None:
     """kill -9 of the process that started the server leaves it running for the others."""
-    process = home.process("start")
-    server = process.answer()["value"]
+    process = home.process()
+    server = home.do("start", process)
     process.end(kill=True)
 
     again = home.do("start")
@@ -136,19 +134,21 @@ def test_survives_a_kill_of_the_application(home: Home) -> None:
 
 def test_survives_a_kill_while_the_cluster_is_made(home: Home) -> None:
     """kill -9 in the middle of the very first start leaves nothing that the next start stumbles over."""
-    process = home.process("start")
-    wait_until((home.path / "postgres" / "data.new").exists, "initdb begins")
+    process = home.process()
+    home.begin(process, "start")
+    wait_until((home.base / "data.new").exists, "initdb begins")
     process.end(kill=True)
 
     server = home.do("start")
     assert home.query(server["url"], "SELECT current_database()") == [["streamvibe"]]
-    assert not (home.path / "postgres" / "data.new").exists()
+    assert not (home.base / "data.new").exists()
 
 
 def test_survives_a_kill_while_the_server_starts(home: Home) -> None:
     """kill -9 between the cluster and the first connection: the next process joins or starts the server."""
-    process = home.process("start")
-    wait_until((home.path / "postgres" / "data").exists, "the server is about to start")
+    process = home.process()
+    home.begin(process, "start")
+    wait_until((home.base / "data").exists, "the server is about to start")
     process.end(kill=True)
 
     server = home.do("start")
@@ -159,8 +159,9 @@ def test_survives_a_kill_of_the_server(home: Home) -> None:
     """After kill -9 of the server itself, even with a busy process of it left, what was committed is there."""
     server = home.do("start")
     home.query(server["url"], "CREATE TABLE kept AS SELECT 42 AS answer")
-    busy = home.process("query", arguments={"url": server["url"], "sql": FOREVER})
+    busy = home.process()
     try:
+        home.begin(busy, "query", url=server["url"], sql=FOREVER)
         running = f"SELECT pid FROM pg_stat_activity WHERE query = '{FOREVER}'"
         found: list[list[int]] = []
 
@@ -189,8 +190,8 @@ def test_survives_a_reused_process_id(home: Home) -> None:
     owner = server_owner(home)
     os.kill(server["pid"], signal.SIGKILL)
     wait_until(lambda: not alive(server["pid"]), "the server is dead")
-    pid_file = home.path / "postgres" / "data" / "postmaster.pid"
-    lock_file = home.path / "postgres" / "run" / ".s.PGSQL.5432.lock"
+    pid_file = home.base / "data" / "postmaster.pid"
+    lock_file = home.base / "run" / ".s.PGSQL.5432.lock"
     other = subprocess.Popen(
         ["sleep", "1000"], user=owner.uid if ME.uid == 0 else None, group=owner.gid if ME.uid == 0 else None
     )
@@ -210,7 +211,7 @@ def test_recovers_a_server_whose_socket_was_removed(home: Home) -> None:
     """A running server that nobody can reach any more is stopped and started again, with its data."""
     server = home.do("start")
     home.query(server["url"], "CREATE TABLE kept AS SELECT 42 AS answer")
-    (home.path / "postgres" / "run" / ".s.PGSQL.5432").unlink()
+    (home.base / "run" / ".s.PGSQL.5432").unlink()
 
     after = home.do("start")
     assert after["started"] and after["pid"] != server["pid"]

@@ -47,34 +47,36 @@ PEOPLE = [ME, ORDINARY] if ME.uid == 0 else [ME]
 
 
 class Process:
-    """One process of a person's, doing one thing with the embedded database of a home."""
+    """A process of a person's that uses the embedded database."""
 
-    def __init__(self, order: dict[str, object]) -> None:
+    def __init__(self, person: Person, path: list[str], patches: dict[str, str]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, str(DRIVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.pid = self._process.pid
-        self._say(json.dumps(order))
+        self._say({"uid": person.uid, "gid": person.gid, "path": path, "patches": patches})
+        assert self._hear() == "ready\n", "the driver did not start"
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: dict[str, object]) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
+        self._process.stdin.write(json.dumps(line) + "\n")
         self._process.stdin.flush()
 
     def _hear(self) -> str:
         assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        return self._process.stdout.readline()
 
-    def await_gate(self) -> None:
-        """Return when the process stands before its gate."""
-        assert self._hear() == "waiting"
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self._process.poll() is None
 
-    def open_gate(self) -> None:
-        """Let it act."""
-        self._say("")
+    def begin(self, action: str, settings: dict[str, object], arguments: dict[str, object]) -> None:
+        """Give it something to do."""
+        self._say({"action": action, "settings": settings, "arguments": arguments})
 
     def answer(self) -> dict[str, Any]:
-        """What it answered; it stays alive."""
+        """Wait until it is done; return what it says."""
         return cast(dict[str, Any], json.loads(self._hear()))
 
     def end(self, *, kill: bool = False) -> None:
@@ -88,62 +90,74 @@ class Process:
         self._process.stdout.close()
 
 
-@dataclass(frozen=True)
 class Home:
     """A person's home for the embedded database, in a private directory of that person's own."""
 
-    person: Person
-    path: Path
+    def __init__(self, person: Person, path: Path) -> None:
+        self.person = person
+        self.path = path
+        self._main: Process | None = None
+
+    @property
+    def base(self) -> Path:
+        """Where the embedded database lives in it."""
+        return self.path / "postgres"
 
     def process(
         self,
-        action: str,
         *,
         person: Person | None = None,
-        gate: bool = False,
-        patches: dict[str, str] | None = None,
         path: list[str] | None = None,
-        arguments: dict[str, object] | None = None,
-        **settings: object,
+        patches: dict[str, str] | None = None,
     ) -> Process:
-        """Start a process of the person's (or another's) for this home; the caller ends it."""
+        """Start another process of the person's, or of somebody else's; the caller ends it."""
         who = person or self.person
-        return Process(
-            {
-                "uid": who.uid,
-                "gid": who.gid,
-                "path": path if path is not None else [] if who == ME else [str(reachable_wheel())],
-                "patches": patches or {},
-                "gate": gate,
-                "action": action,
-                "arguments": arguments or {},
-                "settings": {"home": str(self.path), **settings},
-            }
-        )
+        if path is None:
+            path = [] if who == ME else [str(reachable_wheel())]
+        return Process(who, path, patches or {})
 
-    def ask(self, action: str, **options: Any) -> dict[str, Any]:
-        """The whole answer of a process that does one thing."""
-        process = self.process(action, **options)
-        try:
-            return process.answer()
-        finally:
-            process.end()
+    def begin(self, process: Process, action: str, **settings: object) -> None:
+        """Let a process begin something in this home."""
+        arguments: dict[str, object] = {
+            name: settings.pop(name) for name in ("url", "sql") if name in settings
+        }
+        process.begin(action, {"home": str(self.path), **settings}, arguments)
 
-    def do(self, action: str, **options: Any) -> Any:
+    def ask(self, action: str, process: Process | None = None, **settings: object) -> dict[str, Any]:
+        """Let a process (the person's main one) do something; return the whole answer."""
+        if process is None:
+            if self._main is None or not self._main.alive:
+                self._main = self.process()
+            process = self._main
+        self.begin(process, action, **settings)
+        return process.answer()
+
+    def do(self, action: str, process: Process | None = None, **settings: object) -> Any:
         """The value of an answer that is no error."""
-        answer = self.ask(action, **options)
+        answer = self.ask(action, process, **settings)
         assert "value" in answer, answer
         return answer["value"]
 
-    def refused(self, action: str = "start", **options: Any) -> dict[str, str]:
+    def refused(
+        self, action: str = "start", process: Process | None = None, **settings: object
+    ) -> dict[str, str]:
         """The error of an answer that is one."""
-        answer = self.ask(action, **options)
+        answer = self.ask(action, process, **settings)
         assert "error" in answer, answer
         return answer
 
+    def close(self) -> None:
+        """Stop what runs in it and end the person's main process."""
+        try:
+            if self.base.is_dir():
+                self.do("stop")
+        finally:
+            if self._main is not None:
+                self._main.end()
+
     def query(self, url: str, sql: str) -> Any:
         """The rows of a statement."""
-        return self.do("query", arguments={"url": url, "sql": sql})
+        return self.do("query", url=url, sql=sql)
 
     def own(self, path: Path, person: Person | None = None) -> Path:
         """Hand a file or directory to the home's person, or another."""
@@ -162,9 +176,10 @@ def new_home(person: Person) -> Iterator[Home]:
     try:
         yield home
     finally:
-        if (home.path / "postgres").is_dir():
-            home.do("stop")
-        shutil.rmtree(parent)
+        try:
+            home.close()
+        finally:
+            shutil.rmtree(parent)
 
 
 _wheel: Path | None = None

@@ -1,7 +1,7 @@
-"""A process of the embedded database's users: does what one JSON line asks, answers with one, ends on end of input.
+"""A process that uses the embedded database: does what each line of JSON asks and answers with one.
 
-It is started by whoever runs the tests and becomes another system user first where the order says so: that user
-need not be able to reach the interpreter or the packages, only PostgreSQL's programs (``wheel``).
+It is started by whoever runs the tests and then becomes the system user it is told to be: that user need not be
+able to reach the interpreter and the packages, only PostgreSQL's programs (on the ``path`` given first).
 """
 
 import contextlib
@@ -44,28 +44,28 @@ def act(action: str, settings: Settings, arguments: dict[str, Any]) -> object:
 
 
 def main() -> None:
-    """Read an order, become its user, wait for the gate if asked to, act, answer; then stay until told to go."""
-    order = json.loads(sys.stdin.readline())
-    sys.path[:0] = order["path"]
-    for name, value in order["patches"].items():
+    """Become who the first line says, then answer order after order until the input ends."""
+    identity = json.loads(sys.stdin.readline())
+    sys.path[:0] = identity["path"]
+    for name, value in identity["patches"].items():
         module, attribute = name.split(".")
         setattr({"layout": embedded_layout, "programs": embedded_programs}[module], attribute, Path(value))
-    if order["uid"] != os.geteuid():
+    if identity["uid"] != os.geteuid():
         os.setgroups([])
-        os.setgid(order["gid"])
-        os.setuid(order["uid"])
-    if order["gate"]:
-        print("waiting", flush=True)
-        sys.stdin.readline()
-    answer: dict[str, object]
-    try:
-        answer = {"value": act(order["action"], Settings(**order["settings"]), order["arguments"])}
-    except StreamVibeError as error:
-        answer = {"error": type(error).__name__, "field": error.field, "text": str(error)}
-    except psycopg.OperationalError as error:
-        answer = {"error": type(error).__name__, "field": None, "text": str(error)}
-    print(json.dumps(answer, default=str), flush=True)
-    sys.stdin.read()
+        os.setgid(identity["gid"])
+        os.setuid(identity["uid"])
+    print("ready", flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        answer: dict[str, object]
+        try:
+            settings = Settings(**order["settings"])
+            answer = {"value": act(order["action"], settings, order["arguments"])}
+        except StreamVibeError as error:
+            answer = {"error": type(error).__name__, "field": error.field, "text": str(error)}
+        except psycopg.OperationalError as error:
+            answer = {"error": type(error).__name__, "field": None, "text": str(error)}
+        print(json.dumps(answer, default=str), flush=True)
 
 
 if __name__ == "__main__":

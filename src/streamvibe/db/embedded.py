@@ -34,7 +34,7 @@ from urllib.parse import quote
 
 from streamvibe.config import Settings
 from streamvibe.db.embedded_conf import DATABASE, SUPERUSER
-from streamvibe.db.embedded_layout import Layout, try_lock
+from streamvibe.db.embedded_layout import Layout, home_errors, try_lock
 from streamvibe.db.embedded_process import (
     POLL_SECONDS,
     answers,
@@ -45,7 +45,7 @@ from streamvibe.db.embedded_process import (
     socket_url,
 )
 from streamvibe.db.embedded_programs import binary
-from streamvibe.db.embedded_start import start
+from streamvibe.db.embedded_start import ensure_password, start
 from streamvibe.errors import ConfigurationError, DatabaseUnreachable
 
 __all__ = ["EmbeddedServer", "binary", "database_url", "ensure_running", "status", "stop"]
@@ -92,17 +92,18 @@ def ensure_running(settings: Settings) -> EmbeddedServer:
     layout = Layout(settings.home)
     deadline = time.monotonic() + settings.embedded_timeout_seconds
     layout.prepare()
+    started = False
     with _starting(layout, deadline):
         while True:
             with layout.open_lock("server.lock") as lock:
                 if try_lock(lock):
                     start(settings, layout, lock, deadline)
-                    server = _running(layout)
-                    if server is not None:
-                        return replace(server, started=True)
+                    started = True
             server = _running(layout)
             if server is not None:
-                return server
+                if server.tcp_url is not None:
+                    ensure_password(layout, server.url)
+                return replace(server, started=started)
             _clear_the_way(layout)
             if time.monotonic() > deadline:
                 raise _not_ready(layout, settings)
@@ -112,7 +113,8 @@ def ensure_running(settings: Settings) -> EmbeddedServer:
 def status(settings: Settings) -> EmbeddedServer | None:
     """Return the running server of ``settings.home``, or None; starts nothing and makes nothing."""
     layout = Layout(settings.home)
-    return _running(layout)
+    with home_errors(layout.home):
+        return _running(layout)
 
 
 def stop(settings: Settings) -> bool:
@@ -122,8 +124,9 @@ def stop(settings: Settings) -> bool:
     ``settings.embedded_timeout_seconds`` is ended as after a crash; nothing committed is lost either way.
     """
     layout = Layout(settings.home)
-    if not layout.base.is_dir():
-        return False
+    with home_errors(layout.home):
+        if not layout.base.is_dir():
+            return False
     deadline = time.monotonic() + settings.embedded_timeout_seconds
     layout.prepare()
     with _starting(layout, deadline), layout.open_lock("server.lock") as lock:

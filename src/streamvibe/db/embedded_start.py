@@ -14,8 +14,15 @@ import psycopg
 
 from streamvibe.config import PortRange, Settings
 from streamvibe.db import embedded_conf as conf
-from streamvibe.db.embedded_layout import Layout, home_errors, path_for_server, private_directory, user_name
-from streamvibe.db.embedded_process import read_postmaster, server_processes, socket_url
+from streamvibe.db.embedded_layout import (
+    SOCKET_PATH_BYTES,
+    Layout,
+    home_errors,
+    path_for_server,
+    private_directory,
+    user_name,
+)
+from streamvibe.db.embedded_process import read_postmaster, server_processes
 from streamvibe.db.embedded_programs import Account, major_version, run, server_account, server_program
 from streamvibe.errors import ConfigurationError, DatabaseUnreachable
 
@@ -28,7 +35,7 @@ def start(settings: Settings, layout: Layout, lock: int, deadline: float) -> Non
     account = server_account(settings)
     _refuse_unusable_cluster(layout, account)
     with home_errors(layout.home), contextlib.ExitStack() as opened:
-        run_fd = _opened(opened, layout.socket_directory, account)
+        run_fd = _opened_socket_directory(opened, layout, account)
         if not layout.data.exists():
             _make_cluster(layout, account, lock, deadline)
         data_fd = _opened(opened, layout.data, account)
@@ -44,8 +51,6 @@ def start(settings: Settings, layout: Layout, lock: int, deadline: float) -> Non
             conf.write(data_fd, "pg_ident.conf", conf.owner_map(user_name(os.geteuid())), account)
             output = _launch(layout, account, (data_fd, run_fd, lock), deadline)
             if output is None:
-                if port is not None:
-                    _ensure_password(layout, port)
                 return
             if port is None or _is_free(port):
                 raise _did_not_start(layout, output)
@@ -56,6 +61,22 @@ def _opened(stack: contextlib.ExitStack, path: Path, account: Account) -> int:
     fd = private_directory(path, account)
     stack.callback(os.close, fd)
     return fd
+
+
+def _opened_socket_directory(stack: contextlib.ExitStack, layout: Layout, account: Account) -> int:
+    path = layout.socket_directory
+    try:
+        return _opened(stack, path, account)
+    except OSError as error:
+        if path.parent == layout.base:
+            raise
+        raise ConfigurationError(
+            f"The home's path is too long for a socket (at most {SOCKET_PATH_BYTES} bytes with the socket's name), "
+            f"and the short directory in its stead cannot be made: {error.strerror} ({path})",
+            field="home",
+            received=str(layout.home),
+            fix="Set STREAMVIBE_HOME to a shorter path",
+        ) from error
 
 
 def _refuse_unusable_cluster(layout: Layout, account: Account) -> None:
@@ -199,12 +220,12 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _ensure_password(layout: Layout, port: int) -> None:
-    """Give the superuser a random password, once, and keep it where only the owner can read it."""
+def ensure_password(layout: Layout, url: str) -> None:
+    """Give the superuser a random password for TCP, once, and keep it where only the owner can read it."""
     if layout.password_file.exists():
         return
     password = secrets.token_urlsafe(32)
-    with psycopg.connect(socket_url(layout, port), autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True) as connection:
         # The verifier, not the password: statements can end up in logs and statistics.
         verifier = connection.pgconn.encrypt_password(
             password.encode(), conf.SUPERUSER.encode(), b"scram-sha-256"
@@ -217,7 +238,7 @@ def _ensure_password(layout: Layout, port: int) -> None:
     work = layout.password_file.with_suffix(".new")
     work.unlink(missing_ok=True)
     work.touch(mode=0o600, exist_ok=False)
-    with work.open("w", encoding="ascii") as file:
+    with work.open("w", encoding="utf-8") as file:
         file.write(f"127.0.0.1:*:*:{conf.SUPERUSER}:{password}\n")
     work.rename(layout.password_file)
 
