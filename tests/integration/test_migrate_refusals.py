@@ -45,7 +45,7 @@ def test_a_queue_that_is_not_ours_is_never_touched(
 
     error = refusal(empty_database)
 
-    assert error.message == f"{name} exists and is not StreamVibe's"
+    assert error.message == f"there is a {name} that is not StreamVibe's"
     assert error.received == f"{name}, owned by postgres"
     assert empty_database.fetch_value(objects) == before
     assert empty_database.fetch_value("SELECT to_regnamespace('streamvibe') IS NULL")

@@ -95,7 +95,7 @@ def test_a_refused_script_changes_nothing(empty_database: Database) -> None:
     empty_database.connect().execute("CREATE TABLE public.job_queue (theirs text)")
     result = psql(empty_database, render_sql())
     assert result.returncode != 0
-    assert "public.job_queue exists and is not StreamVibe's" in result.stderr
+    assert "there is a public.job_queue that is not StreamVibe's" in result.stderr
     assert empty_database.fetch_value("SELECT to_regnamespace('streamvibe') IS NULL")
 
 

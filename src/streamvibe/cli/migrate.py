@@ -2,31 +2,29 @@
 
 from typing import Annotated
 
-import orjson
 import typer
 
-from streamvibe.config import Settings, mask_url
-from streamvibe.db.embedded import database_url
-from streamvibe.db.migrate import MigrationReport, migrate, pending
+from streamvibe.cli.output import AsJson, database_dsn, print_json
+from streamvibe.config import mask_url
+from streamvibe.db.migrate import migrate, pending
 from streamvibe.db.migrate_files import SqlFile
 from streamvibe.db.migrate_render import render_sql
 
-_PrintSql = Annotated[
+PrintSql = Annotated[
     bool,
     typer.Option("--sql", help="Print the whole schema for psql or Supabase; no database is needed."),
 ]
-_Check = Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if something is pending.")]
-_Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for another migration to end.")]
-_LockTimeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for a table somebody locked.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Check = Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if something is pending.")]
+Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for another migration to end.")]
+LockTimeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for a table somebody locked.")]
 
 
 def migrate_command(
-    print_sql: _PrintSql = False,
-    check: _Check = False,
-    wait: _Wait = 60.0,
-    lock_timeout: _LockTimeout = 10.0,
-    as_json: _Json = False,
+    print_sql: PrintSql = False,
+    check: Check = False,
+    wait: Wait = 60.0,
+    lock_timeout: LockTimeout = 10.0,
+    as_json: AsJson = False,
 ) -> None:
     """Bring the database's schema to this release, and make the partitions of the next four weeks.
 
@@ -37,10 +35,10 @@ def migrate_command(
             raise typer.BadParameter("--sql prints a script: leave --check and --json out")
         typer.echo(render_sql(), nl=False)
         return
-    dsn = database_url(Settings())
+    dsn = database_dsn()
     if check:
         files = pending(dsn)
-        typer.echo(_pending_json(files) if as_json else _pending_text(files))
+        _print_pending(files, as_json=as_json)
         raise typer.Exit(1 if files else 0)
     report = migrate(
         dsn,
@@ -48,25 +46,19 @@ def migrate_command(
         lock_timeout_seconds=lock_timeout,
         report=lambda line: typer.echo(line, err=as_json),
     )
-    typer.echo(_report_json(report) if as_json else _report_text(report, dsn))
+    if as_json:
+        print_json(report)
+    else:
+        state = "is now that of" if report.applied else "is already that of"
+        where = f"PostgreSQL {report.server_version}, {mask_url(dsn)}"
+        typer.echo(f"The schema {state} StreamVibe {report.release} ({where}).")
 
 
-def _pending_json(files: tuple[SqlFile, ...]) -> str:
-    return orjson.dumps(
-        {"pending": [{"kind": file.kind, "name": file.name} for file in files], "up_to_date": not files}
-    ).decode()
-
-
-def _pending_text(files: tuple[SqlFile, ...]) -> str:
-    if not files:
-        return "The schema is up to date."
-    return "\n".join(["Pending:", *(f"  {file}" for file in files), "Run `streamvibe migrate`."])
-
-
-def _report_json(report: MigrationReport) -> str:
-    return orjson.dumps(report).decode()
-
-
-def _report_text(report: MigrationReport, dsn: str) -> str:
-    state = "is now that of" if report.applied else "is up to date with"
-    return f"The schema {state} StreamVibe {report.release} (PostgreSQL {report.server_version}, {mask_url(dsn)})."
+def _print_pending(files: tuple[SqlFile, ...], *, as_json: bool) -> None:
+    if as_json:
+        pairs = [{"kind": file.kind, "name": file.name} for file in files]
+        print_json({"up_to_date": not files, "pending": pairs})
+    elif files:
+        typer.echo("\n".join(["Pending:", *(f"  {file}" for file in files), "Run `streamvibe migrate`."]))
+    else:
+        typer.echo("The schema is up to date.")

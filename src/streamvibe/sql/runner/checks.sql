@@ -83,7 +83,7 @@ BEGIN
         END IF;
     ELSIF v_problem IS NULL THEN
         SELECT 'streamvibe', 'schema streamvibe, which holds ' || c.relname,
-               'the schema streamvibe exists and is not StreamVibe''s',
+               'there is a schema streamvibe that is not StreamVibe''s',
                'Rename that schema, or use another database. It was not touched.'
         INTO v_field, v_received, v_problem, v_fix
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -92,7 +92,7 @@ BEGIN
 
     IF v_problem IS NULL AND v_empty THEN
         SELECT 'public.' || t.typname, 'public.' || t.typname || ', owned by ' || r.rolname,
-               format('public.%s exists and is not StreamVibe''s', t.typname),
+               format('there is a public.%s that is not StreamVibe''s', t.typname),
                'Rename it, or use another database. It was not touched.'
         INTO v_field, v_received, v_problem, v_fix
         FROM pg_type t
