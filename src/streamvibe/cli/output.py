@@ -130,5 +130,7 @@ def text(value: object) -> str:
 
 
 def _sentence(line: str) -> str:
-    line = line[:1].upper() + line[1:]
+    # A parameter's name stays as it is written.
+    if "_" not in line.split(maxsplit=1)[0]:
+        line = line[:1].upper() + line[1:]
     return line if line.endswith((".", "!", "?")) else line + "."

@@ -108,14 +108,15 @@ BEGIN
     END IF;
 
     v_id := streamvibe.new_id();
+    v_now := streamvibe.id_time(v_id);
     -- A time in the past would jump the queue: nothing is due before it was asked for.
     v_due := greatest(p_scheduled_for, v_now);
-    PERFORM streamvibe.require_partition('job_queue', streamvibe.id_time(v_id));
+    PERFORM streamvibe.require_partition('job_queue', v_now);
     INSERT INTO public.job_queue
         (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, idempotency_key)
     VALUES (v_id, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
             p_idempotency_key);
-    IF v_due <= v_now THEN
+    IF v_due = v_now THEN
         PERFORM streamvibe.wake_workers(p_job_type);
     END IF;
     RETURN QUERY SELECT 'created', v_id, 'pending', NULL::jsonb, NULL::interval;
