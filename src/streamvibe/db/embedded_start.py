@@ -171,13 +171,14 @@ def _remove_leftovers(layout: Layout, data_fd: int, run_fd: int) -> None:
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=directory)
-    for old in sorted((layout.data / "log").glob("postgresql-*.log"))[:-_KEPT_LOG_FILES]:
+    for old in _logs(layout)[:-_KEPT_LOG_FILES]:
         old.unlink()
 
 
 def _launch(layout: Layout, account: Account, fds: tuple[int, int, int], deadline: float) -> str | None:
     """Start the server and wait until it is ready; return None, or what it said instead."""
     directory = path_for_server(fds[0], layout.data)
+    earlier = {path: path.stat().st_size for path in _logs(layout)}
     seconds = max(1, int(deadline - time.monotonic()))
     done = run(
         account,
@@ -192,7 +193,14 @@ def _launch(layout: Layout, account: Account, fds: tuple[int, int, int], deadlin
         fds=fds,
         timeout=seconds + 30,
     )
-    return None if done.returncode == 0 else _server_words(layout) or _last_lines(done.stdout)
+    if done.returncode == 0:
+        return None
+    said = ""
+    for path in (layout.data / _STARTUP_LOG, *_logs(layout)):
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            file.seek(earlier.get(path, 0))
+            said += file.read().decode(errors="replace")
+    return _last_lines(said or done.stdout)
 
 
 def _free_ports(ports: PortRange | None) -> Iterator[int | None]:
@@ -243,14 +251,8 @@ def ensure_password(layout: Layout, url: str) -> None:
     work.rename(layout.password_file)
 
 
-def _server_words(layout: Layout) -> str:
-    """The last lines of the server's newest log; the one of its start counts unless it only names the other."""
-    logs = sorted((layout.data / "log").glob("postgresql-*.log"))
-    texts = []
-    for path in (layout.data / _STARTUP_LOG, *logs[-1:]):
-        with contextlib.suppress(FileNotFoundError):
-            texts.append(path.read_text(errors="replace"))
-    return _last_lines("\n".join(texts))
+def _logs(layout: Layout) -> list[Path]:
+    return sorted((layout.data / "log").glob("postgresql-*.log"))
 
 
 def _last_lines(text: str) -> str:
