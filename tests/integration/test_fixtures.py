@@ -1,11 +1,26 @@
 """The fixtures every other test stands on."""
 
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
+import pytest
 from tests.support.databases import Database, new_database
-from tests.support.servers import Server
+from tests.support.servers import Server, pg18_bin
 from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+START_SERVER = """
+import threading
+from tests.support.servers import Server, pg18_bin
+server = Server("killed", pg18_bin()).start()
+with server.connect() as conn:
+    data = conn.execute("SHOW data_directory").fetchone()[0]
+print(server.home, data, open(data + "/postmaster.pid").readline().strip(), flush=True)
+threading.Event().wait()
+"""
 
 
 def test_both_versions_are_tested(server: Server) -> None:
@@ -61,3 +76,32 @@ def test_the_clock_moves_for_functions_and_ids(database: Database) -> None:
     for moment in ("streamvibe.now()", "streamvibe.id_time(streamvibe.new_id())"):
         shift = database.fetch_value(f"SELECT {moment} - clock_timestamp()")
         assert abs(shift - timedelta(days=2, hours=1)) < timedelta(minutes=1)
+
+
+def test_nothing_is_left_of_a_killed_test_run() -> None:
+    """kill -9 of the process that started a server takes the server and its folders along."""
+    starter = subprocess.Popen(
+        [sys.executable, "-c", START_SERVER],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    with starter:
+        assert starter.stdout
+        home, data, pid = starter.stdout.readline().split()
+        assert Path(home).exists() and Path(data).exists() and Path("/proc", pid).exists()
+        starter.kill()
+    paths = (Path(home), Path(data), Path("/proc", pid))
+    wait_until(lambda: not any(path.exists() for path in paths), f"all of {paths} are gone")
+
+
+def test_a_server_that_cannot_start_says_why() -> None:
+    """The end of its log is the failure, at once and not after the deadline; its folders are removed."""
+    server = Server("broken", pg18_bin())
+    try:
+        with pytest.raises(pytest.fail.Exception, match="no_such_setting"):
+            server.start(no_such_setting="1")
+    finally:
+        server.stop()
+    assert not server.home.exists()

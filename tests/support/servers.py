@@ -62,7 +62,7 @@ class Server:
         self._account = _unprivileged_account() if os.geteuid() == 0 else None
         self.home = self._folder(tempfile.gettempdir())
         memory = _memory_folder()
-        self._memory = self._folder(memory) if memory else None
+        self._data = (self._folder(memory) if memory else self.home) / "data"
         self.bin = self._reachable(programs)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -74,9 +74,9 @@ class Server:
         """A superuser's connection in autocommit mode; the caller closes it."""
         return psycopg.connect(self.dsn(database), autocommit=True)
 
-    def start(self) -> Self:
+    def start(self, **more_settings: str) -> Self:
         """Make the cluster and start the server; returns when it answers."""
-        data, log = (self._memory or self.home) / "data", self.home / "log"
+        data, log = self._data, self.home / "log"
         self._run(
             "initdb",
             "-D",
@@ -90,7 +90,7 @@ class Server:
             "--no-sync",
             "--locale=C",
         )
-        settings = {**SETTINGS, "unix_socket_directories": str(self.home)}
+        settings = {**SETTINGS, "unix_socket_directories": str(self.home), **more_settings}
         with (data / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
         log.touch()
@@ -103,6 +103,7 @@ class Server:
                 str(GUARD),
                 str(log),
                 account,
+                ":".join(str(folder) for folder in self._folders()),
                 str(self.bin / "postgres"),
                 "-D",
                 str(data),
@@ -120,8 +121,12 @@ class Server:
             assert self._process.stdin is not None
             self._process.stdin.close()
             self._process.wait(timeout=START_SECONDS)
-        for folder in filter(None, (self.home, self._memory)):
-            shutil.rmtree(folder)
+        for folder in self._folders():
+            if folder.exists():
+                shutil.rmtree(folder)
+
+    def _folders(self) -> set[Path]:
+        return {self.home, self._data.parent}
 
     def _wait_until_ready(self, log: Path) -> None:
         assert self._process is not None
