@@ -1,0 +1,95 @@
+"""``streamvibe db start|stop|url``, as typed."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from streamvibe.cli.db import db_app
+from streamvibe.db import embedded
+
+OTHER = "postgresql://app:hidden@db.example.org:5433/app?sslmode=require"
+MASKED = "postgresql://app:***@db.example.org:5433/app?sslmode=require"
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A new home, named by the environment alone; what runs in it is stopped at the end."""
+    parent = Path(tempfile.mkdtemp(prefix="sv", dir="/tmp"))
+    monkeypatch.chdir(parent)
+    for name in [name for name in os.environ if name.startswith("STREAMVIBE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("STREAMVIBE_HOME", str(parent / "home"))
+    try:
+        yield parent / "home"
+    finally:
+        monkeypatch.delenv("STREAMVIBE_DATABASE_URL", raising=False)
+        run("stop")
+        shutil.rmtree(parent)
+
+
+def run(*arguments: str) -> str:
+    """What the command prints; it ends with status 0."""
+    result = CliRunner().invoke(db_app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_start_and_stop_say_what_they_did(home: Path) -> None:
+    """start tells a new server from one that runs, stop one that ran from none; both print where things are."""
+    first = run("start")
+    assert "was started" in first
+    assert str(home / "postgres" / "data") in first
+    assert "runs already" in run("start")
+    assert "was stopped" in run("stop")
+    assert "was not running" in run("stop")
+
+
+def test_json_holds_the_same(home: Path) -> None:
+    """With --json each command prints one object and nothing else."""
+    started = json.loads(run("start", "--json"))
+    assert (started["state"], started["started"]) == ("running", True)
+    assert started["data_directory"] == str(home / "postgres" / "data")
+    assert json.loads(run("url", "--json")) == {"state": "running", "url": started["url"]}
+    assert json.loads(run("stop", "--json")) == {"state": "stopped", "stopped": True}
+    assert json.loads(run("stop", "--json")) == {"state": "stopped", "stopped": False}
+
+
+def test_psql_connects_with_the_printed_url(home: Path) -> None:
+    """psql "$(streamvibe db url)" works whether or not the database ran, and whatever PGPASSWORD says."""
+    assert not home.exists()
+    url = run("url").strip()
+    command = [str(embedded.binary("psql")), url, "-XAtc", "SELECT current_database()"]
+    environment = {"PATH": os.environ["PATH"], "PGPASSWORD": "for-another-database"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.stdout, done.stderr) == ("streamvibe\n", "")
+
+
+def test_a_port_is_opened_only_by_a_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that runs without a port is not restarted for one: start says how to get it."""
+    run("start")
+    monkeypatch.setenv("STREAMVIBE_EMBEDDED_PORTS", "20000-60000")
+    assert "stop it and start it again" in run("start")
+    run("stop")
+    started = json.loads(run("start", "--json"))
+    assert started["tcp_url"].startswith("postgresql://postgres@127.0.0.1:")
+    assert started["password_file"] == str(home / "postgres" / "password")
+
+
+def test_with_another_database_set_nothing_is_started(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With STREAMVIBE_DATABASE_URL set start says so and ends well, url prints it, masked unless asked not to."""
+    monkeypatch.setenv("STREAMVIBE_DATABASE_URL", OTHER)
+    said = run("start")
+    assert "not started" in said and MASKED in said
+    assert json.loads(run("start", "--json")) == {"state": "external", "url": MASKED}
+    assert run("url").strip() == MASKED
+    assert run("url", "--show-password").strip() == OTHER
+    assert json.loads(run("url", "--json", "--show-password")) == {"state": "external", "url": OTHER}
+    assert "left alone" in run("stop")
+    assert not home.exists()
