@@ -39,4 +39,5 @@ async def main() -> None:
         print(again.outcome, again.result.text)  # cached Hello, Ada!
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

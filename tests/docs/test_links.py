@@ -27,6 +27,7 @@ def test_every_page_of_docs_is_linked_from_its_index() -> None:
     index = ROOT / "docs" / "README.md"
     linked = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)}
     linked |= {
-        (index.parent / "decisions" / link).resolve() for link in links(index.parent / "decisions" / "README.md")
+        (index.parent / "decisions" / link).resolve()
+        for link in links(index.parent / "decisions" / "README.md")
     }
     assert {page for page in PAGES if page.is_relative_to(index.parent)} - linked - {index} == set()

@@ -1,0 +1,105 @@
+"""The how-to pages' examples run."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from tests.docs.pages import ROOT, example
+from tests.support.databases import Database, temporary_roles
+
+from streamvibe import Client, Worker
+
+HOW_TO = ROOT / "docs" / "how-to"
+EXAMPLES = ROOT / "examples"
+
+
+def test_the_example_of_testing_is_the_example_file() -> None:
+    """The Python block of test-your-jobs.md and examples/test_greetings.py are the same text."""
+    assert (
+        example(HOW_TO / "test-your-jobs.md", "examples/test_greetings.py", "python")
+        == (EXAMPLES / "test_greetings.py").read_text()
+    )
+
+
+def test_the_example_of_testing_passes(tmp_path: Path) -> None:
+    """In a directory of a user's own, plain pytest finds the fixtures, and the example's tests pass."""
+    for name in ("quickstart.py", "test_greetings.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("STREAMVIBE_", "PYTEST_"))
+    }
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            tmp_path,
+            "-W",
+            "error",
+        ],
+        cwd=tmp_path,
+        env=environment | {"STREAMVIBE_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
+async def test_the_example_of_a_handler_works(database18: Database) -> None:
+    """The handler of write-a-handler.md can be requested and run as it stands there."""
+    names: dict[str, Any] = {}
+    exec(compile(example(HOW_TO / "write-a-handler.md", "handler", "python"), "handler", "exec"), names)
+    handler, params = names["send_invoice"], names["Invoice"](number=7)
+    async with Client(database18.dsn) as client:
+        await client.register(handler)
+        asked = await client.request(handler, params, user_id=uuid4())
+        await asyncio.wait_for(Worker(database18.dsn, [handler]).run_until_idle(), 30)
+        done = await client.result(asked.job_id, job_type=handler)
+    assert done.result == names["Sent"](message_id="invoice-7")
+
+
+def test_an_application_becomes_the_service_as_documented(database18: Database) -> None:
+    """After the documented GRANT and ALTER ROLE, a login of the role app is the service; before, it is nobody."""
+    setup = example(HOW_TO / "run-on-your-own-postgresql.md", "application role", "sql")
+    with temporary_roles(database18.server, "app"):
+        login = psycopg.conninfo.make_conninfo(database18.dsn, user="app")
+        with psycopg.connect(login) as before:
+            assert_refused(before, "SELECT * FROM get_job_queue_stats()")
+        with database18.connect() as admin:
+            admin.execute(setup.encode())
+        with psycopg.connect(login) as after:
+            assert after.execute("SELECT total_jobs FROM get_job_queue_stats()").fetchone() == (0,)
+
+
+def test_a_user_asks_as_documented(database18: Database) -> None:
+    """The documented statements make a request of the user in the claims, and of nobody else."""
+    with database18.connect() as conn, conn.transaction():
+        cursor = conn.execute(example(HOW_TO / "run-on-your-own-postgresql.md", "user", "sql").encode())
+        while cursor.nextset():
+            pass
+        row = cursor.fetchone()
+        assert row is not None and row[0] == "created"
+        job = conn.execute("SELECT user_id FROM get_job(%s)", [row[1]]).fetchone()
+    assert job == (UUID("00000000-0000-4000-8000-000000000001"),)
+
+
+def assert_refused(conn: psycopg.Connection, statement: str) -> None:
+    """The statement is refused for want of a right."""
+    try:
+        conn.execute(statement.encode())
+    except psycopg.errors.InsufficientPrivilege:
+        return
+    raise AssertionError(f"allowed: {statement}")
