@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from streamvibe.cli import main
 from streamvibe.cli.db import db_app
 from streamvibe.db import embedded
 
@@ -93,3 +94,25 @@ def test_with_another_database_set_nothing_is_started(home: Path, monkeypatch: p
     assert json.loads(run("url", "--json", "--show-password")) == {"state": "external", "url": OTHER}
     assert "left alone" in run("stop")
     assert not home.exists()
+
+
+def test_errors_have_their_exit_status(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A home that cannot be used ends with status 2, a server that does not start with 3; no traceback."""
+    monkeypatch.setenv("STREAMVIBE_HOME", str(home / "postgres"))
+    home.mkdir()
+    (home / "postgres").touch()
+    assert main.run(["db", "start"]) == 2
+    said = capfd.readouterr().err
+    assert str(home / "postgres") in said and "STREAMVIBE_HOME" in said and "Traceback" not in said
+    (home / "postgres").unlink()
+
+    monkeypatch.setenv("STREAMVIBE_HOME", str(home))
+    run("start")
+    run("stop")
+    (home / "postgres" / "data" / "global" / "pg_control").rename(home / "pg_control")
+    assert main.run(["db", "start", "--json"]) == 3
+    problem = json.loads(capfd.readouterr().err)
+    assert problem["type"] == "database-unreachable" and "pg_control" in problem["received"]
+    (home / "pg_control").rename(home / "postgres" / "data" / "global" / "pg_control")

@@ -26,7 +26,6 @@ from streamvibe.errors import (
     translated,
 )
 
-
 JOB_ID = UUID(int=7)
 
 

@@ -1,20 +1,18 @@
 """``streamvibe db start|stop|url``: the embedded database by hand."""
 
-import json
 from typing import Annotated
 
 import typer
 
+from streamvibe.cli.output import AsJson, print_hint, print_json
 from streamvibe.config import Settings
 from streamvibe.db import embedded
 
 db_app = typer.Typer(help="Start, stop or find the embedded database.", no_args_is_help=True)
 
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
 
 @db_app.command("start")
-def start(as_json: _Json = False) -> None:
+def start(as_json: AsJson = False) -> None:
     """Start the embedded PostgreSQL, or find it running. It stays up until `streamvibe db stop`.
 
     With STREAMVIBE_DATABASE_URL set nothing is started: that database is the one in use.
@@ -56,7 +54,7 @@ def start(as_json: _Json = False) -> None:
 
 
 @db_app.command("stop")
-def stop(as_json: _Json = False) -> None:
+def stop(as_json: AsJson = False) -> None:
     """Stop the embedded PostgreSQL; its data stay. Transactions still open are rolled back."""
     settings = Settings()
     stopped = embedded.stop(settings)
@@ -68,7 +66,7 @@ def stop(as_json: _Json = False) -> None:
 
 @db_app.command("url")
 def url(
-    as_json: _Json = False,
+    as_json: AsJson = False,
     show_password: Annotated[
         bool, typer.Option("--show-password", help="Print STREAMVIBE_DATABASE_URL with its password.")
     ] = False,
@@ -85,8 +83,13 @@ def url(
         value = settings.database_url.get_secret_value()
     else:
         value = str(settings.database_url)
+        if value != settings.database_url.get_secret_value():
+            print_hint("The password is masked: --show-password prints it.")
     _print(as_json, value, state="running" if settings.database_url is None else "external", url=value)
 
 
 def _print(as_json: bool, text: str, **values: object) -> None:
-    typer.echo(json.dumps(values) if as_json else text)
+    if as_json:
+        print_json(values)
+    else:
+        print(text)
