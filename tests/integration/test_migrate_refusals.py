@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from psycopg import DatabaseError
 from tests.support.databases import Database
+from tests.support.servers import Server, pg18_bin
 from tests.support.sql_tree import MIGRATIONS, SMALL, write_tree
 
 from streamvibe.db.migrate import migrate, pending
@@ -148,6 +149,17 @@ def test_a_database_that_cannot_hold_every_text_is_refused(empty_database: Datab
         finally:
             admin.execute("DROP DATABASE latin")
     assert caught.value.received == "LATIN1"
+
+
+def test_a_replica_is_refused(pg18: Server) -> None:
+    """A standby takes no writes: the error says to connect to the primary."""
+    replica = Server("replica", pg18_bin())
+    try:
+        replica.start(replica_of=pg18)
+        with pytest.raises(MigrationRefused, match="a replica cannot be migrated"):
+            migrate(replica.dsn("postgres"))
+    finally:
+        replica.stop()
 
 
 def test_every_refusal_is_in_the_printed_script_too() -> None:

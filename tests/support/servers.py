@@ -74,22 +74,14 @@ class Server:
         """A superuser's connection in autocommit mode; the caller closes it."""
         return psycopg.connect(self.dsn(database), autocommit=True)
 
-    def start(self, **more_settings: str) -> Self:
-        """Make the cluster and start the server; returns when it answers."""
+    def start(self, *, replica_of: "Server | None" = None, **more_settings: str) -> Self:
+        """Make the cluster, its own or a streaming replica, and start the server; returns when it answers."""
         data, log = self._data, self.home / "log"
-        self._run(
-            "initdb",
-            "-D",
-            str(data),
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-sync",
-            "--locale=C",
-        )
+        if replica_of is None:
+            cluster = f"initdb -D {data} -U postgres -A trust -E UTF8 --locale=C --no-sync"
+        else:
+            cluster = f"pg_basebackup -D {data} -h {replica_of.home} -U postgres -R -c fast --no-sync"
+        self._run(*cluster.split())
         settings = {**SETTINGS, "unix_socket_directories": str(self.home), **more_settings}
         with (data / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
