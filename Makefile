@@ -14,7 +14,7 @@ UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml tools/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-runtime demo test check format schema lock clean pg15
+.PHONY: help setup setup-runtime demo test check format schema readme lock clean pg15
 
 help:
 	@echo "make demo     see a job go all the way through, on a PostgreSQL of its own"
@@ -22,6 +22,7 @@ help:
 	@echo "make check    linters, types, import layers, lock file"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make schema   rewrite tests/schema.sql from the migrations"
+	@echo "make readme   rewrite the README's demo output and the generated reference pages"
 	@echo "make lock     resolve the dependencies again (UPGRADE=1: to their newest versions)"
 	@echo "make setup    make .venv with the locked development dependencies"
 	@echo "make clean    remove .venv, caches and build output"
@@ -68,6 +69,10 @@ format: setup
 
 schema: setup
 	$(BIN)/pytest -q tests/sql/test_schema_dump.py --rewrite-schema
+
+readme: setup
+	$(BIN)/python tools/refresh_readme.py
+	$(BIN)/python tools/write_reference.py
 
 lock: | $(BIN)/pip
 	@test -x build/lock/bin/uv || { $(BIN)/python -m venv build/lock && \
