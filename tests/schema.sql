@@ -191,6 +191,7 @@ BEGIN
     END IF;
     PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
         ARRAY[cardinality(p_job_ids), cardinality(p_results), coalesce(cardinality(p_started_at), cardinality(p_tokens))]);
+    PERFORM streamvibe.lock_jobs(p_job_ids);
     v_now := streamvibe.now();
     WITH done AS (
         UPDATE public.job_queue q
@@ -636,6 +637,7 @@ DECLARE
 BEGIN
     PERFORM streamvibe.require_service('lease_jobs');
     PERFORM streamvibe.lock_claims(p_worker_id, p_tokens, ARRAY[cardinality(p_job_ids), cardinality(p_started_at)]);
+    PERFORM streamvibe.lock_jobs(p_job_ids);
     v_now := streamvibe.now();
     WITH leased AS (
         UPDATE public.job_queue q
@@ -821,6 +823,7 @@ BEGIN
     PERFORM streamvibe.require_service('report_job_progress');
     PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
         ARRAY[cardinality(p_job_ids), cardinality(p_progress), cardinality(p_messages)]);
+    PERFORM streamvibe.lock_jobs(p_job_ids);
     UPDATE public.job_queue q
     SET progress = least(greatest(r.progress, 0), 1), progress_message = left(r.message, 500)
     FROM (SELECT a.* FROM unnest(p_tokens, p_job_ids, p_progress, p_messages) a(token, job_id, progress, message)
@@ -920,14 +923,15 @@ BEGIN
     END IF;
 
     v_id := streamvibe.new_id();
+    v_now := streamvibe.id_time(v_id);
     -- A time in the past would jump the queue: nothing is due before it was asked for.
     v_due := greatest(p_scheduled_for, v_now);
-    PERFORM streamvibe.require_partition('job_queue', streamvibe.id_time(v_id));
+    PERFORM streamvibe.require_partition('job_queue', v_now);
     INSERT INTO public.job_queue
         (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, idempotency_key)
     VALUES (v_id, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
             p_idempotency_key);
-    IF v_due <= v_now THEN
+    IF v_due = v_now THEN
         PERFORM streamvibe.wake_workers(p_job_type);
     END IF;
     RETURN QUERY SELECT 'created', v_id, 'pending', NULL::jsonb, NULL::interval;
@@ -965,6 +969,7 @@ BEGIN
         IF NOT FOUND AND EXISTS (SELECT FROM streamvibe.account a WHERE a.user_id = v_due.user_id) THEN
             CONTINUE;
         END IF;
+        PERFORM streamvibe.lock_jobs(v_due.ids);
         FOR i IN 1..cardinality(v_due.ids) LOOP
             IF streamvibe.retry_job(v_due.user_id, v_due.ids[i]) = 'retried' THEN
                 v_count := v_count + 1;
@@ -1020,6 +1025,7 @@ CREATE FUNCTION streamvibe.apply_failures(p_job_ids uuid[], p_failures jsonb[], 
 DECLARE
     v_wait_in_place interval := (SELECT s.retry_in_place_max FROM streamvibe.setting s);
 BEGIN
+    PERFORM streamvibe.lock_jobs(p_job_ids);
     RETURN QUERY
     WITH decided AS MATERIALIZED (
         SELECT f.job_id, f.failure, f.started_at, t.expires_after,
@@ -1159,8 +1165,9 @@ BEGIN
     ELSIF p_params IS NULL OR jsonb_typeof(p_params) <> 'object' THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', left(p_params::text, 200),
             'params is not a JSON object', 'Pass an object such as {"key": "value"}, or {}.');
-    -- The text of a document is at most some eight times its binary size, so small ones need no second look.
-    ELSIF pg_column_size(p_params) > p_type.max_params_bytes / 8
+    -- The text of a document is at most some eight times its binary size, so small ones need no second look;
+    -- one that comes compressed from a table (staging, or the caller's) may be any size.
+    ELSIF (pg_column_size(p_params) > p_type.max_params_bytes / 8 OR pg_column_compression(p_params) IS NOT NULL)
           AND octet_length(p_params::text) > p_type.max_params_bytes THEN
         PERFORM streamvibe.raise_error('SV003', p_prefix || 'params',
             octet_length(p_params::text) || ' bytes', 'params are too large',
@@ -1545,6 +1552,16 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM FROM public.job_queue q JOIN unnest(p_job_ids) r(id) ON q.id = r.id
+    ORDER BY q.id FOR NO KEY UPDATE OF q;
+END
+$$;
+
 CREATE FUNCTION streamvibe.make_id(p_at timestamp with time zone) RETURNS uuid
     LANGUAGE sql PARALLEL SAFE
     AS $$
@@ -1567,6 +1584,7 @@ CREATE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURN
 DECLARE
     v_now timestamptz := streamvibe.now();
 BEGIN
+    PERFORM streamvibe.lock_jobs(p_job_ids);
     UPDATE public.job_queue q
     SET status = 'pending', started_at = NULL, worker_id = NULL, claim_token = NULL, progress = NULL,
         progress_message = NULL, isolated = q.isolated OR p_isolated, updated_at = v_now
@@ -2313,6 +2331,8 @@ REVOKE ALL ON FUNCTION streamvibe.lock_account(p_user_id uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION streamvibe.lock_claims(p_worker_id text, p_tokens bigint[], p_sizes integer[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_priority smallint, p_job_types text[], p_limit integer, p_alone boolean, p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.make_id(p_at timestamp with time zone) FROM PUBLIC;
 
