@@ -1,11 +1,6 @@
 """The how-to pages' examples run."""
 
 import asyncio
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,46 +11,6 @@ from tests.support.databases import Database, temporary_roles
 from streamvibe import Client, Worker
 
 HOW_TO = ROOT / "docs" / "how-to"
-EXAMPLES = ROOT / "examples"
-
-
-def test_the_example_of_testing_is_the_example_file() -> None:
-    """The Python block of test-your-jobs.md and examples/test_greetings.py are the same text."""
-    assert (
-        example(HOW_TO / "test-your-jobs.md", "examples/test_greetings.py", "python")
-        == (EXAMPLES / "test_greetings.py").read_text()
-    )
-
-
-def test_the_example_of_testing_passes(tmp_path: Path) -> None:
-    """In a directory of a user's own, plain pytest finds the fixtures, and the example's tests pass."""
-    for name in ("quickstart.py", "test_greetings.py"):
-        shutil.copy(EXAMPLES / name, tmp_path)
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("STREAMVIBE_", "PYTEST_"))
-    }
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "--rootdir",
-            tmp_path,
-            "-W",
-            "error",
-        ],
-        cwd=tmp_path,
-        env=environment | {"STREAMVIBE_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
 
 
 async def test_the_example_of_a_handler_works(database18: Database) -> None:
