@@ -1,0 +1,123 @@
+"""Break each promise in a copy of the repository and see its test fail.
+
+python tools/break_promises.py [WORD...]    only promises whose text, break or test holds one of the words
+
+The copy is of the last commit. First every test that will be used has to pass there; then each break is made,
+its test has to fail, and the break is taken back. What was seen is kept in docs/reference/guarantees-mutations.json.
+Exit status 1 when a test failed without a break, or passed with one.
+"""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tools.promises import RESULTS, ROOT, Break, load
+
+#: Of the two PostgreSQL versions one is enough here.
+PYTEST = ["-q", "-x", "-p", "no:cacheprovider", "-k", "not pg15", "--no-header"]
+SECONDS = 600
+
+
+def main() -> int:
+    """Try every break that was asked for."""
+    words = [word.lower() for word in sys.argv[1:]]
+    breaks = [
+        item
+        for part in load()
+        for promise in part.promises
+        for item in promise.breaks
+        if not words or any(word in f"{promise.text} {item.says} {item.test}".lower() for word in words)
+    ]
+    with tempfile.TemporaryDirectory(prefix="sv") as folder:
+        copy = Path(folder)
+        copy.chmod(0o755)
+        with tarfile.open(fileobj=io.BytesIO(_git("archive", "HEAD"))) as archive:
+            archive.extractall(copy, filter="data")
+        status, output = _run(copy, sorted({item.test for item in breaks}))
+        if status != 0:
+            print(output)
+            print("a test fails although nothing is broken")
+            return 1
+        survived = 0
+        for number, item in enumerate(breaks, 1):
+            seen = _try(copy, item)
+            survived += not seen["failed"]
+            mark = "fails   " if seen["failed"] else "SURVIVES"
+            print(
+                f"{number:3}/{len(breaks)} {mark} {seen['seconds']:5.1f} s  {item.says}  ({item.test})",
+                flush=True,
+            )
+            _keep(item, seen)
+    print(f"{len(breaks)} breaks, {survived} that no test noticed")
+    return 1 if survived else 0
+
+
+def _try(copy: Path, item: Break) -> dict[str, Any]:
+    path = copy / item.file
+    text = path.read_text()
+    if item.old not in text:
+        sys.exit(f"{item.file} does not hold what is to be broken ({item.says}):\n{item.old}")
+    path.write_text(text.replace(item.old, item.new))
+    started = time.monotonic()
+    try:
+        status, output = _run(copy, [item.test])
+    finally:
+        path.write_text(text)
+    if status not in (0, 1):
+        sys.exit(f"pytest ended with {status} ({item.says}):\n{output}")
+    lines = [line for line in output.splitlines() if line.startswith(("E  ", "FAILED", "ERROR"))]
+    return {
+        "failed": status == 1,
+        "seconds": round(time.monotonic() - started, 1),
+        "saw": lines[0].removeprefix("E").strip()[:200] if lines else "",
+    }
+
+
+def _run(copy: Path, tests: list[str]) -> tuple[int, str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("STREAMVIBE_HOME")}
+    environment |= {"PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *PYTEST, *tests],
+        cwd=copy,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def _keep(item: Break, seen: dict[str, Any]) -> None:
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known[key(item)] = {
+        "test": item.test,
+        "commit": _git("rev-parse", "--short", "HEAD").decode().strip(),
+        **seen,
+    }
+    RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def key(item: Break) -> str:
+    """What a break is known by in the results."""
+    return f"{item.file}: {item.says}"
+
+
+def _git(*arguments: str) -> bytes:
+    git = shutil.which("git") or "git"
+    return subprocess.run([git, *arguments], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

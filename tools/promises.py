@@ -1,0 +1,73 @@
+"""The promises made to users, as docs/reference/promises/*.toml lists them.
+
+part = "Migrations"                    one file per part of the product
+[[promise]]
+text = "an edited released file is refused by name"
+tests = ["tests/integration/test_migrate_refusals.py::test_an_edited_migration_is_refused_by_name"]
+[[promise.break]]                      how the promise was broken once, to see its test fail
+says = "checksums are not compared"
+file = "src/streamvibe/sql/runner/checks.sql"
+old = "..."                            occurs in the file; every occurrence is replaced
+new = "..."
+test = "..."                           which test fails; left out: the first of tests
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "reference" / "promises"
+RESULTS = ROOT / "docs" / "reference" / "guarantees-mutations.json"
+
+
+@dataclass(frozen=True)
+class Break:
+    """One way to break a promise: ``old`` becomes ``new`` in ``file``, and ``test`` has to fail."""
+
+    says: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Promise:
+    """One promise, the tests that prove it, and how it was broken."""
+
+    text: str
+    tests: tuple[str, ...]
+    breaks: tuple[Break, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The promises of one part of the product."""
+
+    title: str
+    promises: tuple[Promise, ...]
+
+
+def load() -> list[Part]:
+    """All promises, in the order of the files' names."""
+    return [_part(path) for path in sorted(FOLDER.glob("*.toml"))]
+
+
+def _part(path: Path) -> Part:
+    document = tomllib.loads(path.read_text())
+    promises = []
+    for entry in document["promise"]:
+        tests = tuple(entry["tests"])
+        breaks = tuple(
+            Break(
+                item["says"],
+                item["file"],
+                item["old"].strip("\n"),
+                item["new"].strip("\n"),
+                item.get("test", tests[0]),
+            )
+            for item in entry.get("break", [])
+        )
+        promises.append(Promise(entry["text"], tests, breaks))
+    return Part(document["part"], tuple(promises))
