@@ -1,0 +1,324 @@
+"""`streamvibe jobs ...` and `streamvibe stats`."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from tests.support import hands
+from tests.support.cli import Ran, command, environment, streamvibe
+from tests.support.databases import Database
+from tests.support.waiting import wait_until
+
+USER = UUID("018f0000-0000-7000-8000-000000000001")
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(database18: Database) -> Run:
+    """Runs a command against the test's database, which knows the job type note."""
+    database18.connect().execute("SELECT register_job_type('note')")
+
+    def run(*arguments: object, **options: str) -> Ran:
+        return streamvibe(database18.dsn, *arguments, **options)
+
+    return run
+
+
+def request(run: Run, params: str = "{}", *options: object) -> str:
+    """Request a note; its id."""
+    ran = run("jobs", "request", "note", "--user", USER, "--params", params, "--json", *options)
+    assert ran.status == 0, ran.err
+    job_id = ran.json["job_id"]
+    assert isinstance(job_id, str)
+    return job_id
+
+
+def test_request_prints_the_outcome(run: Run, database18: Database) -> None:
+    """created, joined, cached, and created again with --force; as lines and as JSON."""
+    asked = run("jobs", "request", "note", "--user", USER, "--params", '{"a": 1}')
+    assert (asked.status, asked.err) == (0, "")
+    assert [line[0] for line in asked.lines] == ["outcome", "job_id", "status"]
+    assert (asked.lines[0][1], asked.lines[2][1]) == ("created", "pending")
+    joined = run("jobs", "request", "note", "--user", USER, "--params", '{"a": 1}', "--json")
+    assert joined.json == {
+        "outcome": "joined",
+        "job_id": asked.lines[1][1],
+        "status": "pending",
+        "result": None,
+        "result_age": None,
+    }
+    hands.complete(database18.dsn, {"b": 2})
+    cached = run("--json", "jobs", "request", "note", "--user", USER, "--params", '{"a": 1}').json
+    assert (cached["outcome"], cached["status"], cached["result"]) == ("cached", "completed", {"b": 2})
+    assert isinstance(cached["result_age"], float)
+    cached_lines = run("jobs", "request", "note", "--user", USER, "--params", '{"a": 1}').lines
+    assert cached_lines[-1] == ["result", '{"b": 2}']
+    forced = run("jobs", "request", "note", "--user", USER, "--params", '{"a": 1}', "--force", "--json").json
+    assert forced["outcome"] == "created"
+
+
+def test_request_takes_every_option(run: Run, tmp_path: Path) -> None:
+    """Params from a file and from standard input, a priority, a time and a key arrive at the job."""
+    (tmp_path / "params.json").write_text('{"from": "file"}')
+    later = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
+    job_id = request(
+        run,
+        f"@{tmp_path / 'params.json'}",
+        *("--priority", 9, "--at", later.isoformat(), "--idempotency-key", "once"),
+    )
+    job = run("jobs", "show", job_id, "--json").json
+    assert job["params"] == {"from": "file"}
+    assert (job["job_priority"], job["idempotency_key"]) == (9, "once")
+    assert job["scheduled_for"] == later.isoformat().replace("+00:00", "Z")
+    assert request(run, '{"from": "file"}', "--idempotency-key", "once") == job_id
+
+    asked = run(
+        "jobs", "request", "note", "--user", USER, "--params", "-", "--json", stdin='{"from": "pipe"}'
+    )
+    assert run("jobs", "show", asked.json["job_id"], "--json").json["params"] == {"from": "pipe"}
+
+
+@pytest.mark.parametrize(
+    ("params", "says", "received"),
+    [
+        ('{"a": }', "--params is not JSON: Expecting value, at line 1, column 7", '{"a": }'),
+        ("", "--params is not JSON: Expecting value, at line 1, column 1", ""),
+        ("[1]", "--params is not a JSON object", "[1]"),
+        ('{"a": NaN}', "--params cannot be read: JSON has no number NaN", '{"a": NaN}'),
+        ("[" * 100_000, "--params cannot be read: ", "[" * 60),
+        ('{"a": ["\\u0000"]}', "PostgreSQL text cannot hold the character U+0000", r"'\x00'"),
+        ('{"a": "\\ud800"}', "the text holds a lone surrogate", r"'\ud800'"),
+        ("@/no/such/file", "--params names a file that cannot be read (No such file or directory)", None),
+    ],
+)
+def test_malformed_params_are_located(run: Run, params: str, says: str, received: str | None) -> None:
+    """The error names the option, the position, the text received and the fix; nothing is written; exit 2."""
+    options = ("jobs", "request", "note", "--user", USER, "--params")
+    ran = run(*options, params, "--json")
+    assert ran.status == 2
+    assert ran.problem["title"].startswith(says)
+    assert ran.problem["received"] == (params if received is None else received)
+    assert ran.problem["field"] in ("--params", "params.a", "params.a[0]")
+    assert ran.problem["fix"]
+    lines = run(*options, params).err.splitlines()
+    assert lines[0].startswith(f"Error: {says[:1].upper()}{says[1:]}")
+    assert (lines[1].startswith("Received for "), len(lines)) == (True, 3)
+    assert run("stats", "--json").json["total_jobs"] == 0
+
+
+def test_params_from_a_file_that_is_not_text(run: Run, tmp_path: Path) -> None:
+    """A binary file is refused with the place of its first bad byte."""
+    (tmp_path / "binary").write_bytes(b'{"a": \xff}')
+    ran = run("jobs", "request", "note", "--user", USER, "--params", f"@{tmp_path / 'binary'}")
+    assert (ran.status, ran.err.splitlines()[0]) == (2, "Error: --params is not UTF-8 text, at byte 7.")
+
+
+def test_too_large_params_are_refused(run: Run) -> None:
+    """Params over 1 MiB: exit 2, with their size and the way out."""
+    text = json.dumps({"a": "x" * 1048576})
+    ran = run("jobs", "request", "note", "--user", USER, "--params", "-", "--json", stdin=text)
+    assert (ran.status, ran.problem["code"], ran.problem["received"]) == (2, "SV003", "1048585 bytes")
+    assert "1048576" in ran.problem["fix"]
+
+
+BAD_CURSOR = "v1" + "A" * 28
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code", "received"),
+    [
+        (("request", "nope", "--user", USER), 2, "SV002", "nope"),
+        (("request", "note", "--user", "me"), 2, "SV001", "'me'"),
+        (("request", "note", "--user", USER, "--priority", 10), 2, "SV001", "10"),
+        (("request", "note", "--user", USER, "--priority", 2**40), 2, "SV001", str(2**40)),
+        (("request", "note", "--user", USER, "--at", "tomorrow"), 2, "SV001", "tomorrow"),
+        (("request", "note", "--user", USER, "--at", "2030-01-01T00:00"), 2, "SV001", "2030-01-01T00:00"),
+        (("request", "note", "--user", USER, "--idempotency-key", ""), 2, "SV001", ""),
+        (("list", "--user", USER, "--status", "done"), 2, "SV001", "done"),
+        (("list", "--user", USER, "--order-by", "params"), 2, "SV001", "params"),
+        (("list", "--user", USER, "--order-dir", "up"), 2, "SV001", "up"),
+        (("list", "--user", USER, "--limit", 0), 2, "SV001", "0"),
+        (("list", "--user", USER, "--limit", 10_000_000), 2, "SV001", "10000000"),
+        (("list", "--user", USER, "--page", 0), 2, "SV001", "0"),
+        (("list", "--user", USER, "--page", 22), 2, "SV015", "1050"),
+        (("list", "--user", USER, "--cursor", "next"), 2, "SV014", "next"),
+        (("list", "--user", USER, "--cursor", BAD_CURSOR), 2, "SV014", BAD_CURSOR),
+        (("list", "--user", USER, "--cursor", "x", "--page", 1), 2, "SV001", "x"),
+        (("logs", USER, "--level", "loud"), 2, "SV001", "loud"),
+        (("logs", USER, "--limit", 0), 2, "SV001", "0"),
+        (("logs", USER, "--cursor", BAD_CURSOR), 2, "SV014", BAD_CURSOR),
+        (("logs", USER), 1, "SV007", str(USER)),
+        (("show", USER), 1, "SV007", str(USER)),
+        (("show", "7"), 2, "SV001", "'7'"),
+        (("result", USER), 1, "SV007", str(USER)),
+        (("cancel", "x", "--user", USER), 2, "SV001", "'x'"),
+    ],
+)
+def test_bad_values_name_the_field_the_value_and_the_fix(
+    run: Run, arguments: tuple[object, ...], status: int, code: str, received: str
+) -> None:
+    """Every bad value ends with its own code and exit status, with --json as one problem object."""
+    ran = run("jobs", *arguments, "--json")
+    assert (ran.status, ran.problem["code"], ran.problem["received"]) == (status, code, received)
+    assert ran.problem["field"] and ran.problem["fix"] and ran.problem["title"]
+
+
+def test_list_pages_by_cursor_and_by_number(run: Run) -> None:
+    """Each job is listed once, newest first; the hints lead on; other users' jobs are not there."""
+    made = [request(run, json.dumps({"n": n}), "--priority", n) for n in range(5)]
+    request(run, '{"n": 9}')
+    other = run("jobs", "request", "note", "--user", uuid4(), "--json").json["job_id"]
+    first = run("jobs", "list", "--user", USER, "--limit", 4)
+    assert [len(line) for line in first.lines] == [7] * 4
+    assert first.lines[0][1:4] == ["note", "pending", "5"]
+    cursor = first.err.removeprefix("More: --cursor ").strip()
+    rest = run("jobs", "list", "--user", USER, "--limit", 4, "--cursor", cursor)
+    listed = [line[0] for line in first.lines + rest.lines]
+    assert (listed[1:], rest.err) == (made[::-1], "")
+    assert other not in listed
+
+    page = run("jobs", "list", "--user", USER, "--limit", 4, "--page", 2)
+    assert [line[0] for line in page.lines] == listed[4:]
+    assert page.err == "Page 2 of 2, 6 jobs in all.\n"
+    ordered = run(
+        *("jobs", "list", "--user", USER, "--order-by", "job_priority", "--order-dir", "asc", "--json")
+    ).json
+    assert [job["job_priority"] for job in ordered["items"]] == [0, 1, 2, 3, 4, 5]
+    assert (ordered["total_count"], ordered["has_more"], ordered["next_cursor"]) == (6, False, None)
+    filtered = run("jobs", "list", "--user", USER, "--status", "pending", "--type", "other", "--json").json
+    assert filtered == {"items": [], "next_cursor": None, "has_more": False, "total_count": None}
+
+
+def test_show_result_and_logs_follow_the_job(run: Run, database18: Database) -> None:
+    """A job is shown at each state; result is 1 until there is one; another user's job is not there."""
+    job_id = request(run, '{"n": 1}')
+    early = run("jobs", "result", job_id)
+    assert (early.status, early.out, early.err) == (1, "", "No result: the job is pending\n")
+    hands.log(database18.dsn, hands.claim(database18.dsn), ("info", "first\tline"), ("error", "second"))
+    assert dict(run("jobs", "show", job_id).lines)["status"] == "processing"
+
+    page = run("jobs", "logs", job_id, "--limit", 1)
+    assert page.lines[0][1:3] == ["error", "second"]
+    cursor = page.err.removeprefix("More: --cursor ").strip()
+    [line] = run("jobs", "logs", job_id, "--limit", 1, "--cursor", cursor).lines
+    assert line[1:3] == ["info", "first line"]
+    logged = run("jobs", "logs", job_id, "--level", "info", "--json").json
+    assert [item["message"] for item in logged["items"]] == ["first\tline"]
+    assert run("jobs", "logs", job_id, "--user", uuid4()).status == 1
+
+    done = request(run, '{"n": 2}')
+    hands.complete(database18.dsn, {"total": 3})
+    found = run("jobs", "result", done)
+    assert (found.status, found.json) == (0, {"total": 3})
+    full = run("jobs", "result", done, "--json").json
+    assert (full["job_id"], full["status"], full["result"]) == (done, "completed", {"total": 3})
+    assert run("jobs", "result", done, "--user", uuid4()).status == 1
+    assert run("jobs", "show", done, "--user", uuid4()).status == 1
+    assert run("jobs", "show", done, "--user", USER).status == 0
+
+
+def test_cancel_and_retry_report_each_job(run: Run, database18: Database) -> None:
+    """A line per job; exit 1 when one was not found, or not retried."""
+    first, second = request(run, '{"n": 1}'), request(run, '{"n": 2}')
+    cancelled = run("jobs", "cancel", first, "--user", USER)
+    assert (cancelled.status, cancelled.lines) == (0, [[first, "cancelled", "cancelled"]])
+    foreign = run("jobs", "cancel", second, "--user", uuid4(), "--json")
+    assert foreign.status == 1
+    assert foreign.json == {"items": [{"job_id": second, "outcome": "not_found", "status": None}]}
+    assert run("jobs", "cancel", first, second, "--user", USER).status == 0
+
+    third = request(run, '{"n": 3}')
+    hands.fail(database18.dsn, retryable=True, retry_after_seconds=3000, message="try later")
+    listed = run("jobs", "list", "--user", USER, "--status", "failed").lines
+    assert listed[0][6].startswith("retried after 2") and listed[0][6].endswith("try later")
+    assert run("jobs", "retry", third, "--user", USER).lines == [[third, "retried", "pending"]]
+    again = run("jobs", "retry", third, "--user", USER)
+    assert (again.status, again.lines) == (1, [[third, "not_failed", "pending"]])
+
+
+def test_the_limit_is_exit_1(run: Run) -> None:
+    """The eleventh live job is refused with the user, the limit and the way out."""
+    for number in range(10):
+        request(run, json.dumps({"n": number}))
+    ran = run("jobs", "request", "note", "--user", USER, "--json")
+    assert (ran.status, ran.problem["type"], ran.problem["status"]) == (1, "limit-reached", 429)
+    assert "10" in ran.problem["fix"]
+
+
+def test_stats_count_the_queue(run: Run, database18: Database) -> None:
+    """Totals, then a line per job type; the same as JSON."""
+    request(run, '{"n": 1}')
+    hands.complete(database18.dsn, {})
+    request(run, '{"n": 2}')
+    lines = run("stats").lines
+    assert lines[:4] == [
+        ["total_jobs", "2"],
+        ["pending_jobs", "1"],
+        ["processing_jobs", "0"],
+        ["completed_jobs", "1"],
+    ]
+    assert lines[-1] == ["note", "1", "0", "1", "0", "0"]
+    stats = run("stats", "--json").json
+    assert (stats["total_jobs"], stats["jobs_by_type"]) == (2, {"note": {"pending": 1, "completed": 1}})
+
+
+def start_waiting(database: Database, *options: str) -> subprocess.Popen[str]:
+    """`jobs request --wait`, running; returned once its job is there."""
+    before = database.fetch_value("SELECT count(*) FROM job_queue")
+    waiting = subprocess.Popen(
+        command("jobs", "request", "note", "--user", USER, "--wait", *options),
+        env=environment(database.dsn),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(
+        lambda: database.fetch_value("SELECT count(*) FROM job_queue") == before + 1, "the job's creation"
+    )
+    return waiting
+
+
+def test_wait_prints_the_result(run: Run, database18: Database) -> None:
+    """--wait prints plain lines of progress on standard error and the result, alone, on standard output."""
+    with start_waiting(database18) as waiting:
+        hands.complete(database18.dsn, {"total": 3})
+        out, err = waiting.communicate(timeout=60)
+    assert (waiting.returncode, json.loads(out)) == (0, {"total": 3})
+    assert err.splitlines()[0].startswith("created ") and err.splitlines()[-1] == "completed"
+
+    cached = run("jobs", "request", "note", "--user", USER, "--wait", "--json")
+    assert (cached.status, cached.err) == (0, "")
+    assert (cached.json["outcome"], cached.json["status"], cached.json["result"]) == (
+        "cached",
+        "completed",
+        {"total": 3},
+    )
+
+
+def test_waiting_for_a_job_that_fails_is_exit_1(run: Run, database18: Database) -> None:
+    """The job's own message is the reason given."""
+    with start_waiting(database18, "--json") as waiting:
+        hands.fail(database18.dsn, kind="permanent", message="no such channel")
+        out, err = waiting.communicate(timeout=60)
+    problem = json.loads(err)
+    assert (waiting.returncode, out, problem["type"]) == (1, "", "job-failed")
+    assert "no such channel" in problem["title"]
+    late = run("jobs", "request", "note", "--user", USER, "--wait", "--timeout", 0)
+    assert (late.status, "is not finished yet" in late.err) == (1, True)
+
+
+def test_an_interrupted_wait_ends_quietly(run: Run, database18: Database) -> None:
+    """Ctrl-C while waiting: exit 130, nothing said; the job goes on."""
+    with start_waiting(database18) as waiting:
+        assert waiting.stderr is not None
+        first = waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=60)
+    assert (waiting.returncode, out) == (130, "")
+    assert first.startswith("created ") and err in ("", "pending\n")
+    assert run("jobs", "show", first.split()[1], "--json").json["status"] == "pending"
