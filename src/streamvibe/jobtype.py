@@ -1,5 +1,6 @@
 """Job types: what a job's params and result are, how it is run, and what its handler gets."""
 
+import functools
 import inspect
 import re
 import types
@@ -94,7 +95,7 @@ class JobType(Generic[P, R]):
         self.name = name
         self.handler = handler
         self.settings = types.MappingProxyType(dict(settings))
-        self.is_async = inspect.iscoroutinefunction(handler)
+        self.is_async = inspect.iscoroutinefunction(_function(handler))
         params_type, result_type = _annotations(handler)
         self.params_model: Any = params_type
         self.result_model: Any = result_type
@@ -109,21 +110,28 @@ class JobType(Generic[P, R]):
 
     def dump_params(self, params: P | Mapping[str, object] | None) -> str:
         """The JSON text of ``params``, validated. Raises InvalidArgument naming the field that is wrong."""
-        checked = self.load_params({} if params is None else params)
-        return payload.encode(self._params.dump_python(checked, mode="json"), "params")
+        # Without computed fields, which a model that forbids unknown fields would not take back.
+        return _dump(self._params, {} if params is None else params, "params", round_trip=True)
 
     def load_params(self, params: object) -> P:
         """The params object of a JSON object (or of an instance). Raises InvalidArgument naming the field."""
         return _validate(self._params, params, "params")
 
+    def parse_params(self, text: str) -> P:
+        """The params object of stored JSON text. Raises InvalidArgument naming the field."""
+        return _parse(self._params, text, "params")
+
     def dump_result(self, result: object) -> str:
         """The JSON text of what a handler returned, validated. Raises InvalidArgument naming the field."""
-        checked = _validate(self._result, result, "result")
-        return payload.encode(self._result.dump_python(checked, mode="json"), "result")
+        return _dump(self._result, result, "result", round_trip=False)
 
     def load_result(self, result: object) -> R:
         """The result object of a stored JSON result. Raises InvalidArgument naming the field."""
-        return _validate(self._result, result, "result")
+        try:
+            return _validate(self._result, result, "result")
+        except InvalidArgument:
+            # A strict model takes "2026-01-01" for a date from JSON text only.
+            return _parse(self._result, payload.encode(result, "result"), "result")
 
 
 class Declare(Protocol):
@@ -189,6 +197,13 @@ def _check_settings(settings: Mapping[str, object]) -> None:
             )
 
 
+def _function(handler: object) -> object:
+    """The function whose signature and annotations count: under a partial, or of an object that can be called."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler if inspect.isroutine(handler) else type(handler).__call__
+
+
 def _annotations(handler: Callable[..., object]) -> tuple[object, object]:
     name = getattr(handler, "__qualname__", repr(handler))
     parameters = [
@@ -203,20 +218,60 @@ def _annotations(handler: Callable[..., object]) -> tuple[object, object]:
             received=f"{name}{inspect.signature(handler)}",
             fix="Write it as (context, params); annotate params with a pydantic model or a dataclass.",
         )
-    hints = get_type_hints(handler, include_extras=True)
+    try:
+        hints = get_type_hints(_function(handler), include_extras=True)
+    except NameError as error:
+        raise InvalidArgument(
+            "a handler's annotation cannot be resolved",
+            field="handler",
+            received=f"{name}: {error}",
+            fix="Import or define the type at the top of the handler's module, not inside a function.",
+        ) from error
     params = hints.get(parameters[1].name, dict[str, object])
     return params, hints.get("return", object)
 
 
 def _validate(adapter: TypeAdapter[P], value: object, field: str) -> P:
     try:
-        return adapter.validate_python(value)
+        # What is stored is named by alias; code that builds a dict may use either name.
+        return adapter.validate_python(value, by_alias=True, by_name=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+        raise _misfit(error, field) from error
+
+
+def _parse(adapter: TypeAdapter[P], text: str, field: str) -> P:
+    try:
+        return adapter.validate_json(text, by_alias=True, by_name=True)
+    except ValidationError as error:
+        raise _misfit(error, field) from error
+
+
+def _dump(adapter: TypeAdapter[Any], value: object, field: str, *, round_trip: bool) -> str:
+    checked = _validate(adapter, value, field)
+    try:
+        data = adapter.dump_python(checked, mode="json", by_alias=True, round_trip=round_trip, warnings=False)
+    except Exception as error:  # also what a model's own serializers raise
         raise InvalidArgument(
-            f"{field} does not fit its type: {first['msg']}",
-            field=field + place,
-            received=repr(cast(object, first["input"]))[:200],
-            fix=f"Send {field} that the job type accepts ({error.error_count()} problem(s) in all).",
+            f"{field} cannot be written as JSON",
+            field=field,
+            received=f"{type(checked).__name__}: {error}"[:300],
+            fix="Use objects, lists, text, numbers, booleans and null.",
         ) from error
+    text = payload.encode(data, field)
+    if "null" in text or "\ufffd" in text:
+        python = adapter.dump_python(checked, mode="python", by_alias=True, warnings=False)
+        payload.refuse_silent_change(python, field)
+    # Whoever reads it must be able to; also a dataclass checks nothing when it is made.
+    _parse(adapter, text, field)
+    return text
+
+
+def _misfit(error: ValidationError, field: str) -> InvalidArgument:
+    first = error.errors(include_url=False)[0]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    return InvalidArgument(
+        f"{field} does not fit its type: {first['msg']}",
+        field=field + place,
+        received=repr(cast(object, first["input"]))[:200].encode(errors="backslashreplace").decode(),
+        fix=f"Send {field} that the job type accepts ({error.error_count()} problem(s) in all).",
+    )

@@ -4,10 +4,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import Composed
 
 from streamvibe.db.pool import CONNECT_SECONDS, configure
 from streamvibe.errors import translated
+
+# A peer that vanished without a word is noticed within half a minute, not after the hours TCP would take.
+_CONNECTION_DEFAULTS = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+
+
+def connection_defaults(dsn: str) -> dict[str, Any]:
+    """Time limits for a connection that nobody watches; what the connection string says wins."""
+    given = conninfo_to_dict(dsn)
+    return {name: value for name, value in _CONNECTION_DEFAULTS.items() if name not in given}
 
 
 class Session:
@@ -32,7 +48,7 @@ class Session:
                     autocommit=True,
                     prepare_threshold=self._prepare_threshold,
                     application_name=self._application_name,
-                    connect_timeout=CONNECT_SECONDS,
+                    **connection_defaults(self._dsn),
                 )
             configure(self._connection)
         return self._connection
@@ -40,9 +56,15 @@ class Session:
     async def fetch(self, sql: str | Composed, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """All rows of one statement. Raises the error tree; psycopg errors that it does not know pass through."""
         connection = await self.connection()
-        with translated():
-            cursor = await connection.execute(sql, params)
-            return await cursor.fetchall()
+        try:
+            with translated():
+                cursor = await connection.execute(sql, params)
+                return await cursor.fetchall()
+        except psycopg.Error as error:
+            if not isinstance(error, psycopg.DataError):
+                # It may be this connection's: a plan prepared before a migration stays wrong until it is closed.
+                await self.close()
+            raise
 
     async def close(self) -> None:
         """Close the connection; the session can be used again."""

@@ -1,8 +1,9 @@
 """A claimed job inside the worker, and what its handler sees of it."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,8 @@ from streamvibe import payload
 from streamvibe.errors import InvalidArgument, JobCancelled
 
 LOG_LEVELS = frozenset({"debug", "info", "warning", "error"})
+#: A line's metadata beyond this many bytes is left out; the line stays.
+MAX_METADATA_BYTES = 100_000
 
 
 class Stop(Enum):
@@ -57,7 +60,7 @@ class ClaimedJob:
         "stop",
         "stop_at",
         "task",
-        "timeout",
+        "timeout_seconds",
         "token",
         "user_id",
     )
@@ -67,12 +70,12 @@ class ClaimedJob:
         self.job_id: UUID = row[1]
         self.user_id: UUID = row[2]
         self.job_type: str = row[3]
-        self.params: object = row[4]
+        self.params: str = row[4]  # JSON text: it may hold what only this job's type can tell is wrong
         self.attempt: int = row[5]
         self.max_attempts: int = row[6]
-        self.timeout: timedelta = row[7]
+        self.timeout_seconds: float = row[7]
         self.isolated: bool = row[8]
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[Any] | None = None
         self.started = 0.0  # loop time
         self.started_at: datetime | None = None
         self.deadline = 0.0  # loop time
@@ -81,14 +84,14 @@ class ClaimedJob:
         self.stop: Stop | None = None
         self.stop_at = 0.0  # loop time
         self.progress_at = 0.0  # loop time of the last written progress
-        self._progress: tuple[float, str | None] | None = None
+        self._progress: deque[tuple[float, str | None]] = deque(maxlen=1)  # written from any thread
         self._on_log = on_log
 
     def begin(self, loop_time: float) -> None:
         """Note that the handler starts now."""
         self.started = loop_time
         self.started_at = datetime.now(UTC)
-        self.deadline = loop_time + self.timeout.total_seconds()
+        self.deadline = loop_time + self.timeout_seconds
 
     @property
     def cancelled(self) -> bool:
@@ -107,6 +110,8 @@ class ClaimedJob:
                 fix="Use debug, info, warning or error.",
             )
         encoded = orjson.dumps(payload.clean(metadata)).decode() if metadata else None
+        if encoded is not None and len(encoded) > MAX_METADATA_BYTES:
+            encoded = orjson.dumps({"left_out": f"metadata of {len(encoded)} bytes"}).decode()
         self._on_log(LogLine(self, level, payload.clean_text(str(message), 10_000), encoded))
 
     def progress(self, fraction: float, message: str | None = None) -> None:
@@ -114,9 +119,13 @@ class ClaimedJob:
             raise InvalidArgument(
                 "progress is out of range", field="fraction", received=repr(fraction), fix="Use 0 to 1."
             )
-        self._progress = (float(fraction), None if message is None else payload.clean_text(message, 500))
+        self._progress.append(
+            (float(fraction), None if message is None else payload.clean_text(str(message), 500))
+        )
 
     def take_progress(self) -> tuple[float, str | None] | None:
         """The progress noted since the last call; None when there is nothing new."""
-        noted, self._progress = self._progress, None
-        return noted
+        try:
+            return self._progress.pop()
+        except IndexError:
+            return None

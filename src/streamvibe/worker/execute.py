@@ -1,53 +1,63 @@
 """Running one handler and turning whatever it does into an End."""
 
 import asyncio
+import contextlib
+import contextvars
+import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from streamvibe.errors import InvalidArgument, JobCancelled, PermanentError, RetryLater
+from streamvibe.errors import InvalidArgument, PermanentError, RetryLater
 from streamvibe.jobtype import JobType
 from streamvibe.worker.context import ClaimedJob, Stop
 from streamvibe.worker.flush import End, failure
 
 
-async def execute(job: ClaimedJob, job_types: Mapping[str, JobType[Any, Any]]) -> End | None:
+async def execute(job: ClaimedJob, job_type: JobType[Any, Any]) -> End | None:
     """Run the job's handler to its end, whatever that is. None: there is nothing left to report."""
-    job_type = job_types[job.job_type]
     try:
-        params = job_type.load_params(job.params)
-    except InvalidArgument as error:
-        return End(job, "failed", failure("invalid_params", str(error), retryable=False))
+        params = job_type.parse_params(job.params)
+    except Exception as error:  # also what a model's own validators raise
+        return End(job, "failed", failure("invalid_params", describe(error), retryable=False))
     try:
         if job_type.is_async:
             result = await cast(Any, job_type.handler(job, params))
         else:
             result = await in_thread(lambda: job_type.handler(job, params))
-    except RetryLater as error:
-        text = failure("retry_later", str(error), retryable=True, retry_after=error.after)
-        return End(job, "failed", text)
-    except PermanentError as error:
-        return End(job, "failed", failure("permanent", str(error), retryable=False))
-    except (asyncio.CancelledError, JobCancelled) as error:
-        if job.stop is None:
-            return End(job, "failed", failure("error", _describe(error), retryable=True))
-        return stopped(job)
+            if inspect.isawaitable(result):  # a plain function around an asynchronous one
+                result = await result
     except BaseException as error:  # also SystemExit: a handler must not take the worker with it
-        if job.stop is Stop.TIMEOUT:
-            return stopped(job)
-        return End(job, "failed", failure("error", _describe(error), retryable=True))
+        return _end_of(job, error)
+    if job.stop is Stop.TIMEOUT:  # the handler caught its cancellation; the limit holds all the same
+        return stopped(job)
     try:
         text = job_type.dump_result(result)
-    except InvalidArgument as error:
-        return End(job, "failed", failure("invalid_result", str(error), retryable=False))
+    except Exception as error:
+        return End(job, "failed", failure("invalid_result", describe(error), retryable=False))
     return End(job, "completed", None if text == "null" else text)
+
+
+def _end_of(job: ClaimedJob, error: BaseException) -> End | None:
+    causes = list(_leaves(error))
+    for cause in causes:
+        if isinstance(cause, PermanentError):
+            return End(job, "failed", failure("permanent", describe(cause), retryable=False))
+    for cause in causes:
+        if isinstance(cause, RetryLater):
+            text = failure("retry_later", describe(cause), retryable=True, retry_after=cause.after)
+            return End(job, "failed", text)
+    if job.stop is not None:
+        # What a handler raises while it is told to stop is no failure of its own.
+        return stopped(job)
+    return End(job, "failed", failure("error", describe(error), retryable=True))
 
 
 def stopped(job: ClaimedJob) -> End | None:
     """What is reported of a handler that was told to stop and did."""
     match job.stop:
         case Stop.TIMEOUT:
-            limit = f"{job.timeout.total_seconds():g} seconds"
+            limit = f"{job.timeout_seconds:g} seconds"
             return End(job, "failed", failure("timeout", f"still running after {limit}", retryable=True))
         case Stop.LOST:
             return None
@@ -55,9 +65,27 @@ def stopped(job: ClaimedJob) -> End | None:
             return End(job, "released", None)
 
 
-def _describe(error: BaseException) -> str:
-    text = str(error)
+def describe(error: BaseException) -> str:
+    """An error as one line of text, whatever its own text does; a group's causes one after the other."""
+    try:
+        text = str(error)
+    except Exception as problem:  # anybody's __str__
+        text = f"its text raised {type(problem).__name__}"
+    if isinstance(error, BaseExceptionGroup):
+        text += ": " + "; ".join(describe(cause) for cause in error.exceptions)
+    if isinstance(error, InvalidArgument):
+        return f"{error.field}: {text}" if error.field else text
+    if isinstance(error, PermanentError | RetryLater):
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for cause in error.exceptions:
+            yield from _leaves(cause)
+    else:
+        yield error
 
 
 async def in_thread(call: Callable[[], object]) -> object:
@@ -71,7 +99,7 @@ async def in_thread(call: Callable[[], object]) -> object:
         if error is None:
             future.set_result(result)
         elif isinstance(error, StopIteration):  # a future refuses it
-            future.set_exception(RuntimeError(_describe(error)))
+            future.set_exception(RuntimeError(describe(error)))
         else:
             future.set_exception(error)
 
@@ -82,8 +110,10 @@ async def in_thread(call: Callable[[], object]) -> object:
             result = call()
         except BaseException as raised:
             error = raised
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name="streamvibe-handler", daemon=True).start()
+    threading.Thread(
+        target=contextvars.copy_context().run, args=(run,), name="streamvibe-handler", daemon=True
+    ).start()
     return await future

@@ -1,12 +1,13 @@
 """Batched writing of what handlers produced: logs, results, failures and jobs handed back.
 
-Whatever has gathered while one flush was under way goes with the next, in one transaction: at low load that is
-one job a few milliseconds after its end, at high load hundreds at once.
+Whatever has gathered while one flush was under way goes with the next: at low load that is one job a few
+milliseconds after its end, at high load hundreds at once. Each kind is one statement and one transaction: a
+statement locks its claims and jobs in one order, two in one transaction would deadlock with the ticker's.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, TypeVar
 
 import orjson
 import psycopg
@@ -14,11 +15,30 @@ import structlog
 
 from streamvibe import payload
 from streamvibe.db.session import Session
-from streamvibe.errors import DatabaseUnreachable, PartitionMissing, StreamVibeError, translated
+from streamvibe.errors import (
+    DatabaseUnreachable,
+    InvalidArgument,
+    PartitionMissing,
+    PayloadTooLarge,
+    StreamVibeError,
+)
 from streamvibe.worker import statements
 from streamvibe.worker.context import ClaimedJob, LogLine
 
 log = structlog.get_logger("streamvibe.worker")
+
+T = TypeVar("T")
+Kind = Literal["completed", "failed", "released"]
+
+STATEMENTS: dict[Kind, str] = {
+    "completed": statements.COMPLETE,
+    "failed": statements.FAIL,
+    "released": statements.RELEASE,
+}
+#: A handler that logs without pause is written in statements of this many lines.
+MAX_LINES = 1000
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 2.0
 
 
 class End:
@@ -26,9 +46,7 @@ class End:
 
     __slots__ = ("job", "kind", "payload")
 
-    def __init__(
-        self, job: ClaimedJob, kind: Literal["completed", "failed", "released"], text: str | None
-    ) -> None:
+    def __init__(self, job: ClaimedJob, kind: Kind, text: str | None) -> None:
         self.job = job
         self.kind = kind
         self.payload = text
@@ -47,7 +65,7 @@ def failure(kind: str, message: str, *, retryable: bool, retry_after: float | No
 
 
 class Flusher:
-    """Collects ends and log lines, and writes them. Belongs to one event loop; ``add_log`` may come from anywhere."""
+    """Collects ends and log lines, and writes them. Belongs to one event loop."""
 
     def __init__(self, session: Session, worker_id: str, on_written: Callable[[Sequence[End]], None]) -> None:
         self._session = session
@@ -65,13 +83,13 @@ class Flusher:
         return len(self._ends)
 
     def add_end(self, end: End) -> None:
-        """Write this end soon. From the event loop's thread only."""
+        """Write this end soon."""
         self._ends.append(end)
         self._idle.clear()
         self._wanted.set()
 
     def add_log(self, line: LogLine) -> None:
-        """Write this line soon. From the event loop's thread only."""
+        """Write this line soon, before the end of its job."""
         self._lines.append(line)
         self._idle.clear()
         self._wanted.set()
@@ -81,95 +99,122 @@ class Flusher:
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Write until cancelled. A lost database is waited for: nothing is dropped."""
-        pause = 0.05
+        """Write until cancelled. What the database cannot take at the moment is kept and tried again."""
+        pause = FIRST_PAUSE_SECONDS
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            ends, self._ends = self._ends, []
-            lines, self._lines = self._lines, []
-            try:
-                await self._write(ends, lines)
-            except DatabaseUnreachable as error:
-                log.warning(
-                    "flush_waits_for_database", error=str(error), jobs=len(ends), retry_in_seconds=pause
-                )
-                self._ends[:0] = ends
-                self._lines[:0] = lines
-                self._wanted.set()
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+            problem = await self._flush()
+            if problem is None:
+                pause = FIRST_PAUSE_SECONDS
+                if not self._ends and not self._lines:
+                    self._idle.set()
                 continue
-            pause = 0.05
-            self._on_written(ends)
-            if not self._ends and not self._lines:
-                self._idle.set()
+            log.warning(
+                "flush_waits",
+                error=str(problem),
+                jobs=len(self._ends),
+                lines=len(self._lines),
+                retry_in_seconds=pause,
+            )
+            self._wanted.set()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
-    async def _write(self, ends: list[End], lines: list[LogLine]) -> None:
-        """Write everything in one transaction; if one item spoils it, each job by itself."""
+    async def _flush(self) -> Exception | None:
+        """Write what has gathered; keep, in its order, what could not be written, and return why."""
+        ends, self._ends = self._ends, []
+        lines, self._lines = self._lines, []
+        problem: Exception | None = None
+        while lines and problem is None:
+            left, problem = await self._write(lines[:MAX_LINES], self._send_lines, self._refuse_line)
+            lines = left + lines[MAX_LINES:]
+        self._lines[:0] = lines
+        for kind in STATEMENTS:
+            these = [end for end in ends if end.kind == kind]
+            if these and problem is None:
+                these, problem = await self._write(these, self._send_ends, self._refuse_end)
+            self._ends[:0] = these
+        return problem
+
+    async def _write(
+        self,
+        items: list[T],
+        send: Callable[[list[T]], Awaitable[None]],
+        refuse: Callable[[T, Exception], None],
+    ) -> tuple[list[T], Exception | None]:
+        """Send the items together, or in halves down to the one that spoils it. Returns what to try again."""
         try:
-            await self._write_together(ends, lines)
-        except PartitionMissing:
+            await send(items)
+        except DatabaseUnreachable as error:
+            return items, error
+        except PartitionMissing as error:
+            return items, await self._ensure_partitions() or error
+        except Exception as error:
+            if len(items) > 1:
+                middle = len(items) // 2
+                left, problem = await self._write(items[:middle], send, refuse)
+                if problem is not None:
+                    return left + items[middle:], problem
+                return await self._write(items[middle:], send, refuse)
+            if _may_pass(error):
+                return items, error
+            refuse(items[0], error)
+        return [], None
+
+    async def _ensure_partitions(self) -> Exception | None:
+        try:
             await self._session.fetch(statements.ENSURE_PARTITIONS)
-            await self._write_together(ends, lines)
-        except DatabaseUnreachable:
-            raise
         except (StreamVibeError, psycopg.Error) as error:
-            if len(ends) + len(lines) == 1:
-                await self._write_spoiled(ends, lines, error)
-                return
-            for line in lines:
-                await self._write([], [line])
-            for end in ends:
-                await self._write([end], [])
+            return error
+        return None
 
-    async def _write_spoiled(self, ends: list[End], lines: list[LogLine], error: Exception) -> None:
-        """One job's end, or one log line, that the database refuses: it alone pays for it."""
-        for line in lines:
-            log.error("log_line_refused", job_id=str(line.job.job_id), error=str(error))
-        for end in ends:
-            log.error("job_end_refused", job_id=str(end.job.job_id), kind=end.kind, error=str(error))
-            if end.kind == "completed":
-                text = failure("invalid_result", f"the database refused the result: {error}", retryable=False)
-                await self._write_together([End(end.job, "failed", text)], [])
+    async def _send_lines(self, lines: list[LogLine]) -> None:
+        await self._session.fetch(
+            statements.APPEND_LOGS,
+            (
+                self._worker_id,
+                [line.job.token for line in lines],
+                [line.job.job_id for line in lines],
+                [line.level for line in lines],
+                [line.message for line in lines],
+                [line.metadata for line in lines],
+            ),
+        )
 
-    async def _write_together(self, ends: list[End], lines: list[LogLine]) -> None:
-        connection = await self._session.connection()
-        with translated():
-            async with connection.transaction():
-                if lines:
-                    await connection.execute(
-                        statements.APPEND_LOGS,
-                        (
-                            self._worker_id,
-                            [line.job.token for line in lines],
-                            [line.job.job_id for line in lines],
-                            [line.level for line in lines],
-                            [line.message for line in lines],
-                            [line.metadata for line in lines],
-                        ),
-                    )
-                for kind, statement in (
-                    ("completed", statements.COMPLETE),
-                    ("failed", statements.FAIL),
-                    ("released", statements.RELEASE),
-                ):
-                    jobs = [end for end in ends if end.kind == kind]
-                    if jobs:
-                        await self._move(connection, statement, jobs)
+    def _refuse_line(self, line: LogLine, error: Exception) -> None:
+        log.error("log_line_refused", job_id=str(line.job.job_id), error=str(error))
 
-    async def _move(self, connection: psycopg.AsyncConnection[Any], statement: str, ends: list[End]) -> None:
+    async def _send_ends(self, ends: list[End]) -> None:
+        kind = ends[0].kind
         columns: list[object] = [
             self._worker_id,
             [end.job.token for end in ends],
             [end.job.job_id for end in ends],
         ]
-        if statement is not statements.RELEASE:
+        if kind != "released":
             columns.append([end.payload for end in ends])
             columns.append([end.job.started_at for end in ends])
-        cursor = await connection.execute(statement, columns)
-        for row in await cursor.fetchall():
-            if statement is statements.FAIL and row[1]:
+        for row in await self._session.fetch(STATEMENTS[kind], columns):
+            if kind == "failed" and row[1]:
                 continue
             # The job is somebody else's, or cancelled: its row is untouched, which is what the token is for.
-            log.info("job_end_not_accepted", job_id=str(row[0]), kind=ends[0].kind, status=row[-1])
+            log.info("job_end_not_accepted", job_id=str(row[0]), kind=kind)
+        self._on_written(ends)
+
+    def _refuse_end(self, end: End, error: Exception) -> None:
+        log.error("job_end_refused", job_id=str(end.job.job_id), kind=end.kind, error=str(error))
+        if end.kind == "completed":
+            text = failure("invalid_result", f"the database refused the result: {error}", retryable=False)
+            self.add_end(End(end.job, "failed", text))
+        else:
+            self._on_written([end])
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same write may succeed later: true of all but what the written data itself brings about."""
+    if isinstance(error, InvalidArgument | PayloadTooLarge | psycopg.DataError | psycopg.IntegrityError):
+        return False
+    if isinstance(error, psycopg.Error):
+        return not (error.sqlstate or "").startswith("54")  # a limit of the server, such as jsonb's size
+    return isinstance(error, StreamVibeError)

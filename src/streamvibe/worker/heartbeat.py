@@ -1,6 +1,7 @@
 """The worker's lease, renewed from a thread of its own: a handler that blocks the event loop cannot lose it."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -10,12 +11,17 @@ import orjson
 import psycopg
 import structlog
 
+from streamvibe.db.session import connection_defaults
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError, translated
 from streamvibe.worker import statements
 
 log = structlog.get_logger("streamvibe.worker")
 
 Held = Sequence[tuple[UUID, int]]
+#: (job id, token, reason) of jobs that are no longer held: reason cancelled or lost.
+Gone = Sequence[tuple[UUID, int, str]]
+
+RETRY_SECONDS = 0.5
 
 
 class Heartbeat:
@@ -28,9 +34,12 @@ class Heartbeat:
         job_types: list[str],
         lease: timedelta,
         metadata: dict[str, object],
+        *,
         held: Callable[[], Held],
-        on_gone: Callable[[list[tuple[UUID, str]]], None],
+        on_gone: Callable[[Gone], None],
+        on_return: Callable[[], None],
     ) -> None:
+        """``on_gone`` and ``on_return`` (the lease had run out before it was renewed) are called in its thread."""
         self._dsn = dsn
         self._worker_id = worker_id
         self._job_types = job_types
@@ -38,41 +47,35 @@ class Heartbeat:
         self._metadata = orjson.dumps(metadata).decode()
         self._held = held
         self._on_gone = on_gone
+        self._on_return = on_return
         self._connection: psycopg.Connection[Any] | None = None
+        self._renewed_at = float("inf")
+        self._beating = threading.Lock()
         self._stop = threading.Event()
         self._now = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="streamvibe-heartbeat", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Register, in the caller's thread, then renew in the background. Raises the error tree."""
+        self._renewed_at = float("inf")
+        self._stop.clear()
+        self._now.clear()
         self.beat()
+        self._thread = threading.Thread(target=self._run, name="streamvibe-heartbeat", daemon=True)
         self._thread.start()
 
     def beat(self) -> None:
         """Renew now, and report the jobs that are no longer held. Raises the error tree."""
-        held = self._held()
-        with translated():
-            if self._connection is None or self._connection.closed:
-                self._connection = psycopg.connect(
-                    self._dsn,
-                    autocommit=True,
-                    prepare_threshold=None,
-                    application_name=f"streamvibe heartbeat {self._worker_id}"[:63],
-                    connect_timeout=5,
-                )
-            gone = self._connection.execute(
-                statements.HEARTBEAT,
-                (
-                    self._worker_id,
-                    self._job_types,
-                    self._lease,
-                    [job_id for job_id, _ in held],
-                    [token for _, token in held],
-                    self._metadata,
-                ),
-            ).fetchall()
-        if gone:
-            self._on_gone([(row[0], row[1]) for row in gone])
+        with self._beating, translated():
+            held = dict(self._held())
+            started_at = time.monotonic()
+            rows = self._renew(held)
+            returned = started_at > self._renewed_at + self._lease.total_seconds()
+            self._renewed_at = started_at
+        if rows:
+            self._on_gone([(job_id, held[job_id], reason) for job_id, reason in rows])
+        if returned:
+            self._on_return()
 
     def beat_soon(self) -> None:
         """Renew at once, in the background."""
@@ -82,21 +85,49 @@ class Heartbeat:
         """Stop renewing and close the connection."""
         self._stop.set()
         self._now.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(timeout=10)
+            self._thread = None
         if self._connection is not None:
             self._connection.close()
 
+    def _renew(self, held: dict[UUID, int]) -> list[tuple[UUID, str]]:
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(
+                self._dsn,
+                autocommit=True,
+                prepare_threshold=None,
+                application_name=f"streamvibe heartbeat {self._worker_id}"[:63],
+                **connection_defaults(self._dsn),
+            )
+        return self._connection.execute(
+            statements.HEARTBEAT,
+            (
+                self._worker_id,
+                self._job_types,
+                self._lease,
+                list(held),
+                list(held.values()),
+                self._metadata,
+            ),
+        ).fetchall()
+
     def _run(self) -> None:
-        pause = self._lease.total_seconds() / 10 * 3
+        every = self._lease.total_seconds() / 10 * 3
+        pause = every
         while True:
             self._now.wait(pause)
             self._now.clear()
             if self._stop.is_set():
                 return
+            pause = min(every, RETRY_SECONDS)
             try:
                 self.beat()
             except DatabaseUnreachable as error:
                 log.warning("heartbeat_waits_for_database", worker_id=self._worker_id, error=str(error))
             except (StreamVibeError, psycopg.Error) as error:
                 log.error("heartbeat_failed", worker_id=self._worker_id, error=str(error))
+            except Exception:  # without this thread every job of the worker would run twice
+                log.exception("heartbeat_failed", worker_id=self._worker_id)
+            else:
+                pause = every

@@ -1,6 +1,7 @@
 """Wake-ups: LISTEN on a connection of its own. Without it the worker still polls, only later."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from uuid import UUID
 
@@ -14,7 +15,10 @@ log = structlog.get_logger("streamvibe.worker")
 
 
 async def listen(session: Session, on_job: Callable[[], None], on_cancel: Callable[[UUID], None]) -> None:
-    """Pass notifications on until cancelled, reconnecting as often as it takes."""
+    """Pass notifications on until cancelled, reconnecting as often as it takes.
+
+    Every role may send any notification: they are hints, and nothing more may be made of them.
+    """
     pause = 0.1
     while True:
         try:
@@ -28,9 +32,10 @@ async def listen(session: Session, on_job: Callable[[], None], on_cancel: Callab
                 if note.channel == "streamvibe_jobs":
                     on_job()
                 else:
-                    on_cancel(UUID(note.payload))
+                    with contextlib.suppress(ValueError):  # not an id: none of ours
+                        on_cancel(UUID(note.payload))
         except (StreamVibeError, psycopg.Error) as error:
             log.warning("listen_reconnects", error=str(error), retry_in_seconds=pause)
-            await session.close()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
+        await session.close()
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 5.0)

@@ -6,7 +6,8 @@ SELECT job_id, reason FROM heartbeat_worker(
     p_metadata => %s::jsonb)
 """
 CLAIM = """
-SELECT token, job_id, user_id, job_type, params, attempt, max_attempts, timeout, isolated, scheduled_for
+SELECT token, job_id, user_id, job_type, params::text, attempt, max_attempts,
+       extract(epoch FROM timeout)::double precision, isolated
 FROM claim_jobs(p_worker_id => %s, p_limit => %s, p_job_types => %s::text[], p_alone => %s)
 """
 LEASE = "SELECT job_id, status FROM lease_jobs(%s, %s::bigint[], %s::uuid[], %s::timestamptz[])"

@@ -1,0 +1,129 @@
+"""The jobs a worker holds, from their claim until their end is written."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from streamvibe.jobtype import JobType
+from streamvibe.worker.context import ClaimedJob, Stop
+from streamvibe.worker.execute import describe, execute, stopped
+from streamvibe.worker.flush import End, failure
+from streamvibe.worker.heartbeat import Gone, Held
+
+log = structlog.get_logger("streamvibe.worker")
+
+
+class Holding:
+    """Starts the handlers of held jobs, stops them, and passes on how they ended.
+
+    A job is *held* until its end is written, *running* until its handler is over (which a thread that ignores
+    every request to stop decides itself), *reported* once its end is on its way to the database.
+    Belongs to one event loop; only ``held_now`` may be called from other threads.
+    """
+
+    def __init__(self, job_types: Mapping[str, JobType[Any, Any]], on_end: Callable[[End], None]) -> None:
+        self._job_types = job_types
+        self._on_end = on_end
+        self._held: dict[UUID, ClaimedJob] = {}
+        self.running: set[ClaimedJob] = set()
+        #: Set whenever a handler is over or a job is reported.
+        self.changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, job_id: UUID) -> bool:
+        return job_id in self._held
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a handler runs whose job is not reported: what a crash would be laid at its door."""
+        return any(not job.reported for job in self.running)
+
+    def held_now(self) -> Held:
+        """What the worker believes to hold and works on."""
+        return [(job.job_id, job.token) for job in tuple(self._held.values()) if not job.reported]
+
+    def tokens(self) -> list[int]:
+        """The claims of the held jobs."""
+        return list({job.token for job in self._held.values()})
+
+    def waiting(self) -> list[ClaimedJob]:
+        """The held jobs whose handler was never started."""
+        return [job for job in self._held.values() if job.task is None]
+
+    def add(self, job: ClaimedJob) -> None:
+        """Hold a job that was just claimed."""
+        self._held[job.job_id] = job
+        if job.job_type not in self._job_types:
+            # Its type was registered between this worker's claim and the database's look at all types.
+            self.report(job, End(job, "released", None))
+
+    def start(self, job: ClaimedJob) -> None:
+        """Run the job's handler, unless there is no more reason to."""
+        if job.reported:
+            return
+        loop = asyncio.get_running_loop()
+        self.running.add(job)
+        job.begin(loop.time())
+        job.task = loop.create_task(execute(job, self._job_types[job.job_type]))
+        # Not a finally in the task: one cancelled before its first step would never come to it.
+        job.task.add_done_callback(lambda task: self._over(job, task))
+
+    def _over(self, job: ClaimedJob, task: "asyncio.Task[End | None]") -> None:
+        self.running.discard(job)
+        self.changed.set()
+        if task.cancelled():
+            end = stopped(job)
+        elif error := task.exception():
+            log.error("job_not_run", job_id=str(job.job_id), error=describe(error))
+            end = End(job, "failed", failure("error", describe(error), retryable=True))
+        else:
+            end = task.result()
+        self.report(job, end)
+
+    def report(self, job: ClaimedJob, end: End | None) -> None:
+        """Pass on how the job ended, the first time it is said. None: there is nothing to write."""
+        if job.reported:
+            return
+        job.reported = True
+        self.changed.set()
+        if end is None:
+            self._forget(job)
+        else:
+            self._on_end(end)
+
+    def written(self, ends: Sequence[End]) -> None:
+        """The database has these ends."""
+        for end in ends:
+            self._forget(end.job)
+
+    def _forget(self, job: ClaimedJob) -> None:
+        # The same job may have come back under a new claim by now.
+        if self._held.get(job.job_id) is job:
+            del self._held[job.job_id]
+
+    def gone(self, gone: Gone) -> None:
+        """Stop the handlers of jobs that are held no longer under these tokens."""
+        for job_id, token, reason in gone:
+            job = self._held.get(job_id)
+            if job is not None and job.token == token and job.stop is None and not job.reported:
+                why = Stop.CANCELLED if reason == "cancelled" else Stop.LOST
+                log.info("job_no_longer_held", job_id=str(job_id), reason=why.value)
+                self.stop(job, why)
+
+    def stop(self, job: ClaimedJob, why: Stop) -> None:
+        """Tell the handler to stop, once; its job is reported when it does, or at once where that cannot matter."""
+        if job.stop is not None or job.reported:
+            return
+        job.stop = why
+        job.stop_at = asyncio.get_running_loop().time()
+        is_async = job.task is not None and self._job_types[job.job_type].is_async
+        if job.task is not None and is_async:
+            job.task.cancel()
+        if job.task is None or why is Stop.LOST or (why is Stop.TIMEOUT and not is_async):
+            # A thread cannot be interrupted: its job is failed now, its place is free when it ends.
+            self.report(job, stopped(job))
