@@ -16,18 +16,22 @@ log = structlog.get_logger("streamvibe.maintenance")
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """A statement that returns how much it did, and the seconds between two runs of it."""
+    """A statement that returns how much it did, and the seconds between two runs of it.
+
+    ``batch``: how much it does at most in one run; a run that did so much is followed by the next at once.
+    """
 
     name: str
     every_seconds: float
     sql: str
+    batch: int | None = None
 
 
 DUTIES: Sequence[Duty] = (
     # A dead worker is known within its lease of 10 s; looking costs one read of a small table.
     Duty("recover_stuck_jobs", 2.0, "SELECT count(*) FROM recover_stuck_jobs()"),
-    Duty("retry_failed_jobs", 10.0, "SELECT retry_failed_jobs()"),
-    Duty("expire_stale_jobs", 60.0, "SELECT expire_stale_jobs()"),
+    Duty("retry_failed_jobs", 10.0, "SELECT retry_failed_jobs(1000)", batch=1000),
+    Duty("expire_stale_jobs", 60.0, "SELECT expire_stale_jobs(1000)", batch=1000),
     Duty("ensure_partitions", 3600.0, "SELECT count(*) FROM ensure_partitions()"),
 )
 
@@ -59,12 +63,13 @@ class Maintenance:
                     async with asyncio.timeout_at(due[duty]):
                         await self._stopping.wait()
                 if not self._stopping.is_set():
-                    await self._run_duty(duty)
-                    due[duty] = loop.time() + duty.every_seconds
+                    done = await self._run_duty(duty)
+                    is_full = duty.batch is not None and done >= duty.batch
+                    due[duty] = loop.time() + (0 if is_full else duty.every_seconds)
         finally:
             await self._session.close()
 
-    async def _run_duty(self, duty: Duty) -> None:
+    async def _run_duty(self, duty: Duty) -> int:
         try:
             rows = await self._session.fetch(duty.sql)
         except DatabaseUnreachable as error:
@@ -72,5 +77,8 @@ class Maintenance:
         except (StreamVibeError, psycopg.Error) as error:
             log.error("duty_failed", duty=duty.name, error=str(error))
         else:
-            if rows[0][0]:
-                log.info("duty_done", duty=duty.name, count=rows[0][0])
+            done = int(rows[0][0])
+            if done:
+                log.info("duty_done", duty=duty.name, count=done)
+            return done
+        return 0
