@@ -201,9 +201,9 @@ class TestDatabase:
     def _ran_by(self, worker_id: str, since: object) -> list[Any]:
         with self._connect() as conn:
             rows = conn.execute(
-                # A job that waits for its next attempt has no worker any more.
-                "SELECT id FROM public.job_queue WHERE updated_at >= %s "
-                "AND (worker_id = %s OR worker_id IS NULL AND status = 'pending' AND retry_count > 0) "
+                # A job that waits for its next attempt has no worker any more, and one that failed fast never had.
+                "SELECT id FROM public.job_queue WHERE updated_at >= %s AND (worker_id = %s "
+                "OR worker_id IS NULL AND status IN ('pending', 'failed') AND retry_count > 0) "
                 "ORDER BY id",
                 [since, worker_id],
             )

@@ -37,7 +37,7 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_documented_pytest_example_runs(tmp_path: Path) -> None:
     """The example in the documentation passes as it stands, in a folder of its own."""
     (tmp_path / "test_greetings.py").write_text(example(0))
-    ran = python(tmp_path, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+    ran = python(tmp_path, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "2 passed" in ran.stdout
 
