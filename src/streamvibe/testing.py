@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from streamvibe.jobtype import JobType
     from streamvibe.model import Job
 
+__all__ = ["TestDatabase", "TestServer"]
+
 _TEMPLATE = "streamvibe_template"
 _STOP_SECONDS = 60
 _FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_wal_size": "'256MB'"}
@@ -238,6 +240,8 @@ def _stop_at_end_of_input(home: str) -> None:
 
 if importlib.util.find_spec("pytest") is not None:
     import pytest
+
+    __all__ += ["streamvibe_database", "streamvibe_server"]
 
     @pytest.fixture(scope="session")
     def streamvibe_server() -> Iterator[TestServer]:

@@ -62,6 +62,16 @@ def test_importing_the_plugin_costs_nothing(tmp_path: Path) -> None:
     assert python(tmp_path, "-c", code).stdout == "[]\n"
 
 
+def test_pytest_is_not_needed(tmp_path: Path) -> None:
+    """Where pytest is not installed the rest of the module is still there."""
+    code = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "from streamvibe.testing import *\n"
+        "print(TestDatabase.__name__, TestServer.__name__)"
+    )
+    assert python(tmp_path, "-c", code).stdout == "TestDatabase TestServer\n"
+
+
 def test_a_killed_test_run_leaves_no_server_behind(tmp_path: Path) -> None:
     """kill -9 of the process that uses a TestServer stops the server and removes its home."""
     code = (
