@@ -1,0 +1,180 @@
+"""What handlers log and how far they say they are."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from tests.integration.worker_kit import Queue, at_work, event, eventually, make_worker, run_all
+from tests.support.databases import Database
+
+from streamvibe import Context, StreamVibeError, job_type
+
+Params = dict[str, Any]
+
+
+class Odd:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    __str__ = __repr__
+
+
+async def test_lines_keep_their_order_and_belong_to_their_job(database: Database) -> None:
+    """Lines of many jobs written together come back per job in the order they were logged, before the job ends."""
+
+    @job_type("chatty")
+    async def chatty(ctx: Context, params: Params) -> None:
+        for number in range(50):
+            ctx.log(f"{params['n']}: {number}")
+            if number % 7 == 0:
+                await asyncio.sleep(0)
+
+    @job_type("chatty.plain")
+    def chatty_plain(ctx: Context, params: Params) -> None:
+        for number in range(50):
+            ctx.log(f"{params['n']}: {number}")
+
+    queue = Queue(database)
+    queue.register(chatty, chatty_plain)
+    jobs = {n: queue.request("chatty" if n % 2 else "chatty.plain", {"n": n}) for n in range(10)}
+    await run_all(database, chatty, chatty_plain)
+    for n, job_id in jobs.items():
+        lines = queue.logs(job_id)
+        assert [line["message"] for line in lines] == [f"{n}: {number}" for number in range(50)]
+        assert {line["log_level"] for line in lines} == {"info"}
+        assert max(line["created_at"] for line in lines) <= queue.row(job_id)["completed_at"]
+
+
+async def test_a_handler_that_logs_without_pause_loses_nothing(database18: Database) -> None:
+    """5,000 lines from one handler, more than go into one statement, are all there, in order."""
+
+    @job_type("flood")
+    async def flood(ctx: Context, params: Params) -> None:
+        for number in range(5000):
+            ctx.log(str(number))
+
+    queue = Queue(database18)
+    queue.register(flood)
+    job_id = queue.request("flood")
+    await run_all(database18, flood)
+    assert [line["message"] for line in queue.logs(job_id)] == [str(number) for number in range(5000)]
+
+
+async def test_text_and_metadata_the_database_cannot_hold_are_replaced(database18: Database) -> None:
+    """Bad characters, NaN, huge integers, objects, cycles, huge lines and huge metadata cost no line and no job."""
+    cycle: list[object] = []
+    cycle.append(cycle)
+    when = datetime(2026, 1, 2, tzinfo=UTC)
+
+    @job_type("odd")
+    async def odd(ctx: Context, params: Params) -> str:
+        ctx.log("nul \x00, surrogate \ud83d.")
+        ctx.log("x" * 50_000)
+        ctx.log(
+            "metadata",
+            nan=float("nan"),
+            big=2**70,
+            huge=10**5000,
+            odd=Odd(),
+            data=b"\xff",
+            cycle=cycle,
+            text="a\x00\ud83d",
+            when=when,
+            id=UUID(int=1),
+            keys={1: "one", "b\x00": 2, Odd(): 3},
+            fine=[1, 2.5, None, True],
+        )
+        ctx.log("much", much=list(range(100_000)))
+        ctx.log("", level="error")
+        return "fine"
+
+    queue = Queue(database18)
+    queue.register(odd)
+    job_id = queue.request("odd")
+    await run_all(database18, odd)
+    assert queue.row(job_id)["result"] == "fine"
+    first, second, third, fourth, fifth = queue.logs(job_id)
+    assert first["message"] == "nul \ufffd, surrogate \ufffd."
+    assert second["message"] == "x" * 10_000
+    metadata = third["metadata"]
+    assert (
+        metadata["nan"] == "nan"
+        and metadata["big"] == str(2**70)
+        and metadata["fine"] == [1, 2.5, None, True]
+    )
+    assert (
+        metadata["text"] == "a\ufffd\ufffd"
+        and metadata["when"] == str(when)
+        and metadata["id"] == str(UUID(int=1))
+    )
+    assert metadata["odd"] == "<Odd, whose text raised RuntimeError>"
+    assert metadata["keys"]["1"] == "one" and metadata["keys"]["b\ufffd"] == 2
+    assert list(fourth["metadata"]) == ["left_out"]
+    assert (fifth["message"], fifth["log_level"], fifth["metadata"]) == ("", "error", None)
+
+
+async def test_an_unknown_level_is_refused_where_it_is_used(database18: Database) -> None:
+    """ctx.log(level="fatal") raises in the handler, which may catch it; nothing is written."""
+
+    @job_type("levels")
+    async def levels(ctx: Context, params: Params) -> str:
+        with pytest.raises(StreamVibeError, match="Use debug, info, warning or error"):
+            ctx.log("x", level="fatal")
+        with pytest.raises(StreamVibeError, match="Use 0 to 1"):
+            ctx.progress(float("nan"))
+        return "caught"
+
+    queue = Queue(database18)
+    queue.register(levels)
+    job_id = queue.request("levels")
+    await run_all(database18, levels)
+    assert queue.row(job_id)["result"] == "caught" and queue.logs(job_id) == []
+
+
+async def test_progress_is_in_the_row_while_the_job_runs(database: Database) -> None:
+    """The latest fraction and message reach the row of a running job, and completion makes it 1."""
+    told, go = asyncio.Event(), asyncio.Event()
+
+    @job_type("steps")
+    async def steps(ctx: Context, params: Params) -> None:
+        ctx.progress(0.1, "first")
+        ctx.progress(0.25, "second \x00 half")
+        told.set()
+        await go.wait()
+
+    queue = Queue(database)
+    async with at_work(make_worker(database, steps)):
+        queue.register(steps)
+        job_id = queue.request("steps")
+        await event(told, "the handler starts")
+        await eventually(lambda: queue.row(job_id)["progress"] == 0.25, "the row says 0.25")
+        assert queue.row(job_id)["progress_message"] == "second \ufffd half"
+        go.set()
+        assert (await queue.until(job_id))["progress"] == 1
+
+
+async def test_a_missing_log_partition_is_made(database18: Database) -> None:
+    """When no leaf covers the present, the worker makes it and loses no line."""
+
+    @job_type("late")
+    async def late(ctx: Context, params: Params) -> None:
+        await asyncio.to_thread(_drop_log_leaves, database18)
+        ctx.log("kept")
+
+    queue = Queue(database18)
+    queue.register(late)
+    job_id = queue.request("late")
+    await run_all(database18, late)
+    assert [line["message"] for line in queue.logs(job_id)] == ["kept"]
+    assert queue.row(job_id)["status"] == "completed"
+
+
+def _drop_log_leaves(database: Database) -> None:
+    with database.connect(autocommit=False) as conn:
+        leaves = conn.execute(
+            "DELETE FROM streamvibe.partition WHERE parent_name = 'job_log' RETURNING partition_name"
+        ).fetchall()
+        for (leaf,) in leaves:
+            conn.execute(f"DROP TABLE streamvibe.{leaf}".encode())
