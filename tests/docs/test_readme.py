@@ -50,8 +50,18 @@ def test_psql_alone_can_use_the_queue(database: Database, tmp_path: Path) -> Non
     assert asking is not None
     twice = tmp_path / "example.sql"
     twice.write_text(script.replace(asking[0], asking[0] * 2))
-    psql = [database.server.bin / "psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", database.dsn]
-    done = run([*psql, "-f", twice], database, tmp_path)
+    psql: list[str | Path] = [
+        database.server.bin / "psql",
+        "-X",
+        "-A",
+        "-t",
+        "-q",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-d",
+        database.dsn,
+    ]
+    done = run([*psql, "-f", str(twice)], database, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     created, joined, cached = (line.split("|") for line in done.stdout.splitlines() if line)
     assert (created[0], joined[0]) == ("created", "joined")

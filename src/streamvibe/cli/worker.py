@@ -1,6 +1,7 @@
 """``streamvibe worker`` and ``streamvibe up``: what runs until Ctrl-C."""
 
 import asyncio
+import logging
 import signal
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -43,6 +44,8 @@ def up_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10
 
 async def _run(dsn: str, apps: list[str], concurrency: int, grace: float, *, maintain: bool) -> None:
     job_types = [job_type for name in apps for job_type in load_job_types(name)]
+    # On standard error; an application that configured logging when it was imported has its way.
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     async with AsyncExitStack() as stack:
         if not job_types:
             ours = await stack.enter_async_context(platform(dsn, Settings()))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
-import structlog
 
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError
+from streamvibe.eventlog import event_logger
 
-log = structlog.get_logger("streamvibe.maintenance")
+log = event_logger("streamvibe.maintenance")
 
 
 @dataclass(frozen=True, slots=True)

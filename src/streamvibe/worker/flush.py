@@ -11,7 +11,6 @@ from typing import Literal, TypeVar
 
 import orjson
 import psycopg
-import structlog
 
 from streamvibe import payload
 from streamvibe.db.session import Session
@@ -22,10 +21,11 @@ from streamvibe.errors import (
     PayloadTooLarge,
     StreamVibeError,
 )
+from streamvibe.eventlog import event_logger
 from streamvibe.worker import statements
 from streamvibe.worker.context import ClaimedJob, LogLine
 
-log = structlog.get_logger("streamvibe.worker")
+log = event_logger("streamvibe.worker")
 
 T = TypeVar("T")
 Kind = Literal["completed", "failed", "released"]

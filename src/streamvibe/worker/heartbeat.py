@@ -9,13 +9,13 @@ from uuid import UUID
 
 import orjson
 import psycopg
-import structlog
 
 from streamvibe.db.session import connection_defaults
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError, translated
+from streamvibe.eventlog import event_logger
 from streamvibe.worker import statements
 
-log = structlog.get_logger("streamvibe.worker")
+log = event_logger("streamvibe.worker")
 
 Held = Sequence[tuple[UUID, int]]
 #: (job id, token, reason) of jobs that are no longer held: reason cancelled or lost.

@@ -5,15 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-import structlog
-
+from streamvibe.eventlog import event_logger
 from streamvibe.jobtype import JobType
 from streamvibe.worker.context import ClaimedJob, Stop
 from streamvibe.worker.execute import describe, execute, stopped
 from streamvibe.worker.flush import End, failure
 from streamvibe.worker.heartbeat import Gone, Held
 
-log = structlog.get_logger("streamvibe.worker")
+log = event_logger("streamvibe.worker")
 
 
 class Holding:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from uuid import UUID
 
 import psycopg
-import structlog
 
 from streamvibe.db.session import Session
 from streamvibe.errors import StreamVibeError
+from streamvibe.eventlog import event_logger
 
-log = structlog.get_logger("streamvibe.worker")
+log = event_logger("streamvibe.worker")
 
 
 async def listen(session: Session, on_job: Callable[[], None], on_cancel: Callable[[UUID], None]) -> None:

@@ -5,16 +5,16 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import psycopg
-import structlog
 
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError
+from streamvibe.eventlog import event_logger
 from streamvibe.worker import statements
 from streamvibe.worker.context import ClaimedJob, Stop
 from streamvibe.worker.execute import stopped
 from streamvibe.worker.holding import Holding
 
-log = structlog.get_logger("streamvibe.worker")
+log = event_logger("streamvibe.worker")
 
 TICK_SECONDS = 0.05
 PROGRESS_SECONDS = 0.5

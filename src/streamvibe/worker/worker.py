@@ -17,13 +17,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-import structlog
 
 from streamvibe.config import Settings
 from streamvibe.db.embedded import database_url
 from streamvibe.db.registration import registration
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, InvalidArgument, StreamVibeError, WorkerUnknown
+from streamvibe.eventlog import event_logger
 from streamvibe.jobtype import JobType
 from streamvibe.worker import statements
 from streamvibe.worker.context import ClaimedJob, LogLine, Stop
@@ -34,7 +34,7 @@ from streamvibe.worker.holding import Holding
 from streamvibe.worker.listen import listen
 from streamvibe.worker.ticker import Leases, enforce_limits
 
-log = structlog.get_logger("streamvibe.worker")
+log = event_logger("streamvibe.worker")
 
 #: Every so often the worker gives back what it was granted in a reply that never arrived.
 FORGOTTEN_CLAIMS_SECONDS = 60.0
@@ -253,6 +253,8 @@ class Worker:
         jobs = [ClaimedJob(row, self._add_log) for row in rows]
         for job in jobs:
             self._holding.add(job)
+        if self._stopping.is_set():
+            return len(jobs)  # what was not started is handed back
         if jobs and jobs[0].isolated:
             await self._run_alone(jobs[0])
         else:
