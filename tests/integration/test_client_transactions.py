@@ -17,6 +17,7 @@ from streamvibe.errors import (
     DatabaseUnreachable,
     IsolationNotSupported,
     PartitionMissing,
+    UnknownJobType,
 )
 from streamvibe.model import NewJob
 
@@ -99,6 +100,8 @@ def test_a_callers_autocommit_connection_and_row_factory_are_respected(database:
     outcomes = client.create_many([{"user_id": USER, "job_type": "note"}], connection=connection)
     assert [(made.ordinal, made.outcome) for made in outcomes] == [(1, "created")]
     assert client.get(outcomes[0].job_id or "", connection=connection).params == {}
+    with pytest.raises(UnknownJobType):
+        client.create_many([{"user_id": USER, "job_type": "nope"}], connection=connection)
     assert database.fetch_value("SELECT count(*) FROM streamvibe.staging") == 0
 
 
