@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tools.promises import RESULTS, ROOT, Break, load
+from tools.promises import RESULTS, ROOT, Break, key, load, results
 
 #: Of the two PostgreSQL versions one is enough here.
 PYTEST = ["-q", "-x", "-p", "no:cacheprovider", "-k", "not pg15", "--no-header"]
@@ -100,18 +100,9 @@ def _run(copy: Path, tests: list[str]) -> tuple[int, str]:
 
 
 def _keep(item: Break, seen: dict[str, Any]) -> None:
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    known[key(item)] = {
-        "test": item.test,
-        "commit": _git("rev-parse", "--short", "HEAD").decode().strip(),
-        **seen,
-    }
+    known = results()
+    known[key(item)] = {"test": item.test, "failed": seen["failed"], "saw": seen["saw"]}
     RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-
-
-def key(item: Break) -> str:
-    """What a break is known by in the results."""
-    return f"{item.file}: {item.says}"
 
 
 def _git(*arguments: str) -> bytes:

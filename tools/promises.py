@@ -12,9 +12,11 @@ new = "..."
 test = "..."                           which test fails; left out: the first of tests
 """
 
+import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference" / "promises"
@@ -52,6 +54,17 @@ class Part:
 def load() -> list[Part]:
     """All promises, in the order of the files' names."""
     return [_part(path) for path in sorted(FOLDER.glob("*.toml"))]
+
+
+def key(item: Break) -> str:
+    """What a break is known by in the results."""
+    return f"{item.file}: {item.says}"
+
+
+def results() -> dict[str, dict[str, Any]]:
+    """What was seen when each break was made, by its key: the test, whether it failed, and what it said."""
+    seen: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return seen
 
 
 def _part(path: Path) -> Part:

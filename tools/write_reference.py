@@ -9,11 +9,17 @@ import ast
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import typer.main
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tools import promises
 
 import streamvibe
 import streamvibe.testing
@@ -84,19 +90,17 @@ def python_reference() -> str:
         elif isinstance(value, type) and issubclass(value, errors.StreamVibeError):
             text = f"{(inspect.getdoc(value) or '').partition(chr(10))[0]} See [errors](errors.md).\n"
         else:
-            text = _stub(value)
+            text = _stub(name, _home(value))
         parts.append(f"### {name}\n\n{text}")
     parts.append("## Other types that methods take and return\n\nFrom `streamvibe.model`:\n")
     parts += [
-        f"### {value.__name__}\n\n{_stub(value)}"
+        f"### {value.__name__}\n\n{_stub(value.__name__, _home(value))}"
         for value in (NewJob, BulkOutcome, JobChange, LogLine, QueueStats)
     ]
     parts.append("From `streamvibe.maintenance`:\n")
-    parts.append(f"### Maintenance\n\n{_stub(Maintenance)}")
+    parts.append(f"### Maintenance\n\n{_stub('Maintenance', _home(Maintenance))}")
     parts.append("## streamvibe.testing\n\nHow to use it: [Test your jobs](../how-to/test-your-jobs.md).\n")
-    parts += [
-        f"### {name}\n\n{_stub(getattr(streamvibe.testing, name))}" for name in streamvibe.testing.__all__
-    ]
+    parts += [f"### {name}\n\n{_stub(name, streamvibe.testing)}" for name in streamvibe.testing.__all__]
     return "\n".join(parts)
 
 
@@ -132,14 +136,16 @@ def commands() -> Iterator[tuple[str, Any]]:
     return walk("streamvibe", typer.main.get_command(app))
 
 
-def _stub(value: object) -> str:
-    path = inspect.getsourcefile(value)  # type: ignore[arg-type]
-    assert path is not None
-    lines = Path(path).read_text().splitlines()
-    name = value.__name__  # type: ignore[attr-defined]
-    node = next(node for node in ast.parse("\n".join(lines)).body if getattr(node, "name", None) == name)
-    text = "\n".join(_stub_lines(node, lines))
+def _stub(name: str, module: ModuleType) -> str:
+    """The signatures and docstrings of a module's class or function (or fixture), as Python text."""
+    lines = inspect.getsource(module).splitlines()
+    node = next(node for node in ast.walk(ast.parse("\n".join(lines))) if getattr(node, "name", None) == name)
+    text = textwrap.dedent("\n".join(_stub_lines(node, lines)))
     return f"```python\n{re.sub(r'  # (noqa|type: ignore).*', '', text)}\n```\n"
+
+
+def _home(value: object) -> ModuleType:
+    return sys.modules[value.__module__]
 
 
 def _stub_lines(node: ast.AST, lines: list[str]) -> Iterator[str]:
@@ -165,6 +171,23 @@ def _start(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return min([node.lineno, *(item.lineno for item in node.decorator_list)]) - 1
 
 
+def guarantees_reference() -> str:
+    """Each promise with its tests and how it was broken."""
+    seen = promises.results()
+    parts = []
+    for part in promises.load():
+        rows = [f"## {part.title}\n", "| promise | proven by | seen failing when |", "|---|---|---|"]
+        for promise in part.promises:
+            tests = "<br>".join(f"`{test.removeprefix('tests/')}`" for test in promise.tests)
+            breaks = "<br>".join(
+                item.says if seen.get(promises.key(item), {}).get("failed") else f"**not seen:** {item.says}"
+                for item in promise.breaks
+            )
+            rows.append(f"| {promise.text} | {tests} | {breaks} |")
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
 def _read(name: str) -> str:
     return (SQL / name).read_text()
 
@@ -174,6 +197,7 @@ PAGES = {
     "errors.md": errors_reference,
     "python.md": python_reference,
     "cli.md": cli_reference,
+    "guarantees.md": guarantees_reference,
 }
 
 

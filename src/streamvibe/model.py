@@ -52,7 +52,7 @@ class Job:
     result: Any
     """None until the job is completed."""
     failure_kind: str | None
-    """Of the last attempt: error, timeout, permanent, invalid_params, invalid_result, crash or expired."""
+    """Of the last attempt: error, timeout, retry_later, permanent, invalid_params, invalid_result, crash or expired."""
     error_message: str | None
     retry_count: int
     """Attempts that failed so far."""
