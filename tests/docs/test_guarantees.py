@@ -9,7 +9,7 @@ from tools.promises import ROOT, Promise, key, load, results
 PROMISES = [promise for part in load() for promise in part.promises]
 
 
-def tests_in(path: Path) -> set[str]:
+def names_of_tests(path: Path) -> set[str]:
     """The names of a file's tests."""
     tree = ast.parse(path.read_text()) if path.exists() else ast.Module([], [])
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
@@ -22,7 +22,7 @@ def test_each_promise_has_tests_that_exist(promise: Promise) -> None:
     assert promise.tests
     for test in promise.tests:
         file, _, name = test.partition("::")
-        assert name in tests_in(ROOT / file), test
+        assert name in names_of_tests(ROOT / file), test
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.text[:60])
