@@ -11,7 +11,7 @@ from psycopg import IsolationLevel
 from tests.support.databases import Database
 from tests.support.waiting import wait_until
 
-from streamvibe import Client, LimitReached, Outcome, SyncClient
+from streamvibe import Client, Context, LimitReached, Outcome, SyncClient, job_type
 from streamvibe.errors import (
     ConfigurationError,
     DatabaseUnreachable,
@@ -22,6 +22,10 @@ from streamvibe.errors import (
 from streamvibe.model import NewJob
 
 USER = UUID("018f0000-0000-7000-8000-000000000001")
+
+
+def note(ctx: Context, params: dict[str, int]) -> None:
+    """A handler that is never run."""
 
 
 def count(database: Database) -> int:
@@ -103,6 +107,15 @@ def test_a_callers_autocommit_connection_and_row_factory_are_respected(database:
     with pytest.raises(UnknownJobType):
         client.create_many([{"user_id": USER, "job_type": "nope"}], connection=connection)
     assert database.fetch_value("SELECT count(*) FROM streamvibe.staging") == 0
+
+
+def test_the_callers_search_path_does_not_matter(database: Database) -> None:
+    """Every call names its functions in full."""
+    connection = database.connect(autocommit=True)
+    connection.execute("SET search_path = ''")
+    client = SyncClient(database.dsn)
+    client.register(job_type("note")(note), connection=connection)
+    use_everything(client, connection)
 
 
 def test_a_refusal_can_be_survived_in_a_nested_transaction(database: Database) -> None:
