@@ -1,15 +1,21 @@
 """What the command line does with wrong usage, no database, and what nobody foresaw."""
 
+import contextlib
 import json
 import os
 import pty
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from tests.support import hands
 from tests.support.cli import command, environment, streamvibe
 from tests.support.databases import Database
+from tests.support.waiting import wait_until
+
+from streamvibe import SyncClient
 
 COMMANDS = [
     ("stats",),
@@ -79,6 +85,23 @@ def test_a_command_is_needed(tmp_path: Path) -> None:
     assert streamvibe(None, "--version").out == "0.1.0\n"
 
 
+def test_without_a_url_the_embedded_database_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands and clients start it in STREAMVIBE_HOME without a word, and say when the schema is missing."""
+    home = str(tmp_path / "home")
+    try:
+        first = streamvibe(None, "stats", "--json", STREAMVIBE_HOME=home)
+        assert (first.status, first.problem["fix"]) == (2, "Run `streamvibe migrate`")
+        assert streamvibe(None, "migrate", STREAMVIBE_HOME=home).status == 0
+        second = streamvibe(None, "stats", "--json", STREAMVIBE_HOME=home)
+        assert (second.status, second.err, second.json["total_jobs"]) == (0, "", 0)
+        monkeypatch.delenv("STREAMVIBE_DATABASE_URL", raising=False)
+        monkeypatch.setenv("STREAMVIBE_HOME", home)
+        with SyncClient() as client:
+            assert client.stats().total_jobs == 0
+    finally:
+        assert streamvibe(None, "db", "stop", STREAMVIBE_HOME=home).status == 0
+
+
 def test_an_argument_wins_over_the_environment(database18: Database, tmp_path: Path) -> None:
     """--database-url is used in place of STREAMVIBE_DATABASE_URL."""
     dead = f"postgresql:///app?host={tmp_path}"
@@ -131,6 +154,49 @@ def test_a_closed_pipe_ends_quietly(database18: Database) -> None:
         assert ran.stderr.read() == ""
 
 
+TERMINAL = {"COLUMNS": "200", "TERM": "xterm"}
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """A terminal: our side and the command's, which the caller closes."""
+    primary, secondary = pty.openpty()
+    try:
+        yield primary, secondary
+    finally:
+        os.close(primary)
+
+
+def read_all(primary: int) -> str:
+    """Everything written to a terminal until its other side is closed."""
+    shown = b""
+    with contextlib.suppress(OSError):  # that is how the end shows
+        while block := os.read(primary, 65536):
+            shown += block
+    return shown.decode()
+
+
+def test_a_terminal_gets_a_progress_bar(database18: Database) -> None:
+    """--wait draws a bar on the terminal (standard error); standard output gets the result alone."""
+    with database18.connect() as conn:
+        conn.execute("SELECT register_job_type('note')")
+    with terminal() as (primary, secondary):
+        waiting = subprocess.Popen(
+            command("jobs", "request", "note", "--user", uuid4(), "--wait"),
+            env=environment(database18.dsn, **TERMINAL),
+            stdout=subprocess.PIPE,
+            stderr=secondary,
+            text=True,
+        )
+        os.close(secondary)
+        wait_until(lambda: database18.fetch_value("SELECT count(*) FROM job_queue") == 1, "the request")
+        hands.complete(database18.dsn, {"total": 3})
+        out, _ = waiting.communicate(timeout=60)
+        text = read_all(primary)
+    assert (waiting.returncode, json.loads(out)) == (0, {"total": 3})
+    assert "pending" in text and "\u2501" in text
+
+
 def test_a_terminal_gets_tables(database18: Database) -> None:
     """On a terminal there are headings and aligned columns; values are shown as they are, markup included."""
     user_id = uuid4()
@@ -138,22 +204,12 @@ def test_a_terminal_gets_tables(database18: Database) -> None:
         conn.execute("SELECT register_job_type('note')")
         conn.execute("SELECT request_job(%s, 'note', '{\"a\": \"[bold]x[/bold]\"}')", [user_id])
         job_id = database18.fetch_value("SELECT id FROM job_queue")
-    primary, secondary = pty.openpty()
-    with subprocess.Popen(
-        command("jobs", "show", job_id),
-        env=environment(database18.dsn, COLUMNS="200", TERM="xterm"),
-        stdout=secondary,
-    ) as ran:
+    with terminal() as (primary, secondary):
+        ran = subprocess.Popen(
+            command("jobs", "show", job_id), env=environment(database18.dsn, **TERMINAL), stdout=secondary
+        )
         os.close(secondary)
-        shown = b""
-        while True:
-            try:
-                block = os.read(primary, 65536)
-            except OSError:  # the terminal's other side is closed
-                break
-            shown += block
-    os.close(primary)
-    assert ran.returncode == 0
-    text = shown.decode()
+        text = read_all(primary)
+    assert ran.wait() == 0
     assert "field" in text and "\x1b[1m" in text
     assert json.dumps({"a": "[bold]x[/bold]"}) in text
