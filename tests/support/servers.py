@@ -4,6 +4,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -87,23 +88,7 @@ class Server:
             conf.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
         log.touch()
         self._own(log)
-        account = f"{self._account.pw_uid}:{self._account.pw_gid}" if self._account else ""
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-S",
-                str(GUARD),
-                str(log),
-                account,
-                ":".join(str(folder) for folder in self._folders()),
-                str(self.bin / "postgres"),
-                "-D",
-                str(data),
-            ],
-            stdin=subprocess.PIPE,
-            cwd=self.home,
-            start_new_session=True,
-        )
+        self._process = self._launch()
         self._wait_until_ready(log)
         return self
 
@@ -116,6 +101,50 @@ class Server:
         for folder in self._folders():
             if folder.exists():
                 shutil.rmtree(folder)
+
+    def crash(self) -> None:
+        """Kill the server's main process with SIGKILL; its sessions notice and follow."""
+        pid = int((self._data / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        self._wait_for_guard()
+
+    def restart(self) -> None:
+        """Start again on the data that is there, once the sessions of the old server are gone."""
+        deadline = time.monotonic() + START_SECONDS
+        self._process = self._launch()
+        while True:
+            with contextlib.suppress(psycopg.OperationalError):
+                self.connect().close()
+                return
+            if self._process.poll() is not None:
+                self._wait_for_guard()
+                self._process = self._launch()
+            assert time.monotonic() < deadline, f"PostgreSQL ({self.name}) did not start again"
+            time.sleep(0.05)
+
+    def _wait_for_guard(self) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        self._process.wait(timeout=START_SECONDS)
+        self._process.stdin.close()
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        account = f"{self._account.pw_uid}:{self._account.pw_gid}" if self._account else ""
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-S",
+                str(GUARD),
+                str(self.home / "log"),
+                account,
+                ":".join(str(folder) for folder in self._folders()),
+                str(self.bin / "postgres"),
+                "-D",
+                str(self._data),
+            ],
+            stdin=subprocess.PIPE,
+            cwd=self.home,
+            start_new_session=True,
+        )
 
     def _folders(self) -> set[Path]:
         return {self.home, self._data.parent}
