@@ -1,0 +1,274 @@
+"""How a worker comes by its jobs: woken or by looking, only its own types, no more than it may run."""
+
+import asyncio
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.integration.worker_kit import (
+    DEADLINE_SECONDS,
+    NEVER,
+    USER,
+    Queue,
+    at_work,
+    event,
+    eventually,
+    make_worker,
+    run_all,
+)
+from tests.support.databases import Database
+
+from streamvibe import Client, Context, StreamVibeError, Worker, job_type
+from streamvibe.errors import DatabaseUnreachable, InvalidArgument
+
+Params = dict[str, Any]
+
+
+@job_type("any")
+async def anything(ctx: Context, params: Params) -> str:
+    return "done"
+
+
+async def _asleep(queue: Queue, count: int = 1) -> None:
+    await eventually(
+        lambda: (
+            queue.value("SELECT count(*) FROM streamvibe.worker WHERE asleep") == count
+            and queue.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND query = 'LISTEN streamvibe_cancel' AND state = 'idle'"
+            )
+            == count
+        ),
+        "the worker is asleep and listens",
+    )
+
+
+async def test_a_sleeping_worker_is_woken_by_a_request(database: Database) -> None:
+    """With an hour between two looks of its own, a request starts at once; again and again."""
+    queue = Queue(database)
+    async with at_work(make_worker(database, anything, poll_interval=NEVER, lease=NEVER)):
+        for _ in range(3):
+            await _asleep(queue)
+            assert (await queue.until(queue.request("any")))["status"] == "completed"
+
+
+async def test_every_request_around_falling_asleep_is_found(database18: Database) -> None:
+    """A hundred requests, each made the moment the one before is done, when the worker is about to sleep."""
+    queue = Queue(database18)
+    async with at_work(make_worker(database18, anything, poll_interval=NEVER, lease=NEVER)):
+        await _asleep(queue)
+        for _ in range(100):
+            await queue.until(queue.request("any"))
+
+
+async def test_without_listen_a_worker_polls(database18: Database) -> None:
+    """A connection for LISTEN that cannot be made costs only time."""
+    queue = Queue(database18)
+    broken = f"{database18.dsn}&port=1"
+    async with at_work(
+        make_worker(database18, anything, listen_dsn=broken, poll_interval=timedelta(milliseconds=20))
+    ):
+        await eventually(lambda: queue.value("SELECT count(*) FROM streamvibe.worker WHERE asleep"), "idle")
+        assert (await queue.until(queue.request("any")))["status"] == "completed"
+
+
+async def test_what_was_asked_for_while_nobody_listened_is_found(database18: Database) -> None:
+    """The connection that listens is killed again and again: every job is found when it comes back."""
+    queue = Queue(database18)
+    async with at_work(make_worker(database18, anything, poll_interval=NEVER, lease=NEVER)):
+        await _asleep(queue)
+        for _ in range(3):
+            queue.conn.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name LIKE 'streamvibe listen %'"
+            )
+            await queue.until(queue.request("any"))
+            await _asleep(queue)
+
+
+async def test_workers_take_only_their_own_types(database18: Database) -> None:
+    """Two workers, two types: each runs its own; a type that nobody has stays pending."""
+    ran: list[tuple[str, str]] = []
+
+    def types_of(worker: str) -> Any:
+        @job_type(worker)
+        async def handler(ctx: Context, params: Params) -> None:
+            ran.append((worker, ctx.job_type))
+
+        return handler
+
+    first, second, nobody = types_of("first"), types_of("second"), types_of("nobody")
+    queue = Queue(database18)
+    queue.register(nobody)
+    async with at_work(make_worker(database18, first)), at_work(make_worker(database18, second)):
+        await _asleep(queue, 2)
+        jobs = [queue.request(name) for name in ["first", "second"] * 20]
+        left = queue.request("nobody", priority=9)
+        for job_id in jobs:
+            await queue.until(job_id)
+    assert sorted(ran) == [("first", "first")] * 20 + [("second", "second")] * 20
+    assert queue.seen(left) == "pending"
+
+
+async def test_no_more_handlers_run_than_allowed(database18: Database) -> None:
+    """Async handlers and threads together never pass the limit, and reach it."""
+    lock = threading.Lock()
+    running, most = 0, 0
+    gate = threading.Event()
+
+    def enter() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            if running == 3:
+                gate.set()
+
+    def leave() -> None:
+        nonlocal running
+        with lock:
+            running -= 1
+
+    @job_type("plain")
+    def plain(ctx: Context, params: Params) -> None:
+        enter()
+        gate.wait(DEADLINE_SECONDS)
+        leave()
+
+    @job_type("async")
+    async def asynchronous(ctx: Context, params: Params) -> None:
+        enter()
+        await asyncio.to_thread(gate.wait, DEADLINE_SECONDS)
+        leave()
+
+    queue = Queue(database18)
+    queue.register(plain, asynchronous)
+    for _ in range(15):
+        queue.request("plain")
+        queue.request("async")
+    assert await run_all(database18, plain, asynchronous, concurrency=3) == 30
+    assert most == 3
+
+
+async def test_an_isolated_job_runs_alone_in_its_process(database18: Database) -> None:
+    """Marked after a crash it starts when nothing else runs, and nothing else starts until its end is written."""
+    running: set[str] = set()
+    together: list[set[str]] = []
+
+    @job_type("mixed")
+    async def mixed(ctx: Context, params: Params) -> None:
+        running.add(params["name"])
+        together.append(set(running))
+        await asyncio.sleep(0.01)
+        running.discard(params["name"])
+
+    queue = Queue(database18)
+    queue.register(mixed)
+    jobs = [queue.request("mixed", {"name": f"job {n}"}) for n in range(30)]
+    queue.conn.execute("UPDATE job_queue SET isolated = true WHERE (params ->> 'name') ~ '0$'")
+    await run_all(database18, mixed, concurrency=10)
+    assert {queue.row(job_id)["status"] for job_id in jobs} == {"completed"}
+    alone = {"job 0", "job 10", "job 20"}
+    assert all(len(names) == 1 for names in together if names & alone)
+    assert max(len(names) for names in together) > 1
+    assert not any(queue.row(job_id)["isolated"] for job_id in jobs)
+
+
+async def test_a_thread_that_never_ends_does_not_block_isolated_jobs(database18: Database) -> None:
+    """Its job is long failed: the process counts as empty, and an isolated job can run."""
+    go = threading.Event()
+
+    @job_type("hung", timeout=timedelta(milliseconds=50), max_attempts=1)
+    def hung(ctx: Context, params: Params) -> None:
+        go.wait(DEADLINE_SECONDS * 2)
+
+    queue = Queue(database18)
+    async with at_work(make_worker(database18, hung, anything, lease_after=NEVER)):
+        queue.register(hung, anything)
+        await queue.until(queue.request("hung"), "failed")
+        with queue.conn.transaction():
+            isolated = queue.request("any")
+            queue.conn.execute("UPDATE job_queue SET isolated = true WHERE id = %s", [isolated])
+        assert (await queue.until(isolated))["status"] == "completed"
+    go.set()
+
+
+async def test_run_until_idle_runs_what_its_handlers_ask_for(database18: Database) -> None:
+    """A handler may request a job of this worker and wait for it; the same worker may be run again."""
+
+    @job_type("parent")
+    async def parent(ctx: Context, params: Params) -> str:
+        async with Client(database18.dsn) as client:
+            requested = await client.request("any", {"for": str(ctx.job_id)}, user_id=USER)
+            await client.wait(requested.job_id, timeout=DEADLINE_SECONDS)
+        return "both"
+
+    queue = Queue(database18)
+    worker = make_worker(database18, parent, anything)
+    queue.register(parent, anything)
+    job_id = queue.request("parent")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert await worker.run_until_idle() == 2
+        assert await worker.run_until_idle() == 0
+        queue.request("any")
+        assert await worker.run_until_idle() == 1
+    assert queue.row(job_id)["result"] == "both"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"job_types": []}, "job_types"),
+        ({"job_types": [anything, anything]}, "job_types"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"concurrency": 10_001}, "concurrency"),
+        ({"poll_interval": timedelta(0)}, "poll_interval"),
+        ({"lease": timedelta(milliseconds=100)}, "p_lease"),
+        ({"worker_id": "x" * 201}, "p_worker_id"),
+    ],
+)
+async def test_a_worker_refuses_options_it_cannot_keep(
+    database18: Database, options: dict[str, Any], field: str
+) -> None:
+    """Each is refused when the worker is made or run, names its field, and leaves no connection behind."""
+    job_types = options.pop("job_types", [anything])
+    with pytest.raises(InvalidArgument) as caught:
+        await Worker(database18.dsn, job_types, **options).run()
+    assert caught.value.field == field and caught.value.fix
+    queue = Queue(database18)
+    await eventually(
+        lambda: queue.value(
+            "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend'"
+        ),
+        "only this test is connected",
+    )
+
+
+async def test_a_worker_that_cannot_start_says_why(database18: Database) -> None:
+    """No server, or a role that is not the service: the error names it, and no thread goes on."""
+    with pytest.raises(DatabaseUnreachable):
+        await Worker("postgresql://postgres@127.0.0.1:1/x", [anything]).run()
+    with pytest.raises(StreamVibeError, match="service_role"):
+        await Worker(f"{database18.dsn}&options=-c%20role%3Danon", [anything]).run()
+    assert not [thread for thread in threading.enumerate() if thread.name == "streamvibe-heartbeat"]
+
+
+async def test_two_jobs_one_place(database18: Database) -> None:
+    """With one place the second job starts when the first is over, though nothing wakes or polls."""
+    started, go = asyncio.Event(), asyncio.Event()
+
+    @job_type("first")
+    async def first(ctx: Context, params: Params) -> None:
+        started.set()
+        await go.wait()
+
+    queue = Queue(database18)
+    async with at_work(make_worker(database18, first, anything, concurrency=1, poll_interval=NEVER)):
+        await _asleep(queue)
+        queue.request("first")
+        await event(started, "the first starts")
+        second = queue.request("any")
+        go.set()
+        await queue.until(second)
