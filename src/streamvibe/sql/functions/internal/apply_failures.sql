@@ -6,7 +6,7 @@
 -- The caller has made sure that these jobs are the claim's to move.
 -- Locks: the jobs' rows in id order.
 CREATE OR REPLACE FUNCTION streamvibe.apply_failures(
-    p_job_ids uuid[], p_failures jsonb[], p_started_at timestamptz[], p_now timestamptz
+    p_worker_id text, p_job_ids uuid[], p_failures jsonb[], p_started_at timestamptz[], p_now timestamptz
 ) RETURNS TABLE (job_id uuid, status text, retry_at timestamptz)
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -39,7 +39,7 @@ BEGIN
         retry_at      = CASE WHEN d.wait > v_wait_in_place THEN p_now + d.wait END,
         completed_at  = CASE WHEN d.wait <= v_wait_in_place THEN NULL ELSE p_now END,
         started_at    = CASE WHEN d.wait <= v_wait_in_place THEN NULL ELSE coalesce(q.started_at, d.started_at) END,
-        worker_id     = CASE WHEN d.wait <= v_wait_in_place THEN NULL ELSE q.worker_id END,
+        worker_id     = CASE WHEN d.wait <= v_wait_in_place THEN NULL ELSE p_worker_id END,
         claim_token   = NULL, progress = NULL, progress_message = NULL, updated_at = p_now,
         -- A failure that the process survived clears the suspicion that this job kills it.
         isolated      = coalesce(d.failure ->> 'kind', 'error') = 'crash'

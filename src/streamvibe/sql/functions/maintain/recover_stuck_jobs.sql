@@ -40,7 +40,7 @@ BEGIN
         IF cardinality(v_ids) = 1 THEN
             RETURN QUERY
             SELECT a.job_id, v_worker_id, CASE WHEN a.status = 'pending' THEN 'retried' ELSE 'failed' END
-            FROM streamvibe.apply_failures(v_ids, ARRAY[jsonb_build_object('kind', 'crash', 'retryable', true,
+            FROM streamvibe.apply_failures(v_worker_id, v_ids, ARRAY[jsonb_build_object('kind', 'crash', 'retryable', true,
                 'message', 'worker ' || v_worker_id || ' died while it ran this job alone')],
                 ARRAY[v_claimed_at], v_now) a;
         ELSE

@@ -44,7 +44,7 @@ BEGIN
           JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)) r;
     SELECT coalesce(array_agg(m.job_id), '{}') AS ids, coalesce(array_agg(m.status), '{}') AS statuses,
            coalesce(array_agg(m.retry_at), '{}') AS retries INTO v_moved
-    FROM streamvibe.apply_failures(v_held.ids, v_held.failures, v_held.started, v_now) m;
+    FROM streamvibe.apply_failures(p_worker_id, v_held.ids, v_held.failures, v_held.started, v_now) m;
     -- A statement of its own, so that it sees what a session that was waited for has committed.
     RETURN QUERY
     SELECT a.job_id, m.job_id IS NOT NULL, coalesce(m.status, q.status), m.retry_at
