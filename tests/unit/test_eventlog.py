@@ -36,3 +36,19 @@ def test_the_applications_configuration_applies() -> None:
         "streamvibe.worker WARNING claim_waits retry_in_seconds=0.5",
     ]
     assert err == ""
+
+
+def test_an_error_is_shown_once() -> None:
+    """An event with an error carries its traceback, as logging has it."""
+    code = (
+        "from streamvibe.eventlog import event_logger\n"
+        "log = event_logger('streamvibe.worker')\n"
+        "try:\n    1 / 0\n"
+        "except ZeroDivisionError as error:\n"
+        "    log.exception('heartbeat_failed', worker_id='w1')\n"
+        "    log.error('worker_broke', exc_info=error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if "_" in line] == ["heartbeat_failed worker_id=w1", "worker_broke"]
+    assert lines.count("ZeroDivisionError: division by zero") == 2
