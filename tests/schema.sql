@@ -91,6 +91,10 @@ $$;
 CREATE FUNCTION public.claim_jobs(p_worker_id text, p_limit integer DEFAULT 1, p_job_types text[] DEFAULT NULL::text[], p_alone boolean DEFAULT true) RETURNS TABLE(token bigint, job_id uuid, user_id uuid, job_type text, params jsonb, attempt integer, max_attempts integer, timeout interval, isolated boolean, scheduled_for timestamp with time zone, created_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -163,7 +167,7 @@ BEGIN
     SELECT v_token, q.id, q.user_id, q.job_type, q.params, q.retry_count + 1, t.max_attempts::integer, t.timeout,
            q.isolated, q.scheduled_for, q.created_at
     FROM unnest(v_ids) WITH ORDINALITY u(id, n)
-    JOIN public.job_queue q ON q.id = u.id
+    CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
     JOIN streamvibe.job_type t ON t.name = q.job_type
     ORDER BY u.n;
 END
@@ -390,7 +394,7 @@ BEGIN
           JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)) r;
     SELECT coalesce(array_agg(m.job_id), '{}') AS ids, coalesce(array_agg(m.status), '{}') AS statuses,
            coalesce(array_agg(m.retry_at), '{}') AS retries INTO v_moved
-    FROM streamvibe.apply_failures(v_held.ids, v_held.failures, v_held.started, v_now) m;
+    FROM streamvibe.apply_failures(p_worker_id, v_held.ids, v_held.failures, v_held.started, v_now) m;
     -- A statement of its own, so that it sees what a session that was waited for has committed.
     RETURN QUERY
     SELECT a.job_id, m.job_id IS NOT NULL, coalesce(m.status, q.status), m.retry_at
@@ -420,13 +424,14 @@ DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id);
     v_type streamvibe.job_type := streamvibe.known_job_type(p_job_type);
     v_now timestamptz := streamvibe.now();
+    v_id uuid;
 BEGIN
     PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, NULL, NULL);
+    -- First the id, then the row: inside WHERE the search would run once for every row of the table.
+    v_id := streamvibe.find_cached_result(v_user_id, p_job_type, p_params,
+                                          v_now - coalesce(p_cache_ttl, v_type.cache_ttl));
     RETURN QUERY
-    SELECT q.id, q.result, q.completed_at, v_now - q.completed_at
-    FROM public.job_queue q
-    WHERE q.id = streamvibe.find_cached_result(
-        v_user_id, p_job_type, p_params, v_now - coalesce(p_cache_ttl, v_type.cache_ttl));
+    SELECT q.id, q.result, q.completed_at, v_now - q.completed_at FROM public.job_queue q WHERE q.id = v_id;
 END
 $$;
 
@@ -691,7 +696,7 @@ BEGIN
         IF cardinality(v_ids) = 1 THEN
             RETURN QUERY
             SELECT a.job_id, v_worker_id, CASE WHEN a.status = 'pending' THEN 'retried' ELSE 'failed' END
-            FROM streamvibe.apply_failures(v_ids, ARRAY[jsonb_build_object('kind', 'crash', 'retryable', true,
+            FROM streamvibe.apply_failures(v_worker_id, v_ids, ARRAY[jsonb_build_object('kind', 'crash', 'retryable', true,
                 'message', 'worker ' || v_worker_id || ' died while it ran this job alone')],
                 ARRAY[v_claimed_at], v_now) a;
         ELSE
@@ -1017,7 +1022,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.apply_failures(p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[], p_now timestamp with time zone) RETURNS TABLE(job_id uuid, status text, retry_at timestamp with time zone)
+CREATE FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[], p_now timestamp with time zone) RETURNS TABLE(job_id uuid, status text, retry_at timestamp with time zone)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1049,7 +1054,7 @@ BEGIN
         retry_at      = CASE WHEN d.wait > v_wait_in_place THEN p_now + d.wait END,
         completed_at  = CASE WHEN d.wait <= v_wait_in_place THEN NULL ELSE p_now END,
         started_at    = CASE WHEN d.wait <= v_wait_in_place THEN NULL ELSE coalesce(q.started_at, d.started_at) END,
-        worker_id     = CASE WHEN d.wait <= v_wait_in_place THEN NULL ELSE q.worker_id END,
+        worker_id     = CASE WHEN d.wait <= v_wait_in_place THEN NULL ELSE p_worker_id END,
         claim_token   = NULL, progress = NULL, progress_message = NULL, updated_at = p_now,
         -- A failure that the process survived clears the suspicion that this job kills it.
         isolated      = coalesce(d.failure ->> 'kind', 'error') = 'crash'
@@ -1336,16 +1341,23 @@ BEGIN
         END LOOP;
     ELSE
         RETURN QUERY
+        -- That the status is 'pending' is kept from the planner: see lock_due_jobs.
         WITH RECURSIVE present AS (
-            SELECT t.name, (SELECT q.job_priority FROM public.job_queue q
-                            WHERE q.job_type = t.name AND q.status = 'pending' AND q.id < p_below
-                            ORDER BY q.job_priority DESC LIMIT 1) AS job_priority
-            FROM (SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) t
+            SELECT t.name, t.status,
+                   (SELECT q.job_priority FROM public.job_queue q
+                    WHERE q.job_type = t.name AND q.status = t.status AND q.id < p_below
+                      AND q.status IN ('pending', 'processing', 'failed')
+                    ORDER BY q.job_priority DESC LIMIT 1) AS job_priority
+            FROM (SELECT DISTINCT u.name, u.status
+                  FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)]))
+                       u(name, status)) t
             UNION ALL
-            SELECT p.name, (SELECT q.job_priority FROM public.job_queue q
-                            WHERE q.job_type = p.name AND q.status = 'pending' AND q.id < p_below
-                              AND q.job_priority < p.job_priority
-                            ORDER BY q.job_priority DESC LIMIT 1)
+            SELECT p.name, p.status,
+                   (SELECT q.job_priority FROM public.job_queue q
+                    WHERE q.job_type = p.name AND q.status = p.status AND q.id < p_below
+                      AND q.status IN ('pending', 'processing', 'failed')
+                      AND q.job_priority < p.job_priority
+                    ORDER BY q.job_priority DESC LIMIT 1)
             FROM present p WHERE p.job_priority IS NOT NULL
         )
         SELECT p.job_priority, array_agg(p.name) FROM present p
@@ -1534,11 +1546,15 @@ BEGIN
     ELSE
         RETURN QUERY
         SELECT d.id, d.isolated
-        FROM unnest(p_job_types) t(name) CROSS JOIN LATERAL (
+        -- That the status is 'pending' is kept from the planner, or it could take the other index, which walks
+        -- over every job of other types.
+        FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
+        CROSS JOIN LATERAL (
             SELECT q.id, q.isolated, q.scheduled_for
             FROM public.job_queue q
             WHERE q.job_type = t.name
-              AND q.status = 'pending' AND q.job_priority = p_priority AND q.scheduled_for <= p_now
+              AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
+              AND q.job_priority = p_priority AND q.scheduled_for <= p_now
               AND q.id < p_below
               AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
               AND (p_alone OR NOT q.isolated OR q.scheduled_for < p_now - interval '1 minute')
@@ -1557,8 +1573,8 @@ CREATE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
-    PERFORM FROM public.job_queue q JOIN unnest(p_job_ids) r(id) ON q.id = r.id
-    ORDER BY q.id FOR NO KEY UPDATE OF q;
+    PERFORM FROM (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id) r
+    CROSS JOIN LATERAL (SELECT FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE) l;
 END
 $$;
 
@@ -2281,7 +2297,7 @@ GRANT ALL ON FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) TO ser
 REVOKE ALL ON FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) TO service_role;
 
-REVOKE ALL ON FUNCTION streamvibe.apply_failures(p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[], p_now timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[], p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.authorize(p_user_id uuid, p_all_allowed boolean) FROM PUBLIC;
 

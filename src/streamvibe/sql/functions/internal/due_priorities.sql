@@ -21,16 +21,23 @@ BEGIN
         END LOOP;
     ELSE
         RETURN QUERY
+        -- That the status is 'pending' is kept from the planner: see lock_due_jobs.
         WITH RECURSIVE present AS (
-            SELECT t.name, (SELECT q.job_priority FROM public.job_queue q
-                            WHERE q.job_type = t.name AND q.status = 'pending' AND q.id < p_below
-                            ORDER BY q.job_priority DESC LIMIT 1) AS job_priority
-            FROM (SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) t
+            SELECT t.name, t.status,
+                   (SELECT q.job_priority FROM public.job_queue q
+                    WHERE q.job_type = t.name AND q.status = t.status AND q.id < p_below
+                      AND q.status IN ('pending', 'processing', 'failed')
+                    ORDER BY q.job_priority DESC LIMIT 1) AS job_priority
+            FROM (SELECT DISTINCT u.name, u.status
+                  FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)]))
+                       u(name, status)) t
             UNION ALL
-            SELECT p.name, (SELECT q.job_priority FROM public.job_queue q
-                            WHERE q.job_type = p.name AND q.status = 'pending' AND q.id < p_below
-                              AND q.job_priority < p.job_priority
-                            ORDER BY q.job_priority DESC LIMIT 1)
+            SELECT p.name, p.status,
+                   (SELECT q.job_priority FROM public.job_queue q
+                    WHERE q.job_type = p.name AND q.status = p.status AND q.id < p_below
+                      AND q.status IN ('pending', 'processing', 'failed')
+                      AND q.job_priority < p.job_priority
+                    ORDER BY q.job_priority DESC LIMIT 1)
             FROM present p WHERE p.job_priority IS NOT NULL
         )
         SELECT p.job_priority, array_agg(p.name) FROM present p

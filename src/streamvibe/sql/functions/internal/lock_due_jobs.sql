@@ -25,11 +25,15 @@ BEGIN
     ELSE
         RETURN QUERY
         SELECT d.id, d.isolated
-        FROM unnest(p_job_types) t(name) CROSS JOIN LATERAL (
+        -- That the status is 'pending' is kept from the planner, or it could take the other index, which walks
+        -- over every job of other types.
+        FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
+        CROSS JOIN LATERAL (
             SELECT q.id, q.isolated, q.scheduled_for
             FROM public.job_queue q
             WHERE q.job_type = t.name
-              AND q.status = 'pending' AND q.job_priority = p_priority AND q.scheduled_for <= p_now
+              AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
+              AND q.job_priority = p_priority AND q.scheduled_for <= p_now
               AND q.id < p_below
               AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
               AND (p_alone OR NOT q.isolated OR q.scheduled_for < p_now - interval '1 minute')

@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS void
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM FROM public.job_queue q JOIN unnest(p_job_ids) r(id) ON q.id = r.id
-    ORDER BY q.id FOR NO KEY UPDATE OF q;
+    PERFORM FROM (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id) r
+    CROSS JOIN LATERAL (SELECT FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE) l;
 END
 $$;

@@ -13,12 +13,13 @@ DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id);
     v_type streamvibe.job_type := streamvibe.known_job_type(p_job_type);
     v_now timestamptz := streamvibe.now();
+    v_id uuid;
 BEGIN
     PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, NULL, NULL);
+    -- First the id, then the row: inside WHERE the search would run once for every row of the table.
+    v_id := streamvibe.find_cached_result(v_user_id, p_job_type, p_params,
+                                          v_now - coalesce(p_cache_ttl, v_type.cache_ttl));
     RETURN QUERY
-    SELECT q.id, q.result, q.completed_at, v_now - q.completed_at
-    FROM public.job_queue q
-    WHERE q.id = streamvibe.find_cached_result(
-        v_user_id, p_job_type, p_params, v_now - coalesce(p_cache_ttl, v_type.cache_ttl));
+    SELECT q.id, q.result, q.completed_at, v_now - q.completed_at FROM public.job_queue q WHERE q.id = v_id;
 END
 $$;
