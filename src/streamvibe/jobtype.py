@@ -53,7 +53,11 @@ class Context(Protocol):
     def max_attempts(self) -> int: ...
     @property
     def cancelled(self) -> bool:
-        """True once the job was cancelled, timed out, lost its lease, or the worker wants to stop."""
+        """True once the job was cancelled, timed out, lost its lease, or the worker wants to stop.
+
+        What the handler returns from then on is not used: return soon. An ``async def`` handler
+        gets ``asyncio.CancelledError`` besides.
+        """
         ...
 
     def log(self, message: str, *, level: str = "info", **metadata: object) -> None:

@@ -272,7 +272,7 @@ async def test_shutdown_lets_running_jobs_end_within_the_grace(database18: Datab
     assert queue.seen(later) == "pending"
 
 
-@pytest.mark.parametrize("kind", ["async", "swallows", "fails", "thread"])
+@pytest.mark.parametrize("kind", ["async", "swallows", "returns", "fails", "thread", "looks"])
 async def test_shutdown_hands_unfinished_jobs_back_uncounted(database18: Database, kind: str) -> None:
     """After the grace each goes back at once, also from handlers that do not stop; another worker takes it at once."""
     started, go = threading.Event(), threading.Event()
@@ -287,6 +287,8 @@ async def test_shutdown_hands_unfinished_jobs_back_uncounted(database18: Databas
             except asyncio.CancelledError:
                 if kind == "fails":
                     raise OSError("while stopping") from None
+                if kind == "returns":
+                    return "half a job"
                 if kind == "async":
                     raise
                 await asyncio.to_thread(go.wait, THREAD_SECONDS)
@@ -296,10 +298,14 @@ async def test_shutdown_hands_unfinished_jobs_back_uncounted(database18: Databas
         if started.is_set():
             return "second worker"
         started.set()
+        while kind == "looks" and not ctx.cancelled:
+            go.wait(0.005)
+        if kind == "looks":
+            return "half a job"
         go.wait(THREAD_SECONDS)
         return "too late"
 
-    held = job_type("held", max_attempts=1)(plain_handler if kind == "thread" else async_handler)
+    held = job_type("held", max_attempts=1)(plain_handler if kind in ("thread", "looks") else async_handler)
     queue = Queue(database18)
     queue.register(held)
     job_id = queue.request("held")

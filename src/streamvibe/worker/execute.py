@@ -29,7 +29,8 @@ async def execute(job: ClaimedJob, job_type: JobType[Any, Any]) -> End | None:
                 result = await result
     except BaseException as error:  # also SystemExit: a handler must not take the worker with it
         return _end_of(job, error)
-    if job.stop is Stop.TIMEOUT:  # the handler caught its cancellation; the limit holds all the same
+    if job.stop is not None:
+        # It returned because it was told to stop: a limit holds all the same, and half a job is not a whole one.
         return stopped(job)
     try:
         text = job_type.dump_result(result)
