@@ -427,6 +427,7 @@ DECLARE
     v_id uuid;
 BEGIN
     PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, NULL, NULL);
+    PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
     -- First the id, then the row: inside WHERE the search would run once for every row of the table.
     v_id := streamvibe.find_cached_result(v_user_id, p_job_type, p_params,
                                           v_now - coalesce(p_cache_ttl, v_type.cache_ttl));
@@ -729,19 +730,27 @@ BEGIN
     FROM (VALUES
         ('p_name', p_name, p_name ~ '^[a-z][a-z0-9_.-]{0,62}$',
             'Use a lowercase letter, then up to 62 of a-z 0-9 _ . -'),
-        ('p_cache_ttl', p_cache_ttl::text, p_cache_ttl >= '0', 'Use ''0'' (off) or more.'),
-        ('p_dedupe_window', p_dedupe_window::text, p_dedupe_window >= '0', 'Use ''0'' (off) or more.'),
+        ('p_cache_ttl', p_cache_ttl::text, p_cache_ttl BETWEEN '0' AND '100 years',
+            'Use ''0'' (off) to ''100 years''.'),
+        ('p_dedupe_window', p_dedupe_window::text, p_dedupe_window BETWEEN '0' AND '100 years',
+            'Use ''0'' (off) to ''100 years''.'),
         ('p_max_attempts', p_max_attempts::text, p_max_attempts BETWEEN 1 AND 100, 'Use 1 to 100.'),
-        ('p_backoff_base', p_backoff_base::text, p_backoff_base >= '0', 'Use ''0'' or more.'),
-        ('p_backoff_max', p_backoff_max::text, p_backoff_max >= p_backoff_base, 'Use at least p_backoff_base.'),
-        ('p_timeout', p_timeout::text, p_timeout > '0', 'Use more than ''0''.'),
+        ('p_backoff_base', p_backoff_base::text, p_backoff_base BETWEEN '0' AND '1 year',
+            'Use ''0'' to ''1 year''.'),
+        ('p_backoff_max', p_backoff_max::text, p_backoff_max BETWEEN p_backoff_base AND '1 year',
+            'Use at least p_backoff_base, and at most ''1 year''.'),
+        ('p_timeout', p_timeout::text, p_timeout > '0' AND p_timeout <= '100 years',
+            'Use more than ''0'', up to ''100 years''.'),
         ('p_max_live_jobs', p_max_live_jobs::text, p_max_live_jobs IS NULL OR p_max_live_jobs >= 0,
             'Use 0 or more, or NULL for no limit of its own.'),
         ('p_priority', p_priority::text, p_priority BETWEEN 0 AND 9, 'Use 0 to 9; higher runs first.'),
-        ('p_expires_after', p_expires_after::text, p_expires_after IS NULL OR p_expires_after > '0',
-            'Use more than ''0'', or NULL for never.'),
-        ('p_retention', p_retention::text, p_retention > '0', 'Use more than ''0''.'),
-        ('p_log_retention', p_log_retention::text, p_log_retention > '0', 'Use more than ''0''.'),
+        ('p_expires_after', p_expires_after::text,
+            p_expires_after IS NULL OR p_expires_after > '0' AND p_expires_after <= '100 years',
+            'Use more than ''0'', up to ''100 years'', or NULL for never.'),
+        ('p_retention', p_retention::text, p_retention > '0' AND p_retention <= '100 years',
+            'Use more than ''0'', up to ''100 years''.'),
+        ('p_log_retention', p_log_retention::text, p_log_retention > '0' AND p_log_retention <= '100 years',
+            'Use more than ''0'', up to ''100 years''.'),
         ('p_max_params_bytes', p_max_params_bytes::text, p_max_params_bytes BETWEEN 2 AND 104857600,
             'Use 2 to 104857600 (100 MiB).')
     ) c(field, received, good, fix)
@@ -856,6 +865,8 @@ DECLARE
     v_id uuid;
 BEGIN
     PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, v_priority, p_scheduled_for);
+    PERFORM streamvibe.check_window('p_dedupe_window', p_dedupe_window);
+    PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
     IF NOT streamvibe.is_service() THEN
         IF v_priority > v_type.priority THEN
             PERFORM streamvibe.raise_error('SV004', 'p_priority', p_priority::text,
@@ -1188,6 +1199,18 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.check_window(p_field text, p_window interval) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF p_window NOT BETWEEN '0' AND '100 years' THEN
+        PERFORM streamvibe.raise_error('SV001', p_field, p_window::text, p_field || ' is out of range',
+            'Use ''0'' (off) to ''100 years'', or NULL for what the job type says.');
+    END IF;
+END
+$$;
+
 CREATE FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false) RETURNS TABLE(ordinal integer, job_id uuid, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1309,7 +1332,8 @@ BEGIN
     WITH rest AS MATERIALIZED (
         SELECT c.token, ARRAY(
                    SELECT u.id FROM unnest(c.job_ids) u(id)
-                   WHERE (c.token, u.id) NOT IN (SELECT r.token, r.id FROM unnest(p_tokens, p_job_ids) r(token, id))
+                   WHERE NOT EXISTS (SELECT FROM unnest(p_tokens, p_job_ids) r(token, id)
+                                     WHERE r.token = c.token AND r.id = u.id)
                ) AS job_ids
         FROM streamvibe.claim c
         WHERE c.token = ANY (p_tokens) AND c.worker_id = p_worker_id
@@ -2310,6 +2334,8 @@ REVOKE ALL ON FUNCTION streamvibe.check_page(p_limit integer, p_status text) FRO
 REVOKE ALL ON FUNCTION streamvibe.now() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_type streamvibe.job_type, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.check_window(p_field text, p_window interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean) TO service_role;

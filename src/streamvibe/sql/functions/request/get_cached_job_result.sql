@@ -16,6 +16,7 @@ DECLARE
     v_id uuid;
 BEGIN
     PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, NULL, NULL);
+    PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
     -- First the id, then the row: inside WHERE the search would run once for every row of the table.
     v_id := streamvibe.find_cached_result(v_user_id, p_job_type, p_params,
                                           v_now - coalesce(p_cache_ttl, v_type.cache_ttl));

@@ -36,6 +36,8 @@ DECLARE
     v_id uuid;
 BEGIN
     PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, v_priority, p_scheduled_for);
+    PERFORM streamvibe.check_window('p_dedupe_window', p_dedupe_window);
+    PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
     IF NOT streamvibe.is_service() THEN
         IF v_priority > v_type.priority THEN
             PERFORM streamvibe.raise_error('SV004', 'p_priority', p_priority::text,
