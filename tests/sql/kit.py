@@ -79,10 +79,12 @@ def value(conn: Connection[Any], text: str, *values: Any) -> Any:
 
 
 @contextmanager
-def refused(code: str, field: str | None = None, received: str | None = None) -> Iterator[None]:
+def refused(
+    code: str, field: str | None = None, received: str | None = None
+) -> Iterator["pytest.ExceptionInfo[psycopg.Error]"]:
     """The block raises this SQLSTATE, with the field, the value received, and a fix."""
     with pytest.raises(psycopg.Error) as caught:
-        yield
+        yield caught
     diag = caught.value.diag
     assert diag.sqlstate == code, f"{diag.sqlstate}: {caught.value}"
     assert diag.message_primary

@@ -1,0 +1,78 @@
+"""A database that the tests of one server share, emptied after each: its sessions have every function planned."""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from psycopg import Connection
+from tests.support.databases import TEMPLATE, Database, new_database
+from tests.support.servers import Server
+
+EMPTY = (
+    *(f"DELETE FROM public.{table}" for table in ("job_log", "job_queue")),
+    *(f"DELETE FROM streamvibe.{table}" for table in ("claim", "worker", "account", "staging", "setting")),
+    "DELETE FROM streamvibe.job_type",
+    "INSERT INTO streamvibe.setting DEFAULT VALUES",
+)
+
+
+class Queue:
+    """A migrated database, a superuser's session `conn`, and a session of the API's role for users."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.conn = database.connect()
+        self.service = database.as_service()
+        self._api = database.connect("authenticated")
+        self.clear()
+
+    def as_user(self, user_id: UUID | None) -> Connection[Any]:
+        """The API's session, signed in as this user from now on; None: nobody."""
+        claims = "" if user_id is None else orjson.dumps({"sub": str(user_id)}).decode()
+        self._api.execute("SELECT pg_catalog.set_config('request.jwt.claims', %s, false)", [claims])
+        return self._api
+
+    def advance(self, by: timedelta) -> None:
+        """Move the clock; for the fixture `clocked` only."""
+        self.conn.execute("UPDATE streamvibe.test_clock SET shift = shift + %s", [by])
+
+    def clear(self) -> None:
+        """Delete all rows, settings and job types."""
+        for statement in EMPTY:
+            self.conn.execute(statement.encode())
+
+
+@pytest.fixture(scope="session")
+def shared_queue(server: Server) -> Iterator[Queue]:
+    """The database behind `queue`."""
+    with new_database(server, TEMPLATE) as database:
+        yield Queue(database)
+
+
+@pytest.fixture(scope="session")
+def shared_clocked_queue(server: Server) -> Iterator[Queue]:
+    """The database behind `clocked`."""
+    with new_database(server, TEMPLATE) as database:
+        database.advance_clock(timedelta())
+        yield Queue(database)
+
+
+@pytest.fixture
+def queue(shared_queue: Queue) -> Iterator[Queue]:
+    """The shared database, empty."""
+    with contextlib.ExitStack() as after:
+        after.callback(shared_queue.clear)
+        yield shared_queue
+
+
+@pytest.fixture
+def clocked(shared_clocked_queue: Queue) -> Iterator[Queue]:
+    """The same with a clock that a test can move; it goes back afterwards."""
+    with contextlib.ExitStack() as after:
+        after.callback(shared_clocked_queue.clear)
+        after.callback(shared_clocked_queue.conn.execute, b"UPDATE streamvibe.test_clock SET shift = '0'")
+        yield shared_clocked_queue
