@@ -1,0 +1,142 @@
+"""get_user_jobs: pages by offset, with the total."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from tests.sql import kit
+from tests.sql.conftest import Queue
+
+
+def fill(queue: Queue, user_id: UUID) -> None:
+    """40 jobs in every state, with ties in priority and in completed_at."""
+    conn = queue.conn
+    for name in ("email", "sms"):
+        kit.register(conn, name, p_dedupe_window="0")
+    kit.worker(conn)
+    kit.call(conn, "set_user_limit", p_user_id=user_id, p_max_live_jobs=100)
+    for n in range(40):
+        kit.job_id(conn, user_id, ("email", "sms")[n % 2], p_params={"n": n}, p_priority=n % 3)
+    jobs = kit.claim(conn, limit=24)
+    kit.complete(conn, jobs[:8])
+    kit.fail(conn, jobs[8:14], failure=kit.PERMANENT)
+    kit.call(conn, "cancel_jobs", p_user_id=user_id, p_job_ids=[job["job_id"] for job in jobs[14:18]])
+    kit.lease(conn, jobs[18:21])
+
+
+def listed(queue: Queue, user_id: UUID, **arguments: Any) -> list[kit.Row]:
+    """One page, asked by the user."""
+    return kit.call(queue.as_user(user_id), "get_user_jobs", p_user_id=user_id, **arguments)
+
+
+def expected(
+    jobs: list[kit.Row], order_by: str, descending: bool, status: str | None, job_type: str | None
+) -> list[UUID]:
+    """The same list, computed here: ties by id in the same direction, NULLs last."""
+    wanted = [job for job in jobs if status in (None, job["status"]) and job_type in (None, job["job_type"])]
+    if order_by == "created_at":
+        wanted.sort(key=lambda job: str(job["id"]), reverse=descending)
+        return [job["id"] for job in wanted]
+    known = [job for job in wanted if job[order_by] is not None]
+    unknown = [job for job in wanted if job[order_by] is None]
+    known.sort(key=lambda job: (job[order_by], str(job["id"])), reverse=descending)
+    unknown.sort(key=lambda job: str(job["id"]), reverse=descending)
+    return [job["id"] for job in known + unknown]
+
+
+def test_order_and_filters(queue: Queue) -> None:
+    """Every order, direction and filter gives exactly the user's jobs, with the total of the filter."""
+    user_id = uuid4()
+    fill(queue, user_id)
+    kit.job_id(queue.conn)
+    everything = listed(queue, user_id, p_limit=1000)
+    assert {job["status"] for job in everything} == {
+        "pending",
+        "processing",
+        "completed",
+        "failed",
+        "cancelled",
+    }
+    assert [job["id"] for job in everything] == [
+        row["id"]
+        for row in kit.query(
+            queue.conn, "SELECT id FROM job_queue WHERE user_id = %s ORDER BY created_at DESC", user_id
+        )
+    ]
+    for order_by in ("created_at", "completed_at", "job_priority"):
+        for direction in ("ASC", "desc"):
+            for status in (None, "pending", "processing", "completed"):
+                for job_type in (None, "sms"):
+                    filters = {"p_status": status, "p_job_type": job_type}
+                    rows = listed(
+                        queue, user_id, **filters, p_order_by=order_by, p_order_dir=direction, p_limit=100
+                    )
+                    wanted = expected(everything, order_by, direction == "desc", status, job_type)
+                    assert [row["id"] for row in rows] == wanted, (order_by, direction, filters)
+                    assert {row["total_count"] for row in rows} <= {len(wanted)}
+
+
+def test_pages(queue: Queue) -> None:
+    """Pages cover the list without gaps or repeats; past its end there is none."""
+    user_id = uuid4()
+    fill(queue, user_id)
+    pages = [listed(queue, user_id, p_limit=7, p_offset=offset) for offset in range(0, 49, 7)]
+    assert [len(page) for page in pages] == [7, 7, 7, 7, 7, 5, 0]
+    assert [row["id"] for page in pages for row in page] == [
+        row["id"] for row in listed(queue, user_id, p_limit=40)
+    ]
+    assert {row["total_count"] for page in pages for row in page} == {40}
+
+
+def test_columns_and_defaults(queue: Queue) -> None:
+    """50 rows, newest first, with the columns of get_job and total_count."""
+    kit.register(queue.conn)
+    user_id = uuid4()
+    job_id = kit.job_id(queue.conn, user_id)
+    [row] = listed(queue, user_id)
+    assert row.pop("total_count") == 1
+    assert row == kit.get_job(queue.conn, job_id)
+    assert listed(queue, uuid4()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "field", "value"),
+    [
+        ("SV001", "p_limit", 0),
+        ("SV001", "p_limit", -1),
+        ("SV001", "p_limit", 1001),
+        ("SV001", "p_limit", 10_000_000),
+        ("SV001", "p_limit", None),
+        ("SV001", "p_offset", -1),
+        ("SV001", "p_offset", None),
+        ("SV015", "p_offset", 1001),
+        ("SV001", "p_status", "done"),
+        ("SV001", "p_status", ""),
+        ("SV001", "p_order_by", "params"),
+        ("SV001", "p_order_by", "created_at; DROP TABLE job_queue"),
+        ("SV001", "p_order_by", None),
+        ("SV001", "p_order_dir", "sideways"),
+        ("SV001", "p_order_dir", None),
+    ],
+)
+def test_refused(queue: Queue, code: str, field: str, value: Any) -> None:
+    """What no list has is refused by name with the value received; a far offset names the cursor call."""
+    received = "NULL" if value is None else str(value)
+    with kit.refused(code, field, received) as caught:
+        listed(queue, uuid4(), **{field: value})
+    if code == "SV015":
+        assert "get_user_jobs_by_cursor" in str(caught.value.diag.message_hint)
+
+
+def test_offset_of_exactly_1000(queue: Queue) -> None:
+    """1,000 is the last offset that is answered."""
+    assert listed(queue, uuid4(), p_offset=1000) == []
+
+
+def test_whose(queue: Queue) -> None:
+    """Another user's list is refused; the service names the user."""
+    with kit.refused("SV004", "p_user_id"):
+        kit.call(queue.as_user(uuid4()), "get_user_jobs", p_user_id=uuid4())
+    with kit.refused("SV001", "p_user_id"):
+        kit.call(queue.service, "get_user_jobs", p_user_id=None)
+    assert kit.call(queue.as_user(uuid4()), "get_user_jobs", p_user_id=None) == []
