@@ -1,0 +1,193 @@
+"""Declaring job types, and the JSON their params and results become."""
+
+import dataclasses
+import functools
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field
+
+from streamvibe import Context, JobType, job_type
+from streamvibe.errors import InvalidArgument
+
+
+class Params(BaseModel):
+    name: str
+    counts: list[int] = []
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    y: float | None = None
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    owner: UUID = Field(alias="ownerId")
+    pause: timedelta
+
+
+def declared(params: Any = dict[str, Any], result: Any = object) -> JobType[Any, Any]:
+    """A job type of these types."""
+
+    async def handler(ctx: Context, value: Any) -> Any:
+        return value
+
+    handler.__annotations__ |= {"value": params, "return": result}
+    return job_type("a.type")(handler)
+
+
+@pytest.mark.parametrize("name", ["", "A", "1a", "a b", "a" * 64, "a\n", "ä"])
+def test_a_name_that_cannot_be_used_is_refused(name: str) -> None:
+    """The error names the field, the value and what to use."""
+    with pytest.raises(InvalidArgument, match="lowercase letter") as caught:
+        job_type(name)(lambda ctx, params: None)
+    assert (caught.value.field, caught.value.received) == ("name", repr(name))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("priority", 10),
+        ("priority", -1),
+        ("max_attempts", 0),
+        ("max_attempts", 101),
+        ("cache_ttl", timedelta(seconds=-1)),
+        ("timeout", timedelta(days=-1)),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(setting: str, value: Any) -> None:
+    """Where it is declared, not when the worker starts."""
+    with pytest.raises(InvalidArgument) as caught:
+        job_type("a", **{setting: value})(lambda ctx, params: None)
+    assert caught.value.field == setting and caught.value.fix
+
+
+def test_only_what_was_given_is_a_setting() -> None:
+    """What is left out is SQL's to decide; zero durations are kept; settings cannot be changed later."""
+    found: JobType[Any, Any] = job_type("a", cache_ttl=timedelta(0), priority=0)(lambda ctx, params: None)
+    assert dict(found.settings) == {"cache_ttl": timedelta(0), "priority": 0}
+    with pytest.raises(TypeError):
+        found.settings["priority"] = 5  # type: ignore[index]
+
+
+@pytest.mark.parametrize("handler", [lambda: None, lambda ctx: None, lambda ctx, params, more: None])
+def test_a_handler_takes_two_arguments(handler: Any) -> None:
+    """Any other number is refused where it is declared."""
+    with pytest.raises(InvalidArgument, match="two arguments"):
+        job_type("a")(handler)
+
+
+def test_an_annotation_that_cannot_be_resolved_is_refused() -> None:
+    """A name that is not there is named."""
+
+    async def handler(ctx: Context, params: "Missing") -> None:  # type: ignore[name-defined]  # noqa: F821
+        raise AssertionError
+
+    with pytest.raises(InvalidArgument, match="Missing"):
+        job_type("a")(handler)
+
+
+def test_types_are_read_from_functions_partials_and_objects() -> None:
+    """And whether the handler is asynchronous."""
+
+    async def function(ctx: Context, params: Params) -> Point:
+        raise AssertionError
+
+    class Handler:
+        async def __call__(self, ctx: Context, params: Params) -> Point:
+            raise AssertionError
+
+    def plain(extra: int, ctx: Context, params: Params) -> Point:
+        raise AssertionError
+
+    for handler, is_async in (
+        (function, True),
+        (functools.partial(function), True),
+        (Handler(), True),
+        (functools.partial(plain, 1), False),
+    ):
+        found: JobType[Any, Any] = job_type("a")(handler)
+        assert (found.params_model, found.result_model, found.is_async) == (Params, Point, is_async)
+
+
+def test_a_declared_type_is_still_its_handler() -> None:
+    """Calling it calls the function, so that it can be tested as one."""
+
+    @job_type("double")
+    def double(ctx: Context, params: dict[str, int]) -> int:
+        return params["n"] * 2
+
+    assert double(None, {"n": 2}) == 4  # type: ignore[arg-type]
+    assert repr(double) == "JobType('double')"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "place"),
+    [
+        (Params, {}, "params.name"),
+        (Params, {"name": "a", "counts": [1, "x"]}, "params.counts[1]"),
+        (Params, {"name": "\ud800"}, "params.name"),
+        (Params, {"name": "a\x00"}, "params.name"),
+        (Point, {"x": "far"}, "params.x"),
+        (Point, Point(float("nan")), "params.x"),
+        (Point, Point("far"), "params.x"),  # type: ignore[arg-type]
+        (dict[str, Any], {"a": [{"b": float("inf")}]}, "params.a[0].b"),
+        (dict[str, Any], {"a": {"b\x00": 1}}, "params.a"),
+        (dict[str, Any], {"a": object()}, "params"),
+        (dict[str, Any], "text", "params"),
+    ],
+)
+def test_params_that_cannot_be_are_refused_by_place(kind: Any, value: Any, place: str) -> None:
+    """The field is the path inside the params; the text of the error can be printed anywhere."""
+    with pytest.raises(InvalidArgument) as caught:
+        declared(kind).dump_params(value)
+    assert caught.value.field == place
+    assert str(caught.value).encode() and caught.value.fix
+
+
+def test_a_model_whose_serializer_raises_is_refused() -> None:
+    """Not with whatever it raises."""
+
+    class Bad(BaseModel):
+        data: bytes
+
+    with pytest.raises(InvalidArgument, match="cannot be written as JSON"):
+        declared(Bad).dump_params(Bad(data=b"\xff"))
+
+
+def test_none_means_no_params() -> None:
+    """For types whose params all have defaults."""
+    assert declared().dump_params(None) == "{}"
+
+
+@given(st.builds(Strict, ownerId=st.uuids(), pause=st.timedeltas()))
+def test_strict_models_with_aliases_come_back_equal(value: Strict) -> None:
+    """What a client writes, the worker reads, and the client reads back."""
+    kind = declared(Strict, Strict)
+    text = kind.dump_params(value)
+    assert set(orjson.loads(text)) == {"ownerId", "pause"}
+    assert kind.parse_params(text) == value
+    assert kind.load_result(orjson.loads(kind.dump_result(value))) == value
+
+
+@given(
+    st.builds(Point, x=st.floats(allow_nan=False, allow_infinity=False), y=st.none() | st.floats(width=32))
+)
+def test_a_dataclass_comes_back_equal_or_is_refused(value: Point) -> None:
+    """NaN and infinities are refused, never turned into null."""
+    kind = declared(Point, Point)
+    try:
+        text = kind.dump_result(value)
+    except InvalidArgument as error:
+        assert value.y is not None and error.field == "result.y"
+        assert value.y != value.y or abs(value.y) == float("inf")
+    else:
+        assert kind.load_result(orjson.loads(text)) == value
