@@ -141,6 +141,8 @@ async def test_a_cancelled_job_stops_its_async_handler_by_notification(database:
         job_id = queue.request("long")
         await event(started, "the handler starts")
         await eventually(lambda: _listens(queue), "the worker listens")
+        # Leased: from here on nothing but the notification would tell it.
+        await queue.until(job_id, "processing")
         queue.cancel(job_id)
         assert queue.row(job_id)["status"] == "cancelled"
         await event(ended, "the handler is cancelled")
