@@ -267,6 +267,8 @@ async def test_shutdown_lets_running_jobs_end_within_the_grace(database18: Datab
         await event(started, "the handler starts")
         worker.stop()
         later = queue.request("long")
+        for _ in range(50):  # in this many round trips a worker without patience would have interrupted it
+            await asyncio.to_thread(queue.value, "SELECT 1")
         go.set()
         async with asyncio.timeout(10):
             await task
