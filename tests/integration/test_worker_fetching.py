@@ -62,6 +62,38 @@ async def test_every_request_around_falling_asleep_is_found(database18: Database
             await queue.until(queue.request("any"))
 
 
+async def test_a_request_between_the_look_and_the_sleep_is_found(database18: Database) -> None:
+    """Asked for after the worker looked in vain and before it says that it sleeps, which sends no wake-up."""
+    holding = asyncio.Event()
+    started = asyncio.Event()
+
+    @job_type("gated")
+    async def gated(ctx: Context, params: Params) -> str:
+        started.set()
+        await holding.wait()
+        return "done"
+
+    queue = Queue(database18)
+    async with at_work(make_worker(database18, gated, concurrency=1, poll_interval=NEVER, lease=NEVER)):
+        await _asleep(queue)
+        first = queue.request("gated")
+        await event(started, "the first job starts")
+        with database18.connect(autocommit=False) as keeper:
+            # Saying that it sleeps is an update of this row.
+            keeper.execute("SELECT FROM streamvibe.worker FOR NO KEY UPDATE")
+            holding.set()
+            await queue.until(first)
+            await eventually(
+                lambda: queue.value(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND application_name LIKE 'streamvibe claim %' AND wait_event_type = 'Lock'"
+                ),
+                "the worker has looked in vain",
+            )
+            second = queue.request("gated")
+        await queue.until(second)
+
+
 async def test_without_listen_a_worker_polls(database18: Database) -> None:
     """A connection for LISTEN that cannot be made costs only time."""
     queue = Queue(database18)
