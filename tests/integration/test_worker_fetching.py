@@ -147,7 +147,7 @@ async def test_no_more_handlers_run_than_allowed(database18: Database) -> None:
     """Async handlers and threads together never pass the limit, and reach it."""
     lock = threading.Lock()
     running, most = 0, 0
-    gate = threading.Event()
+    full, gate = threading.Event(), threading.Event()
 
     def enter() -> None:
         nonlocal running, most
@@ -155,7 +155,7 @@ async def test_no_more_handlers_run_than_allowed(database18: Database) -> None:
             running += 1
             most = max(most, running)
             if running == 3:
-                gate.set()
+                full.set()
 
     def leave() -> None:
         nonlocal running
@@ -179,7 +179,16 @@ async def test_no_more_handlers_run_than_allowed(database18: Database) -> None:
     for _ in range(15):
         queue.request("plain")
         queue.request("async")
+
+    def open_gate() -> None:
+        assert full.wait(DEADLINE_SECONDS)
+        for _ in range(50):  # in this many round trips a fourth would have started
+            queue.value("SELECT 1")
+        gate.set()
+
+    opening = asyncio.create_task(asyncio.to_thread(open_gate))
     assert await run_all(database18, plain, asynchronous, concurrency=3) == 30
+    await opening
     assert most == 3
 
 
