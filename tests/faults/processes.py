@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 SCRIPT = Path(__file__).with_name("worker_process.py")
 
@@ -36,8 +36,8 @@ class WorkerProcess:
     """worker_process.py, imported and waiting until ``go``."""
 
     def __init__(self, dsn: str, journal: Path, **options: object) -> None:
-        self.worker_id = f"fault-{uuid4().hex[:12]}"
-        arguments = {"dsn": dsn, "journal": journal, "worker-id": self.worker_id, **options}
+        self.worker_id = ""  # known once it has started
+        arguments = {"dsn": dsn, "journal": journal, **options}
         self._process = subprocess.Popen(
             [sys.executable, str(SCRIPT), *(f"--{name}={value}" for name, value in arguments.items())],
             stdin=subprocess.PIPE,
@@ -53,7 +53,8 @@ class WorkerProcess:
     def go(self) -> None:
         """Start claiming."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        if self._process.stdout.readline() != b"ready\n":
+        self.worker_id = self._process.stdout.readline().decode().strip()
+        if not self.worker_id:
             raise AssertionError(f"the worker process did not start: {self.errors()}")
         self._process.stdin.write(b"go\n")
         self._process.stdin.flush()

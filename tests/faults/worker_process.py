@@ -1,6 +1,6 @@
 """A worker in a process of its own, for tests that kill it. Every start of a handler is appended and fsynced.
 
-It does its imports, says "ready", starts at a line on standard input and ends when that is closed.
+It does its imports, says its worker id, starts at a line on standard input and ends when that is closed.
 Journal: one line per event: <event> <job id> <token> <pid> <attempt> <kind>
 """
 
@@ -97,7 +97,6 @@ def job_types(journal: Journal) -> list[JobType[Any, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--dsn", required=True)
-    parser.add_argument("--worker-id", required=True)
     parser.add_argument("--journal", required=True)
     parser.add_argument("--lease", type=float, default=1.0, help="seconds")
     parser.add_argument("--concurrency", type=int, default=20)
@@ -107,13 +106,13 @@ def main() -> None:
     worker = Worker(
         options.dsn,
         types,
-        worker_id=options.worker_id,
+        worker_id=f"fault-{os.getpid()}",
         concurrency=options.concurrency,
         lease=timedelta(seconds=options.lease),
         poll_interval=timedelta(seconds=options.poll),
         grace=timedelta(0),
     )
-    print("ready", flush=True)
+    print(worker.worker_id, flush=True)
     if not sys.stdin.readline():
         return
 

@@ -192,3 +192,28 @@ async def test_forgotten_claims_are_looked_for_now_and_then(
         assert (await queue.until(forgotten))["status"] == "completed"
         assert (await queue.until(held))["status"] == "completed"
         assert queue.value("SELECT max(retry_count) FROM job_queue") == 0
+
+
+async def test_a_worker_that_comes_back_under_its_name_is_another_worker(database18: Database) -> None:
+    """What the worker of the same name held when it died stays its own until its lease is over, and counts."""
+
+    @job_type("any", backoff_base=timedelta(0), backoff_max=timedelta(0))
+    async def handler(ctx: Context, params: Params) -> int:
+        return ctx.attempt
+
+    queue = Queue(database18)
+    queue.register(handler)
+    job_id = queue.request("any")
+    dead = make_worker(database18, handler, worker_id="pod-1").worker_id
+    queue.conn.execute("SELECT heartbeat_worker(%s, p_lease := '1 second')", [dead])
+    queue.conn.execute("SELECT * FROM claim_jobs(%s)", [dead])
+    async with at_work(make_worker(database18, handler, worker_id="pod-1")):
+        await eventually(
+            lambda: (
+                queue.conn.execute("SELECT outcome FROM recover_stuck_jobs()").fetchall() == [("retried",)]
+            ),
+            "the dead worker's job is taken back as a crash",
+        )
+        row = await queue.until(job_id)
+    assert row["worker_id"] != dead and row["worker_id"].startswith("pod-1-")
+    assert (row["result"], row["retry_count"]) == (2, 1)

@@ -46,9 +46,10 @@ class Worker:
 
     ``dsn``: a connection string of the service (the owner of ``job_queue``, or one whose role is service_role);
     None: the database of STREAMVIBE_DATABASE_URL, else the embedded one, which is started if need be.
-    ``concurrency``: how many handlers run at once. ``lease``: how long after its last heartbeat the worker counts
-    as dead (renewed three times as often). ``lease_after``: how long a job runs before its row says so;
-    a shorter one is written once, when it ends. ``poll_interval``: how often an idle worker looks without
+    ``worker_id``: a name for it, at most 190 characters, which gets a part that tells two workers of one name
+    apart. ``concurrency``: how many handlers run at once. ``lease``: how long after its last heartbeat the
+    worker counts as dead (renewed three times as often). ``lease_after``: how long a job runs before its row
+    says so; a shorter one is written once, when it ends. ``poll_interval``: how often an idle worker looks without
     being woken. ``grace``: how long running handlers may go on after ``stop()`` before they are interrupted and
     their jobs handed back; 0 hands them back at once. ``listen_dsn``: a connection for LISTEN that bypasses a
     transaction pooler; then also set ``prepare_threshold=None``.
@@ -73,7 +74,8 @@ class Worker:
         _check(self._job_types, listed, concurrency, poll_interval)
         if dsn is None:
             dsn = database_url(Settings())
-        self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        # Never the same twice: under a dead worker's id its claims would be taken for this one's.
+        self.worker_id = f"{worker_id or f'{socket.gethostname()}-{os.getpid()}'}-{uuid4().hex[:8]}"
         self._names = sorted(self._job_types)
         self._concurrency = concurrency
         self._poll_seconds = poll_interval.total_seconds()
