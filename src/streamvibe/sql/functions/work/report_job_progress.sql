@@ -14,7 +14,8 @@ BEGIN
         ARRAY[cardinality(p_job_ids), cardinality(p_progress), cardinality(p_messages)]);
     PERFORM streamvibe.lock_jobs(p_job_ids);
     UPDATE public.job_queue q
-    SET progress = least(greatest(r.progress, 0), 1), progress_message = left(r.message, 500)
+    SET progress = CASE WHEN r.progress IS NOT NULL THEN least(greatest(r.progress, 0), 1) END,
+        progress_message = left(r.message, 500)
     FROM (SELECT a.* FROM unnest(p_tokens, p_job_ids, p_progress, p_messages) a(token, job_id, progress, message)
           JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
           ORDER BY a.job_id) r
