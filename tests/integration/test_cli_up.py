@@ -1,0 +1,161 @@
+"""`streamvibe up`, `worker` and `demo` as processes of their own, ended as people end them."""
+
+import contextlib
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from tests.support import hands
+from tests.support.cli import command, environment, streamvibe
+from tests.support.databases import Database, new_database
+from tests.support.servers import Server
+from tests.support.waiting import wait_until
+
+APP = """
+from streamvibe import Context, job_type
+
+@job_type("greet")
+def greet(ctx: Context, params: dict[str, str]) -> str:
+    ctx.log("greeting")
+    return f"Hello, {params['name']}!"
+"""
+
+
+@pytest.fixture
+def empty18(pg18: Server) -> Iterator[Database]:
+    """A database that was never migrated, on PostgreSQL 18."""
+    with new_database(pg18) as fresh:
+        yield fresh
+
+
+class Running:
+    """A command that runs until it is told to stop."""
+
+    def __init__(self, database: Database, folder: Path, *arguments: str) -> None:
+        self._output = folder / "output"
+        with self._output.open("w") as output:
+            self.process = subprocess.Popen(
+                command(*arguments),
+                cwd=folder,
+                env=environment(database.dsn, PYTHONUNBUFFERED="1"),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it printed so far."""
+        return self._output.read_text()
+
+    def stop(self, number: signal.Signals) -> int:
+        """Send the signal; the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@contextlib.contextmanager
+def running(database: Database, folder: Path, *arguments: str) -> Iterator[Running]:
+    """A command for the length of a with block."""
+    started = Running(database, folder, *arguments)
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.process.kill()
+            started.process.wait()
+
+
+def status(database: Database, job_id: UUID | str) -> str:
+    """A job's status as the service sees it."""
+    found: str = database.fetch_value("SELECT status FROM get_job(%s)", job_id)
+    return found
+
+
+def test_up_brings_everything_and_stops_at_ctrl_c(empty18: Database, tmp_path: Path) -> None:
+    """On an empty database: the schema is made, a worker runs jobs, Ctrl-C ends it with 0 and nothing held."""
+    with running(empty18, tmp_path, "up") as up:
+        wait_until(lambda: "Ctrl-C stops it" in up.output or up.process.poll(), "up is up")
+        params = '{"social_account_id": "@harbourlanekitchen", "max_videos": 60}'
+        ran = streamvibe(
+            empty18.dsn,
+            "jobs",
+            "request",
+            "sync_youtube",
+            "--user",
+            uuid4(),
+            "--params",
+            params,
+            "--wait",
+            "--json",
+        )
+        assert (ran.status, ran.json["status"], ran.json["result"]["videos_synced"]) == (0, "completed", 60)
+        assert up.stop(signal.SIGINT) == 0, up.output
+    assert "handed back" in up.output and "Traceback" not in up.output
+    assert empty18.fetch_value("SELECT count(*) FROM streamvibe.claim") == 0
+
+
+def test_up_maintains_the_queue(database18: Database, tmp_path: Path) -> None:
+    """What a dead worker held is taken back and run, without anybody asking."""
+    (tmp_path / "shop.py").write_text(APP)
+    database18.fetch_value("SELECT register_job_type('greet', p_backoff_base => '0')")
+    job_id = database18.fetch_value(
+        "SELECT job_id FROM request_job(%s, 'greet', '{\"name\": \"Ada\"}')", uuid4()
+    )
+    hands.claim(database18.dsn)
+    database18.fetch_value(
+        "WITH died AS (UPDATE streamvibe.worker SET heartbeat_at = heartbeat_at - interval '1 day' RETURNING 1)"
+        " SELECT count(*) FROM died"
+    )
+    with running(database18, tmp_path, "up", "--app", "shop") as up:
+        wait_until(lambda: status(database18, job_id) == "completed", "the job is taken back and run")
+        assert up.stop(signal.SIGTERM) == 0, up.output
+    assert database18.fetch_value("SELECT retry_count FROM get_job(%s)", job_id) == 1
+
+
+def test_a_worker_runs_the_job_types_of_an_application(database18: Database, tmp_path: Path) -> None:
+    """--app finds the module from the working directory and registers its job types; SIGTERM ends it with 0."""
+    (tmp_path / "shop.py").write_text(APP)
+    with running(database18, tmp_path, "worker", "--app", "shop:greet", "--concurrency", "2") as worker:
+        wait_until(lambda: "runs greet" in worker.output or worker.process.poll(), "the worker is up")
+        wait_until(
+            lambda: database18.fetch_value("SELECT count(*) FROM streamvibe.job_type WHERE name = 'greet'"),
+            "its type is registered",
+        )
+        ran = streamvibe(
+            database18.dsn,
+            "jobs",
+            "request",
+            "greet",
+            "--user",
+            uuid4(),
+            "--params",
+            '{"name": "Ada"}',
+            "--wait",
+        )
+        assert (ran.status, ran.out) == (0, '"Hello, Ada!"\n')
+        assert worker.stop(signal.SIGTERM) == 0, worker.output
+    assert "worker_stopped" in worker.output and "Traceback" not in worker.output
+
+
+@pytest.mark.parametrize("name", ["nowhere", "shop:nothing", "json"])
+def test_an_application_without_job_types_is_named(
+    database18: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A module that is not there, a name that is not in it, no job types: exit 2 with what to write instead."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.py").write_text(APP)
+    ran = streamvibe(database18.dsn, "worker", "--app", name)
+    assert ran.status == 2
+    assert f"Received for --app: {name}" in ran.err
+
+
+def test_a_demo_whose_step_does_not_hold_fails(database18: Database) -> None:
+    """Where an eleventh live job is let in, the demo says which step failed and ends with 1."""
+    with database18.connect() as conn:
+        conn.execute("UPDATE streamvibe.setting SET default_max_live_jobs = 11")
+    ran = streamvibe(database18.dsn, "demo")
+    assert ran.status == 1
+    assert "The demo failed: an eleventh live job was created" in ran.out
