@@ -138,6 +138,33 @@ async def test_jobs_that_end_together_are_written_together(database18: Database)
     assert transactions <= 5
 
 
+async def test_large_results_are_written_in_portions(
+    database18: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would make one statement too large for PostgreSQL goes in several; nothing is left out."""
+    monkeypatch.setattr("streamvibe.worker.flush.MAX_CHARACTERS", 250_000)
+    go = asyncio.Event()
+    waiting: list[UUID] = []
+
+    @job_type("large")
+    async def large(ctx: Context, params: Params) -> str:
+        waiting.append(ctx.job_id)
+        await go.wait()
+        ctx.log("y" * 10_000)
+        return "x" * (300_000 if params["n"] == 7 else 100_000)
+
+    queue = Queue(database18)
+    queue.register(large)
+    jobs = [queue.request("large", {"n": n}) for n in range(20)]
+    async with at_work(make_worker(database18, large, lease_after=NEVER)):
+        await eventually(lambda: len(waiting) == 20, "all handlers run")
+        go.set()
+        for n, job_id in enumerate(jobs):
+            assert len((await queue.until(job_id))["result"]) == (300_000 if n == 7 else 100_000)
+    assert queue.value("SELECT count(DISTINCT xmin::text) FROM job_queue") >= 10
+    assert queue.value("SELECT count(*) FROM job_log") == 20
+
+
 async def test_leases_logs_and_ends_never_deadlock(database18: Database) -> None:
     """Two workers lease, log, report progress, complete and fail 400 jobs at once: no statement meets a deadlock."""
 

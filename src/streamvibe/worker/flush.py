@@ -35,8 +35,9 @@ STATEMENTS: dict[Kind, str] = {
     "failed": statements.FAIL,
     "released": statements.RELEASE,
 }
-#: A handler that logs without pause is written in statements of this many lines.
-MAX_LINES = 1000
+#: What one statement carries at most, so that neither many nor large items make one that PostgreSQL refuses.
+MAX_ITEMS = 1000
+MAX_CHARACTERS = 8_000_000
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 
@@ -125,17 +126,30 @@ class Flusher:
         """Write what has gathered; keep, in its order, what could not be written, and return why."""
         ends, self._ends = self._ends, []
         lines, self._lines = self._lines, []
-        problem: Exception | None = None
-        while lines and problem is None:
-            left, problem = await self._write(lines[:MAX_LINES], self._send_lines, self._refuse_line)
-            lines = left + lines[MAX_LINES:]
-        self._lines[:0] = lines
+        self._lines[:0], problem = await self._write_all(
+            lines, _line_size, self._send_lines, self._refuse_line
+        )
         for kind in STATEMENTS:
             these = [end for end in ends if end.kind == kind]
-            if these and problem is None:
-                these, problem = await self._write(these, self._send_ends, self._refuse_end)
+            if problem is None:
+                these, problem = await self._write_all(these, _end_size, self._send_ends, self._refuse_end)
             self._ends[:0] = these
         return problem
+
+    async def _write_all(
+        self,
+        items: list[T],
+        size: Callable[[T], int],
+        send: Callable[[list[T]], Awaitable[None]],
+        refuse: Callable[[T, Exception], None],
+    ) -> tuple[list[T], Exception | None]:
+        """Send the items portion by portion. Returns what to try again, and why."""
+        problem: Exception | None = None
+        while items and problem is None:
+            count = _portion(items, size)
+            left, problem = await self._write(items[:count], send, refuse)
+            items = left + items[count:]
+        return items, problem
 
     async def _write(
         self,
@@ -209,6 +223,24 @@ class Flusher:
             self.add_end(End(end.job, "failed", text))
         else:
             self._on_written([end])
+
+
+def _line_size(line: LogLine) -> int:
+    return len(line.message) + len(line.metadata or "")
+
+
+def _end_size(end: End) -> int:
+    return len(end.payload or "")
+
+
+def _portion(items: Sequence[T], size: Callable[[T], int]) -> int:
+    """How many of the items go into the next statement; at least one."""
+    characters = 0
+    for count, item in enumerate(items[:MAX_ITEMS]):
+        characters += size(item)
+        if characters > MAX_CHARACTERS:
+            return max(count, 1)
+    return min(len(items), MAX_ITEMS)
 
 
 def _may_pass(error: Exception) -> bool:
