@@ -11,6 +11,7 @@ from tests.integration.worker_kit import NEVER, Queue, at_work, event, eventuall
 from tests.support.databases import Database
 
 from streamvibe import Context, job_type
+from streamvibe.db.session import connection_defaults
 
 Params = dict[str, Any]
 
@@ -217,3 +218,10 @@ async def test_a_worker_that_comes_back_under_its_name_is_another_worker(databas
         row = await queue.until(job_id)
     assert row["worker_id"] != dead and row["worker_id"].startswith("pod-1-")
     assert (row["result"], row["retry_count"]) == (2, 1)
+
+
+def test_the_connection_string_wins_over_the_time_limits_of_connections() -> None:
+    """A vanished peer is noticed within half a minute, unless the connection string says otherwise."""
+    assert connection_defaults("postgresql://host/db")["tcp_user_timeout"] == 25_000
+    given = connection_defaults("postgresql://host/db?connect_timeout=60&keepalives_idle=300")
+    assert "connect_timeout" not in given and "keepalives_idle" not in given and "tcp_user_timeout" in given
