@@ -64,7 +64,7 @@ DECLARE
 BEGIN
     PERFORM streamvibe.check_job_ids(p_job_ids);
     PERFORM FROM public.job_queue q JOIN unnest(p_job_ids) r(id) ON q.id = r.id
-    WHERE q.user_id = v_user_id
+    WHERE q.user_id = v_user_id AND q.status IN ('pending', 'processing')
     ORDER BY q.id FOR NO KEY UPDATE OF q;
     v_now := streamvibe.now();
     WITH cancelled AS (
@@ -182,20 +182,20 @@ DECLARE
     v_max integer := (SELECT s.max_result_bytes FROM streamvibe.setting s);
     v_now timestamptz;
     v_large record;
+    v_mine record;
     v_done uuid[];
 BEGIN
     PERFORM streamvibe.require_service('complete_jobs');
     SELECT a.job_id, octet_length(a.result::text) AS size INTO v_large
     FROM unnest(p_job_ids, p_results) a(job_id, result)
-    WHERE pg_column_size(a.result) > v_max / 8 AND octet_length(a.result::text) > v_max LIMIT 1;
+    WHERE octet_length(a.result::text) > v_max LIMIT 1;
     IF FOUND THEN
         PERFORM streamvibe.raise_error('SV003', 'p_results', v_large.size || ' bytes',
             'the result of job ' || v_large.job_id || ' is too large',
             'Keep it within ' || v_max || ' bytes: store the data elsewhere and return a reference.');
     END IF;
-    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
-        ARRAY[cardinality(p_job_ids), cardinality(p_results), coalesce(cardinality(p_started_at), cardinality(p_tokens))]);
-    PERFORM streamvibe.lock_jobs(p_job_ids);
+    SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
+        ARRAY[cardinality(p_results), coalesce(cardinality(p_started_at), cardinality(p_tokens))]) l;
     v_now := streamvibe.now();
     WITH done AS (
         UPDATE public.job_queue q
@@ -208,15 +208,15 @@ BEGIN
               FROM unnest(p_tokens, p_job_ids, p_results, coalesce(p_started_at, '{}'))
                    a(token, job_id, result, started_at)
               JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-              ORDER BY a.job_id) r
+              JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r
         WHERE q.id = r.job_id AND q.status IN ('pending', 'processing')
         RETURNING q.id
     )
     SELECT coalesce(array_agg(d.id), '{}') INTO v_done FROM done d;
-    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids);
+    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
     IF cardinality(v_done) < cardinality(p_job_ids) THEN
         RETURN QUERY
-        SELECT a.job_id, q.status
+        SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
         FROM unnest(p_job_ids) a(job_id) LEFT JOIN public.job_queue q ON q.id = a.job_id
         WHERE a.job_id NOT IN (SELECT unnest(v_done));
     END IF;
@@ -291,7 +291,8 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_ahead', p_ahead::text, 'p_ahead is out of range',
             'Use ''0'' to ''2 years''.');
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtextextended('streamvibe.ensure_partitions', 0));
+    -- Not an advisory lock: anybody could hold that.
+    LOCK TABLE streamvibe.partition IN SHARE ROW EXCLUSIVE MODE;
     FOREACH v_parent IN ARRAY ARRAY['job_queue', 'job_log'] LOOP
         -- Leaves start where the last one ended, so a changed width never overlaps; the first, on a Monday.
         v_lower := (SELECT max(p.upper_at) FROM streamvibe.partition p WHERE p.parent_name = v_parent);
@@ -364,6 +365,7 @@ CREATE FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_job_ids 
 DECLARE
     v_now timestamptz;
     v_bad jsonb;
+    v_mine record;
     v_held record;
     v_moved record;
 BEGIN
@@ -382,8 +384,8 @@ BEGIN
             'Pass {"kind": "error", "message": "...", "retryable": true, "retry_after_seconds": 60}; '
             || 'the last is optional, 0 to 31622400.');
     END IF;
-    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
-        ARRAY[cardinality(p_job_ids), cardinality(p_failures), coalesce(cardinality(p_started_at), cardinality(p_tokens))]);
+    SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
+        ARRAY[cardinality(p_failures), coalesce(cardinality(p_started_at), cardinality(p_tokens))]) l;
     v_now := streamvibe.now();
     SELECT coalesce(array_agg(r.job_id), '{}') AS ids, coalesce(array_agg(r.failure), '{}') AS failures,
            coalesce(array_agg(r.started_at), '{}') AS started INTO v_held
@@ -391,18 +393,19 @@ BEGIN
                  least(coalesce(greatest(a.started_at, h.claimed_at), h.claimed_at), v_now) AS started_at
           FROM unnest(p_tokens, p_job_ids, p_failures, coalesce(p_started_at, '{}'))
                a(token, job_id, failure, started_at)
-          JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)) r;
+          JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
+          JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r;
     SELECT coalesce(array_agg(m.job_id), '{}') AS ids, coalesce(array_agg(m.status), '{}') AS statuses,
            coalesce(array_agg(m.retry_at), '{}') AS retries INTO v_moved
     FROM streamvibe.apply_failures(p_worker_id, v_held.ids, v_held.failures, v_held.started, v_now) m;
-    -- A statement of its own, so that it sees what a session that was waited for has committed.
     RETURN QUERY
-    SELECT a.job_id, m.job_id IS NOT NULL, coalesce(m.status, q.status), m.retry_at
+    SELECT a.job_id, m.job_id IS NOT NULL,
+           CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE coalesce(m.status, q.status) END, m.retry_at
     FROM unnest(p_job_ids) a(job_id)
     LEFT JOIN unnest(v_moved.ids, v_moved.statuses, v_moved.retries) m(job_id, status, retry_at)
            ON m.job_id = a.job_id
     LEFT JOIN public.job_queue q ON q.id = a.job_id;
-    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids);
+    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
 END
 $$;
 
@@ -640,10 +643,11 @@ CREATE FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids
 DECLARE
     v_now timestamptz;
     v_leased uuid[];
+    v_mine record;
 BEGIN
     PERFORM streamvibe.require_service('lease_jobs');
-    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens, ARRAY[cardinality(p_job_ids), cardinality(p_started_at)]);
-    PERFORM streamvibe.lock_jobs(p_job_ids);
+    SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
+        ARRAY[cardinality(p_started_at)]) l;
     v_now := streamvibe.now();
     WITH leased AS (
         UPDATE public.job_queue q
@@ -652,13 +656,13 @@ BEGIN
         FROM (SELECT a.token, a.job_id, a.started_at, h.claimed_at
               FROM unnest(p_tokens, p_job_ids, p_started_at) a(token, job_id, started_at)
               JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-              ORDER BY a.job_id) r
+              JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r
         WHERE q.id = r.job_id AND q.status = 'pending'
         RETURNING q.id
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
     RETURN QUERY
-    SELECT a.job_id, q.status
+    SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
     FROM unnest(p_job_ids) a(job_id) LEFT JOIN public.job_queue q ON q.id = a.job_id
     WHERE a.job_id NOT IN (SELECT unnest(v_leased));
 END
@@ -674,7 +678,7 @@ DECLARE
     v_worker_id text;
     v_claims bigint[];
     v_ids uuid[];
-    v_claimed_at timestamptz;
+    v_held record;
 BEGIN
     PERFORM streamvibe.require_service('recover_stuck_jobs');
     PERFORM streamvibe.require_read_committed('recover_stuck_jobs', 'Use READ COMMITTED.');
@@ -684,37 +688,35 @@ BEGIN
     LOOP
         v_claims := ARRAY(SELECT c.token FROM streamvibe.claim c WHERE c.worker_id = v_worker_id
                           ORDER BY c.token FOR UPDATE SKIP LOCKED);
-        CONTINUE WHEN EXISTS (SELECT FROM streamvibe.claim c
-                              WHERE c.worker_id = v_worker_id AND c.token <> ALL (v_claims));
-        WITH gone AS (
-            DELETE FROM streamvibe.claim c WHERE c.token = ANY (v_claims) RETURNING c.job_ids, c.claimed_at
-        )
-        SELECT coalesce(array_agg(q.id ORDER BY q.id), '{}'), min(h.claimed_at) INTO v_ids, v_claimed_at
-        FROM (SELECT unnest(g.job_ids) AS id, g.claimed_at FROM gone g) h
-        JOIN public.job_queue q ON q.id = h.id
+        SELECT coalesce(array_agg(q.id), '{}') AS ids, min(h.claimed_at) AS claimed_at INTO v_held
+        FROM streamvibe.held_jobs(v_worker_id, v_claims) h JOIN public.job_queue q ON q.id = h.job_id
         WHERE q.status IN ('pending', 'processing');
+        v_ids := streamvibe.lock_jobs(v_held.ids);
+        -- All of it or nothing: how many it held decides what its death means for each.
+        CONTINUE WHEN cardinality(v_ids) < cardinality(v_held.ids)
+                   OR EXISTS (SELECT FROM streamvibe.claim c
+                              WHERE c.worker_id = v_worker_id AND c.token <> ALL (v_claims));
+        DELETE FROM streamvibe.claim c WHERE c.token = ANY (v_claims);
         DELETE FROM streamvibe.worker w WHERE w.id = v_worker_id;
         IF cardinality(v_ids) = 1 THEN
             RETURN QUERY
             SELECT a.job_id, v_worker_id, CASE WHEN a.status = 'pending' THEN 'retried' ELSE 'failed' END
-            FROM streamvibe.apply_failures(v_worker_id, v_ids, ARRAY[jsonb_build_object('kind', 'crash', 'retryable', true,
-                'message', 'worker ' || v_worker_id || ' died while it ran this job alone')],
-                ARRAY[v_claimed_at], v_now) a;
+            FROM streamvibe.apply_failures(v_worker_id, v_ids, ARRAY[jsonb_build_object(
+                'kind', 'crash', 'retryable', true, 'message', 'its worker died while it ran this job alone')],
+                ARRAY[v_held.claimed_at], v_now) a;
         ELSE
             PERFORM streamvibe.put_back(v_ids, true);
             RETURN QUERY SELECT u.id, v_worker_id, 'isolated' FROM unnest(v_ids) u(id);
         END IF;
     END LOOP;
 
-    v_ids := ARRAY(
+    v_ids := streamvibe.lock_jobs(ARRAY(
         SELECT q.id FROM public.job_queue q
         WHERE q.status = 'processing' AND q.started_at < v_now - interval '30 minutes'
-          AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)
-        ORDER BY q.id FOR NO KEY UPDATE SKIP LOCKED);
+          AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)));
     RETURN QUERY SELECT q.id, q.worker_id, 'isolated'
                  FROM public.job_queue q JOIN unnest(v_ids) u(id) ON q.id = u.id;
     PERFORM streamvibe.put_back(v_ids, true);
-    PERFORM streamvibe.wake_workers(t.name) FROM streamvibe.job_type t WHERE v_ids <> '{}';
 END
 $$;
 
@@ -784,23 +786,18 @@ CREATE FUNCTION public.release_forgotten_claims(p_worker_id text, p_tokens bigin
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-#variable_conflict use_column
 DECLARE
-    v_count integer := 0;
-    v_claim record;
+    v_forgotten record;
 BEGIN
     PERFORM streamvibe.require_service('release_forgotten_claims');
     PERFORM streamvibe.require_read_committed('release_forgotten_claims', 'Use READ COMMITTED.');
     PERFORM FROM streamvibe.worker w WHERE w.id = p_worker_id FOR UPDATE;
-    FOR v_claim IN
-        SELECT c.token, c.job_ids FROM streamvibe.claim c
-        WHERE c.worker_id = p_worker_id AND c.token <> ALL (coalesce(p_tokens, '{}'))
-    LOOP
-        PERFORM public.release_jobs(
-            p_worker_id, array_fill(v_claim.token, ARRAY[cardinality(v_claim.job_ids)]), v_claim.job_ids);
-        v_count := v_count + cardinality(v_claim.job_ids);
-    END LOOP;
-    RETURN v_count;
+    SELECT coalesce(array_agg(u.token), '{}') AS tokens, coalesce(array_agg(u.id), '{}') AS job_ids INTO v_forgotten
+    FROM (SELECT c.token, unnest(c.job_ids) AS id FROM streamvibe.claim c
+          WHERE c.worker_id = p_worker_id AND c.token <> ALL (coalesce(p_tokens, '{}'))) u;
+    RETURN cardinality(v_forgotten.job_ids) - (
+        SELECT count(*) FROM public.release_jobs(p_worker_id, v_forgotten.tokens, v_forgotten.job_ids) r
+        WHERE r.status = 'busy');
 END
 $$;
 
@@ -810,22 +807,16 @@ CREATE FUNCTION public.release_jobs(p_worker_id text, p_tokens bigint[], p_job_i
     AS $$
 #variable_conflict use_column
 DECLARE
-    v_held uuid[];
+    v_mine record;
 BEGIN
     PERFORM streamvibe.require_service('release_jobs');
-    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens, ARRAY[cardinality(p_job_ids)]);
-    SELECT coalesce(array_agg(a.job_id ORDER BY a.job_id), '{}') INTO v_held
-    FROM unnest(p_tokens, p_job_ids) a(token, job_id)
-    JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id);
-    PERFORM streamvibe.put_back(v_held, false);
-    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids);
-    PERFORM streamvibe.wake_workers(d.job_type)
-    FROM (SELECT DISTINCT q.job_type FROM public.job_queue q JOIN unnest(v_held) u(id) ON q.id = u.id
-          WHERE q.status = 'pending') d;
+    SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids, '{}') l;
+    PERFORM streamvibe.put_back(v_mine.locked, false);
+    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
     RETURN QUERY
-    SELECT a.job_id, q.status
+    SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
     FROM unnest(p_job_ids) a(job_id) LEFT JOIN public.job_queue q ON q.id = a.job_id
-    WHERE a.job_id NOT IN (SELECT unnest(v_held)) OR q.status IS DISTINCT FROM 'pending';
+    WHERE a.job_id NOT IN (SELECT unnest(v_mine.locked)) OR q.status IS DISTINCT FROM 'pending';
 END
 $$;
 
@@ -833,17 +824,18 @@ CREATE FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], 
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+DECLARE
+    v_mine record;
 BEGIN
     PERFORM streamvibe.require_service('report_job_progress');
-    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
-        ARRAY[cardinality(p_job_ids), cardinality(p_progress), cardinality(p_messages)]);
-    PERFORM streamvibe.lock_jobs(p_job_ids);
+    SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
+        ARRAY[cardinality(p_progress), cardinality(p_messages)]) l;
     UPDATE public.job_queue q
     SET progress = CASE WHEN r.progress IS NOT NULL THEN least(greatest(r.progress, 0), 1) END,
         progress_message = left(r.message, 500)
     FROM (SELECT a.* FROM unnest(p_tokens, p_job_ids, p_progress, p_messages) a(token, job_id, progress, message)
           JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-          ORDER BY a.job_id) r
+          JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r
     WHERE q.id = r.job_id AND q.status = 'processing' AND q.claim_token = r.token;
 END
 $$;
@@ -876,6 +868,9 @@ BEGIN
         ELSIF p_enforce_limit IS NOT TRUE THEN
             PERFORM streamvibe.raise_error('SV004', 'p_enforce_limit', p_enforce_limit::text,
                 'only the service may switch the limit off', 'Leave p_enforce_limit out.');
+        ELSIF p_scheduled_for > streamvibe.now() + interval '1 year' THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_scheduled_for', p_scheduled_for::text,
+                'p_scheduled_for is more than a year away', 'Use a time within a year; the service may use any.');
         END IF;
     END IF;
     IF p_idempotency_key IS NOT NULL AND length(p_idempotency_key) NOT BETWEEN 1 AND 255 THEN
@@ -892,9 +887,9 @@ BEGIN
     v_now := streamvibe.now();
 
     IF p_idempotency_key IS NOT NULL THEN
-        SELECT j.* INTO v_job FROM streamvibe.job j
-        WHERE j.user_id = v_user_id AND j.idempotency_key = p_idempotency_key
-        ORDER BY j.id DESC LIMIT 1;
+        SELECT j.* INTO v_job
+        FROM streamvibe.idempotency i JOIN streamvibe.job j ON j.id = i.job_id
+        WHERE i.user_id = v_user_id AND i.idempotency_key = p_idempotency_key;
         IF FOUND THEN
             IF v_job.job_type <> p_job_type OR v_job.params <> p_params THEN
                 PERFORM streamvibe.raise_error('SV012', 'p_idempotency_key', p_idempotency_key,
@@ -922,6 +917,7 @@ BEGIN
     END IF;
 
     IF outcome IS NOT NULL THEN
+        PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_job.id);
         RETURN QUERY SELECT outcome, v_job.id, v_job.status, v_job.result, v_now - v_job.completed_at
                      WHERE v_job.status = 'completed'
                      UNION ALL
@@ -948,6 +944,7 @@ BEGIN
         (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, idempotency_key)
     VALUES (v_id, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
             p_idempotency_key);
+    PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
     IF v_due = v_now THEN
         PERFORM streamvibe.wake_workers(p_job_type);
     END IF;
@@ -965,6 +962,8 @@ DECLARE
     v_user_id uuid;
     v_due record;
     v_count integer := 0;
+    v_id uuid;
+    v_outcome text;
 BEGIN
     PERFORM streamvibe.require_service('retry_failed_jobs');
     PERFORM streamvibe.require_read_committed('retry_failed_jobs', 'Use READ COMMITTED.');
@@ -986,13 +985,15 @@ BEGIN
         IF NOT FOUND AND EXISTS (SELECT FROM streamvibe.account a WHERE a.user_id = v_due.user_id) THEN
             CONTINUE;
         END IF;
-        PERFORM streamvibe.lock_jobs(v_due.ids);
-        FOR i IN 1..cardinality(v_due.ids) LOOP
-            IF streamvibe.retry_job(v_due.user_id, v_due.ids[i]) = 'retried' THEN
+        FOREACH v_id IN ARRAY streamvibe.lock_jobs(v_due.ids) LOOP
+            v_outcome := streamvibe.retry_job(v_due.user_id, v_id);
+            IF v_outcome = 'retried' THEN
                 v_count := v_count + 1;
             ELSE
-                UPDATE public.job_queue q SET retry_at = v_now + interval '1 minute'
-                WHERE q.id = v_due.ids[i] AND q.status = 'failed' AND q.retry_at <= v_now;
+                -- What has no attempts left (the type allows fewer now) is final; the rest waits outside.
+                UPDATE public.job_queue q
+                SET retry_at = CASE WHEN v_outcome <> 'attempts_exhausted' THEN v_now + interval '1 minute' END
+                WHERE q.id = v_id AND q.status = 'failed' AND q.retry_at <= v_now;
             END IF;
         END LOOP;
     END LOOP;
@@ -1034,6 +1035,18 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.unregister_worker(p_worker_id text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('unregister_worker');
+    PERFORM public.release_forgotten_claims(p_worker_id, '{}');
+    DELETE FROM streamvibe.worker w
+    WHERE w.id = p_worker_id AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.worker_id = p_worker_id);
+END
+$$;
+
 CREATE FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[], p_now timestamp with time zone) RETURNS TABLE(job_id uuid, status text, retry_at timestamp with time zone)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1042,14 +1055,13 @@ CREATE FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uuid[], p_
 DECLARE
     v_wait_in_place interval := (SELECT s.retry_in_place_max FROM streamvibe.setting s);
 BEGIN
-    PERFORM streamvibe.lock_jobs(p_job_ids);
     RETURN QUERY
     WITH decided AS MATERIALIZED (
         SELECT f.job_id, f.failure, f.started_at, t.expires_after,
                CASE WHEN (f.failure ->> 'retryable')::boolean AND q.retry_count + 1 < t.max_attempts THEN
                    coalesce(
                        make_interval(secs => (f.failure ->> 'retry_after_seconds')::double precision),
-                       random() * least(t.backoff_max, t.backoff_base * (2.0 ^ least(q.retry_count, 30))))
+                       random() * least(t.backoff_max, t.backoff_base * (2.0 ^ least(q.retry_count, 20))))
                END AS wait
         FROM unnest(p_job_ids, p_failures, p_started_at) f(job_id, failure, started_at)
         JOIN public.job_queue q ON q.id = f.job_id
@@ -1093,7 +1105,7 @@ BEGIN
     v_caller := auth.uid();
     IF v_caller IS NULL THEN
         PERFORM streamvibe.raise_error('SV004', 'request.jwt.claims',
-            current_setting('request.jwt.claims', true), 'nobody is signed in',
+            'no "sub"', 'nobody is signed in',
             'Set request.jwt.claims to a token whose "sub" is the user''s id.');
     ELSIF p_user_id IS DISTINCT FROM v_caller AND p_user_id IS NOT NULL THEN
         PERFORM streamvibe.raise_error('SV004', 'p_user_id', p_user_id::text,
@@ -1174,18 +1186,24 @@ CREATE TABLE streamvibe.job_type (
 CREATE FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_type streamvibe.job_type, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
+    AS $_$
 BEGIN
     IF p_user_id IS NULL THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'user_id', NULL, 'user_id is missing',
             'Name the user the job belongs to.');
     ELSIF p_params IS NULL OR jsonb_typeof(p_params) <> 'object' THEN
-        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', left(p_params::text, 200),
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', jsonb_typeof(p_params),
             'params is not a JSON object', 'Pass an object such as {"key": "value"}, or {}.');
-    -- The text of a document is at most some eight times its binary size, so small ones need no second look;
-    -- one that comes compressed from a table (staging, or the caller's) may be any size.
-    ELSIF (pg_column_size(p_params) > p_type.max_params_bytes / 8 OR pg_column_compression(p_params) IS NOT NULL)
-          AND octet_length(p_params::text) > p_type.max_params_bytes THEN
+    -- Before the size: 1e131071 is sixteen bytes in binary and 128 KiB of text, so a small document of such
+    -- numbers would be written out as gigabytes. Nor could Python, JavaScript or Go read them.
+    ELSIF jsonb_path_exists(p_params,
+              '$.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308 || (@ > -1e-307 && @ < 1e-307 && @ != 0)))') THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'a number beyond 1e308 or nearer to 0 than 1e-307',
+            'params hold a number out of range', 'Send such numbers as text.');
+    ELSIF jsonb_path_exists(p_params, '$.**{251}') THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'more than 250 levels',
+            'params are nested too deeply', 'Flatten them.');
+    ELSIF octet_length(p_params::text) > p_type.max_params_bytes THEN
         PERFORM streamvibe.raise_error('SV003', p_prefix || 'params',
             octet_length(p_params::text) || ' bytes', 'params are too large',
             'Keep them within ' || p_type.max_params_bytes || ' bytes (pass a reference instead of the data), '
@@ -1198,7 +1216,7 @@ BEGIN
             'scheduled_for is out of range', 'Use a time before the year 9999, or NULL for now.');
     END IF;
 END
-$$;
+$_$;
 
 CREATE FUNCTION streamvibe.check_window(p_field text, p_window interval) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
@@ -1215,6 +1233,7 @@ $$;
 CREATE FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false) RETURNS TABLE(ordinal integer, job_id uuid, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -1272,10 +1291,11 @@ BEGIN
         FROM first_of_kind f
         WHERE f.twin IS NULL AND f.original = f.ordinal
     ), room AS MATERIALIZED (
-        SELECT u.user_id, coalesce(a.max_live_jobs, v_default_max) - (
+        SELECT u.user_id, coalesce((SELECT a.max_live_jobs FROM streamvibe.account a WHERE a.user_id = u.user_id),
+                                   v_default_max) - (
                    SELECT count(*) FROM public.job_queue q
                    WHERE q.user_id = u.user_id AND q.status IN ('pending', 'processing')) AS places
-        FROM (SELECT DISTINCT w.user_id FROM wanted w) u JOIN streamvibe.account a USING (user_id)
+        FROM (SELECT DISTINCT w.user_id FROM wanted w) u
         WHERE p_enforce_limit
     ), room_of_type AS MATERIALIZED (
         SELECT u.user_id, u.job_type, u.type_max - (
@@ -1325,7 +1345,7 @@ CREATE FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) RETURNS text
            'base64'), '+/', '-_')
 $$;
 
-CREATE FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[]) RETURNS void
+CREATE FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_keep uuid[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1334,7 +1354,7 @@ BEGIN
         SELECT c.token, ARRAY(
                    SELECT u.id FROM unnest(c.job_ids) u(id)
                    WHERE NOT EXISTS (SELECT FROM unnest(p_tokens, p_job_ids) r(token, id)
-                                     WHERE r.token = c.token AND r.id = u.id)
+                                     WHERE r.token = c.token AND r.id = u.id AND r.id <> ALL (p_keep))
                ) AS job_ids
         FROM streamvibe.claim c
         WHERE c.token = ANY (p_tokens) AND c.worker_id = p_worker_id
@@ -1564,7 +1584,7 @@ BEGIN
         WHERE q.status = 'pending' AND q.job_priority = p_priority AND q.scheduled_for <= p_now
           AND q.id < p_below
           AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
-          AND (p_alone OR NOT q.isolated OR q.scheduled_for < p_now - interval '1 minute')
+          AND (p_alone OR NOT q.isolated OR q.updated_at < p_now - interval '1 minute')
         ORDER BY q.scheduled_for, q.id
         LIMIT p_limit
         FOR NO KEY UPDATE OF q SKIP LOCKED;
@@ -1582,7 +1602,7 @@ BEGIN
               AND q.job_priority = p_priority AND q.scheduled_for <= p_now
               AND q.id < p_below
               AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
-              AND (p_alone OR NOT q.isolated OR q.scheduled_for < p_now - interval '1 minute')
+              AND (p_alone OR NOT q.isolated OR q.updated_at < p_now - interval '1 minute')
             ORDER BY q.scheduled_for, q.id
             LIMIT p_limit
             FOR NO KEY UPDATE OF q SKIP LOCKED
@@ -1593,14 +1613,31 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS void
+CREATE FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT locked uuid[], OUT busy uuid[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+DECLARE
+    v_held uuid[];
 BEGIN
-    PERFORM FROM (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id) r
-    CROSS JOIN LATERAL (SELECT FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE) l;
+    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens, p_sizes || cardinality(p_job_ids));
+    v_held := ARRAY(
+        SELECT a.job_id FROM unnest(p_tokens, p_job_ids) a(token, job_id)
+        JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id));
+    locked := streamvibe.lock_jobs(v_held);
+    busy := CASE WHEN cardinality(locked) = cardinality(v_held) THEN '{}'
+                 ELSE ARRAY(SELECT unnest(v_held) EXCEPT SELECT unnest(locked)) END;
 END
+$$;
+
+CREATE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS uuid[]
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT coalesce(array_agg(l.id ORDER BY l.id), '{}')
+    FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1) r
+    CROSS JOIN LATERAL (
+        SELECT q.id FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE SKIP LOCKED) l
 $$;
 
 CREATE FUNCTION streamvibe.make_id(p_at timestamp with time zone) RETURNS uuid
@@ -1625,13 +1662,19 @@ CREATE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURN
 DECLARE
     v_now timestamptz := streamvibe.now();
 BEGIN
-    PERFORM streamvibe.lock_jobs(p_job_ids);
     UPDATE public.job_queue q
     SET status = 'pending', started_at = NULL, worker_id = NULL, claim_token = NULL, progress = NULL,
-        progress_message = NULL, isolated = q.isolated OR p_isolated, updated_at = v_now
-    FROM (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id) r
-    WHERE q.id = r.id
-      AND (q.status = 'processing' OR (q.status = 'pending' AND p_isolated AND NOT q.isolated));
+        progress_message = NULL, isolated = q.isolated OR p_isolated, updated_at = v_now,
+        -- Somebody did start it in time; what ended that was no fault of its own.
+        expires_at = CASE WHEN q.expires_at < v_now + t.expires_after THEN v_now + t.expires_after
+                          ELSE q.expires_at END
+    FROM unnest(p_job_ids) r(id), streamvibe.job_type t
+    WHERE q.id = r.id AND t.name = q.job_type
+      AND (q.status = 'processing'
+           OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
+    PERFORM streamvibe.wake_workers(d.job_type)
+    FROM (SELECT DISTINCT q.job_type FROM public.job_queue q JOIN unnest(p_job_ids) u(id) ON q.id = u.id
+          WHERE q.status = 'pending') d;
 END
 $$;
 
@@ -1672,6 +1715,20 @@ BEGIN
     RETURN NULL;
 END
 $_$;
+
+CREATE FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF p_idempotency_key IS NOT NULL THEN
+        INSERT INTO streamvibe.idempotency (user_id, idempotency_key, job_id)
+        VALUES (p_user_id, p_idempotency_key, p_job_id)
+        ON CONFLICT (user_id, idempotency_key) DO UPDATE SET job_id = excluded.job_id
+        WHERE idempotency.job_id <> excluded.job_id;
+    END IF;
+END
+$$;
 
 CREATE FUNCTION streamvibe.require_partition(p_parent text, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql STABLE
@@ -1901,6 +1958,12 @@ ALTER TABLE streamvibe.claim ALTER COLUMN token ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
+CREATE TABLE streamvibe.idempotency (
+    user_id uuid NOT NULL,
+    idempotency_key text NOT NULL COLLATE pg_catalog."C",
+    job_id uuid NOT NULL
+);
+
 CREATE VIEW streamvibe.job AS
  SELECT id,
     user_id,
@@ -2005,7 +2068,7 @@ CREATE TABLE streamvibe.setting (
     CONSTRAINT setting_default_max_live_jobs_check CHECK ((default_max_live_jobs >= 0)),
     CONSTRAINT setting_max_result_bytes_check CHECK ((max_result_bytes > 0)),
     CONSTRAINT setting_only_row_check CHECK (only_row),
-    CONSTRAINT setting_partition_width_check CHECK ((partition_width >= '1 day'::interval))
+    CONSTRAINT setting_partition_width_check CHECK (((partition_width >= '1 day'::interval) AND (partition_width = date_trunc('day'::text, partition_width)) AND (EXTRACT(year FROM partition_width) = (0)::numeric) AND (EXTRACT(month FROM partition_width) = (0)::numeric)))
 );
 
 CREATE UNLOGGED TABLE streamvibe.staging (
@@ -2052,6 +2115,9 @@ ALTER TABLE ONLY streamvibe.account
 ALTER TABLE ONLY streamvibe.claim
     ADD CONSTRAINT claim_pkey PRIMARY KEY (token);
 
+ALTER TABLE ONLY streamvibe.idempotency
+    ADD CONSTRAINT idempotency_pkey PRIMARY KEY (user_id, idempotency_key);
+
 ALTER TABLE ONLY streamvibe.job_log_leaf
     ADD CONSTRAINT job_log_leaf_pkey PRIMARY KEY (id);
 
@@ -2095,8 +2161,6 @@ CREATE INDEX idx_job_log_metadata_gin ON ONLY public.job_log USING gin (metadata
 CREATE INDEX idx_job_queue_cleanup ON ONLY public.job_queue USING btree (status, completed_at) WHERE (status = ANY (ARRAY['completed'::text, 'cancelled'::text, 'failed'::text]));
 
 CREATE INDEX idx_job_queue_expiration ON ONLY public.job_queue USING btree (expires_at) WHERE (status = 'pending'::text);
-
-CREATE INDEX idx_job_queue_idempotency ON ONLY public.job_queue USING btree (user_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 
 CREATE INDEX idx_job_queue_identity ON ONLY public.job_queue USING btree (streamvibe.identity_hash(user_id, job_type, params), completed_at DESC);
 
@@ -2146,8 +2210,6 @@ CREATE INDEX job_queue_leaf_started_at_idx ON streamvibe.job_queue_leaf USING bt
 
 CREATE INDEX job_queue_leaf_status_completed_at_idx ON streamvibe.job_queue_leaf USING btree (status, completed_at) WHERE (status = ANY (ARRAY['completed'::text, 'cancelled'::text, 'failed'::text]));
 
-CREATE INDEX job_queue_leaf_user_id_idempotency_key_idx ON streamvibe.job_queue_leaf USING btree (user_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
-
 CREATE INDEX job_queue_leaf_user_id_status_created_at_id_idx ON streamvibe.job_queue_leaf USING btree (user_id, status, created_at DESC, id DESC);
 
 CREATE INDEX job_queue_leaf_user_id_status_idx ON streamvibe.job_queue_leaf USING btree (user_id, status) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text]));
@@ -2183,8 +2245,6 @@ ALTER INDEX public.idx_job_queue_retry_eligible ATTACH PARTITION streamvibe.job_
 ALTER INDEX public.idx_job_queue_stuck_detection ATTACH PARTITION streamvibe.job_queue_leaf_started_at_idx;
 
 ALTER INDEX public.idx_job_queue_cleanup ATTACH PARTITION streamvibe.job_queue_leaf_status_completed_at_idx;
-
-ALTER INDEX public.idx_job_queue_idempotency ATTACH PARTITION streamvibe.job_queue_leaf_user_id_idempotency_key_idx;
 
 ALTER INDEX public.idx_job_queue_user_status_created ATTACH PARTITION streamvibe.job_queue_leaf_user_id_status_created_at_id_idx;
 
@@ -2322,6 +2382,9 @@ GRANT ALL ON FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) TO ser
 REVOKE ALL ON FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) TO service_role;
 
+REVOKE ALL ON FUNCTION public.unregister_worker(p_worker_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.unregister_worker(p_worker_id text) TO service_role;
+
 REVOKE ALL ON FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[], p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.authorize(p_user_id uuid, p_all_allowed boolean) FROM PUBLIC;
@@ -2343,7 +2406,7 @@ GRANT ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boole
 
 REVOKE ALL ON FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_keep uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_below uuid) FROM PUBLIC;
 
@@ -2375,6 +2438,8 @@ REVOKE ALL ON FUNCTION streamvibe.lock_claims(p_worker_id text, p_tokens bigint[
 
 REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_priority smallint, p_job_types text[], p_limit integer, p_alone boolean, p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT locked uuid[], OUT busy uuid[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.make_id(p_at timestamp with time zone) FROM PUBLIC;
@@ -2386,6 +2451,8 @@ REVOKE ALL ON FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean)
 REVOKE ALL ON FUNCTION streamvibe.raise_error(p_code text, p_field text, p_received text, p_message text, p_fix text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.read_cursor(p_cursor text, p_filter text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.require_partition(p_parent text, p_at timestamp with time zone) FROM PUBLIC;
 

@@ -219,7 +219,12 @@ def check_settings(tree: SqlTree) -> dict[str, str]:
     known = [
         {"version": file.version, "name": file.name, "checksum": file.checksum} for file in tree.migrations
     ]
-    return {"streamvibe.known_migrations": orjson.dumps(known).decode(), "streamvibe.release": tree.release}
+    public = [Path(file.name).stem for file in tree.functions if Path(file.name).parent.name != "internal"]
+    return {
+        "streamvibe.known_migrations": orjson.dumps(known).decode(),
+        "streamvibe.known_functions": orjson.dumps(public).decode(),
+        "streamvibe.release": tree.release,
+    }
 
 
 def _check(conn: Connection[TupleRow], tree: SqlTree) -> None:

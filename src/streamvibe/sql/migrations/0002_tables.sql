@@ -70,7 +70,10 @@ CREATE TABLE streamvibe.partition (
 CREATE TABLE streamvibe.setting (
     only_row               boolean  PRIMARY KEY DEFAULT true CHECK (only_row),
     default_max_live_jobs  integer  NOT NULL DEFAULT 10 CHECK (default_max_live_jobs >= 0),
-    partition_width        interval NOT NULL DEFAULT '7 days' CHECK (partition_width >= '1 day'),
+    partition_width        interval NOT NULL DEFAULT '7 days' CHECK (
+        -- Whole days: leaves are named for the day they begin, and months differ in length.
+        partition_width >= '1 day' AND partition_width = date_trunc('day', partition_width)
+        AND extract(year FROM partition_width) = 0 AND extract(month FROM partition_width) = 0),
     -- A retry due within this time waits as pending and keeps the user's live slot; a later one waits as
     -- failed with retry_at, outside the limit, until retry_failed_jobs() finds room for it.
     retry_in_place_max     interval NOT NULL DEFAULT '5 minutes',
@@ -99,6 +102,14 @@ CREATE TABLE streamvibe.job_type (
 CREATE TABLE streamvibe.account (
     user_id       uuid    PRIMARY KEY,
     max_live_jobs integer CHECK (max_live_jobs >= 0)
+);
+
+-- Which job an idempotency key of a user means, whether that request made it, joined it or found its result.
+CREATE TABLE streamvibe.idempotency (
+    user_id         uuid NOT NULL,
+    idempotency_key text COLLATE "C" NOT NULL,
+    job_id          uuid NOT NULL,
+    PRIMARY KEY (user_id, idempotency_key)
 );
 
 CREATE TABLE streamvibe.worker (

@@ -1,4 +1,4 @@
--- The fifteen named indexes, in the form that serves their queries, and two of our own.
+-- The fifteen named indexes, in the form that serves their queries, and one of our own.
 -- Where one differs from the design it came from, docs/decisions/0002-indexes.md has the reason.
 
 -- I1: a user's jobs by status, newest first; covers id and status, so both come from the index alone.
@@ -46,6 +46,3 @@ CREATE INDEX idx_job_log_metadata_gin ON public.job_log USING gin (metadata json
 -- Ours: the same work asked again, live (completed_at IS NULL sorts first) or cached (newest first).
 CREATE INDEX idx_job_queue_identity
     ON public.job_queue (streamvibe.identity_hash(user_id, job_type, params), completed_at DESC);
--- Ours: the same request sent again.
-CREATE INDEX idx_job_queue_idempotency ON public.job_queue (user_id, idempotency_key)
-    WHERE idempotency_key IS NOT NULL;

@@ -8,7 +8,7 @@ DECLARE
     v_for_service CONSTANT text[] := ARRAY[
         'create_jobs', 'register_job_type', 'set_user_limit',
         'heartbeat_worker', 'claim_jobs', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs',
-        'release_jobs', 'release_forgotten_claims', 'append_job_logs',
+        'release_jobs', 'release_forgotten_claims', 'unregister_worker', 'append_job_logs',
         'ensure_partitions', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs',
         'get_job_queue_stats'];
     v_function record;
@@ -20,7 +20,11 @@ BEGIN
                OR n.nspname = 'streamvibe' AND p.proname = 'create_staged_jobs' AS for_service
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
         WHERE n.nspname = 'streamvibe'
+           -- Another function may share a name with one of ours; ours are the owner's and pin their search_path.
            OR n.nspname = 'public' AND p.proname = ANY (v_for_users || v_for_service)
+              AND p.prosecdef AND 'search_path=pg_catalog, pg_temp' = ANY (p.proconfig)
+              AND p.proowner = (SELECT c.relowner FROM pg_catalog.pg_class c
+                                WHERE c.oid = 'public.job_queue'::pg_catalog.regclass)
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, anon, authenticated, service_role',
                                   v_function.name);

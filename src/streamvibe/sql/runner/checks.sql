@@ -1,5 +1,6 @@
 -- Refuse, by name and with the fix, a database that these migrations must not be applied to. Writes nothing.
--- Settings: streamvibe.known_migrations, a JSON list of {version, name, checksum}; streamvibe.release.
+-- Settings: streamvibe.known_migrations, a JSON list of {version, name, checksum}; streamvibe.known_functions, a
+--           JSON list of the names of the public functions; streamvibe.release.
 -- Raises:   SV013.
 DO $$
 DECLARE
@@ -100,6 +101,18 @@ BEGIN
         JOIN pg_roles r ON r.oid = t.typowner
         WHERE n.nspname = 'public' AND t.typname IN ('job_queue', 'job_log')
         ORDER BY t.typname DESC LIMIT 1;
+    END IF;
+
+    IF v_problem IS NULL AND v_empty THEN
+        SELECT 'public.' || p.proname, format('%s, owned by %s', p.oid::regprocedure, r.rolname),
+               format('there is a function public.%s that is not StreamVibe''s', p.proname),
+               'Rename it, or use another database. It was not touched.'
+        INTO v_field, v_received, v_problem, v_fix
+        FROM pg_proc p
+        JOIN pg_namespace n ON n.oid = p.pronamespace
+        JOIN pg_roles r ON r.oid = p.proowner
+        WHERE n.nspname = 'public' AND current_setting('streamvibe.known_functions')::jsonb ? p.proname
+        ORDER BY p.proname LIMIT 1;
     END IF;
 
     IF v_problem IS NOT NULL THEN

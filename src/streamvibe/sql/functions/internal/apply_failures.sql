@@ -3,8 +3,7 @@
 -- The wait is random between 0 and least(backoff_max, backoff_base * 2^attempt) ("full jitter", so that jobs
 -- that failed together do not come back together), or retry_after_seconds where the handler knows better.
 -- A wait longer than setting.retry_in_place_max is spent as 'failed' with retry_at, outside the user's limit.
--- The caller has made sure that these jobs are the claim's to move.
--- Locks: the jobs' rows in id order.
+-- The caller has locked the jobs' rows, and made sure that they are its to move.
 CREATE OR REPLACE FUNCTION streamvibe.apply_failures(
     p_worker_id text, p_job_ids uuid[], p_failures jsonb[], p_started_at timestamptz[], p_now timestamptz
 ) RETURNS TABLE (job_id uuid, status text, retry_at timestamptz)
@@ -15,14 +14,13 @@ AS $$
 DECLARE
     v_wait_in_place interval := (SELECT s.retry_in_place_max FROM streamvibe.setting s);
 BEGIN
-    PERFORM streamvibe.lock_jobs(p_job_ids);
     RETURN QUERY
     WITH decided AS MATERIALIZED (
         SELECT f.job_id, f.failure, f.started_at, t.expires_after,
                CASE WHEN (f.failure ->> 'retryable')::boolean AND q.retry_count + 1 < t.max_attempts THEN
                    coalesce(
                        make_interval(secs => (f.failure ->> 'retry_after_seconds')::double precision),
-                       random() * least(t.backoff_max, t.backoff_base * (2.0 ^ least(q.retry_count, 30))))
+                       random() * least(t.backoff_max, t.backoff_base * (2.0 ^ least(q.retry_count, 20))))
                END AS wait
         FROM unnest(p_job_ids, p_failures, p_started_at) f(job_id, failure, started_at)
         JOIN public.job_queue q ON q.id = f.job_id

@@ -21,7 +21,7 @@ BEGIN
     v_caller := auth.uid();
     IF v_caller IS NULL THEN
         PERFORM streamvibe.raise_error('SV004', 'request.jwt.claims',
-            current_setting('request.jwt.claims', true), 'nobody is signed in',
+            'no "sub"', 'nobody is signed in',
             'Set request.jwt.claims to a token whose "sub" is the user''s id.');
     ELSIF p_user_id IS DISTINCT FROM v_caller AND p_user_id IS NOT NULL THEN
         PERFORM streamvibe.raise_error('SV004', 'p_user_id', p_user_id::text,

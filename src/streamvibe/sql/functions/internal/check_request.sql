@@ -13,12 +13,18 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'user_id', NULL, 'user_id is missing',
             'Name the user the job belongs to.');
     ELSIF p_params IS NULL OR jsonb_typeof(p_params) <> 'object' THEN
-        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', left(p_params::text, 200),
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', jsonb_typeof(p_params),
             'params is not a JSON object', 'Pass an object such as {"key": "value"}, or {}.');
-    -- The text of a document is at most some eight times its binary size, so small ones need no second look;
-    -- one that comes compressed from a table (staging, or the caller's) may be any size.
-    ELSIF (pg_column_size(p_params) > p_type.max_params_bytes / 8 OR pg_column_compression(p_params) IS NOT NULL)
-          AND octet_length(p_params::text) > p_type.max_params_bytes THEN
+    -- Before the size: 1e131071 is sixteen bytes in binary and 128 KiB of text, so a small document of such
+    -- numbers would be written out as gigabytes. Nor could Python, JavaScript or Go read them.
+    ELSIF jsonb_path_exists(p_params,
+              '$.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308 || (@ > -1e-307 && @ < 1e-307 && @ != 0)))') THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'a number beyond 1e308 or nearer to 0 than 1e-307',
+            'params hold a number out of range', 'Send such numbers as text.');
+    ELSIF jsonb_path_exists(p_params, '$.**{251}') THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'more than 250 levels',
+            'params are nested too deeply', 'Flatten them.');
+    ELSIF octet_length(p_params::text) > p_type.max_params_bytes THEN
         PERFORM streamvibe.raise_error('SV003', p_prefix || 'params',
             octet_length(p_params::text) || ' bytes', 'params are too large',
             'Keep them within ' || p_type.max_params_bytes || ' bytes (pass a reference instead of the data), '

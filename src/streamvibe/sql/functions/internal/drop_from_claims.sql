@@ -1,7 +1,8 @@
--- Take jobs out of their claims' lists; a claim that holds nothing more goes.
+-- Take jobs, but for p_keep, out of their claims' lists; a claim that holds nothing more goes.
 -- Call it with the claims locked, in the transaction that moves the jobs.
-CREATE OR REPLACE FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[])
-    RETURNS void
+CREATE OR REPLACE FUNCTION streamvibe.drop_from_claims(
+    p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_keep uuid[]
+) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -10,7 +11,7 @@ BEGIN
         SELECT c.token, ARRAY(
                    SELECT u.id FROM unnest(c.job_ids) u(id)
                    WHERE NOT EXISTS (SELECT FROM unnest(p_tokens, p_job_ids) r(token, id)
-                                     WHERE r.token = c.token AND r.id = u.id)
+                                     WHERE r.token = c.token AND r.id = u.id AND r.id <> ALL (p_keep))
                ) AS job_ids
         FROM streamvibe.claim c
         WHERE c.token = ANY (p_tokens) AND c.worker_id = p_worker_id

@@ -1,12 +1,13 @@
--- Lock jobs' rows in id order, the one order in which every function takes them, so that no two ever deadlock.
--- An UPDATE alone takes them in whatever order its plan finds them.
--- Locks: the jobs' rows.
-CREATE OR REPLACE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS void
-    LANGUAGE plpgsql
+-- Lock jobs' rows in id order, as many as nobody else holds: an application's open transaction that cancelled a
+-- job must not keep a worker, and with it all its other jobs, waiting.
+-- Returns: the ids that are locked now, in order. The others are tried again later by whoever asked.
+-- Locks:   the jobs' rows (SKIP LOCKED); never waits.
+CREATE OR REPLACE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS uuid[]
+    LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp
 AS $$
-BEGIN
-    PERFORM FROM (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id) r
-    CROSS JOIN LATERAL (SELECT FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE) l;
-END
+    SELECT coalesce(array_agg(l.id ORDER BY l.id), '{}')
+    FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1) r
+    CROSS JOIN LATERAL (
+        SELECT q.id FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE SKIP LOCKED) l
 $$;

@@ -1,6 +1,6 @@
--- Make held jobs pending again without counting an attempt. A job whose row was never leased is not written,
--- unless it has to be marked isolated.
--- Locks: the jobs' rows in id order.
+-- Make held jobs pending again without counting an attempt, give them time to be started again, and wake
+-- whoever could. A row that says nothing wrong is not written: a job that was never leased only leaves its list.
+-- The caller has locked the jobs' rows, and made sure that they are its to move.
 CREATE OR REPLACE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -8,12 +8,18 @@ AS $$
 DECLARE
     v_now timestamptz := streamvibe.now();
 BEGIN
-    PERFORM streamvibe.lock_jobs(p_job_ids);
     UPDATE public.job_queue q
     SET status = 'pending', started_at = NULL, worker_id = NULL, claim_token = NULL, progress = NULL,
-        progress_message = NULL, isolated = q.isolated OR p_isolated, updated_at = v_now
-    FROM (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id) r
-    WHERE q.id = r.id
-      AND (q.status = 'processing' OR (q.status = 'pending' AND p_isolated AND NOT q.isolated));
+        progress_message = NULL, isolated = q.isolated OR p_isolated, updated_at = v_now,
+        -- Somebody did start it in time; what ended that was no fault of its own.
+        expires_at = CASE WHEN q.expires_at < v_now + t.expires_after THEN v_now + t.expires_after
+                          ELSE q.expires_at END
+    FROM unnest(p_job_ids) r(id), streamvibe.job_type t
+    WHERE q.id = r.id AND t.name = q.job_type
+      AND (q.status = 'processing'
+           OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
+    PERFORM streamvibe.wake_workers(d.job_type)
+    FROM (SELECT DISTINCT q.job_type FROM public.job_queue q JOIN unnest(p_job_ids) u(id) ON q.id = u.id
+          WHERE q.status = 'pending') d;
 END
 $$;

@@ -2,7 +2,7 @@
 -- Every leaf gets its own settings and statistics targets: neither is inherited from a partitioned table.
 -- Call it in a transaction of its own; it does not block readers or writers of other leaves.
 -- Returns: the leaves made, none when all were there.
--- Locks:   one advisory lock against itself; SHARE UPDATE EXCLUSIVE on the parents (CREATE ... PARTITION OF
+-- Locks:   the table streamvibe.partition against itself; SHARE UPDATE EXCLUSIVE on the parents (CREATE ... PARTITION OF
 --          would take ACCESS EXCLUSIVE).
 -- Raises:  SV001, SV004.
 CREATE OR REPLACE FUNCTION public.ensure_partitions(p_ahead interval DEFAULT '4 weeks')
@@ -24,7 +24,8 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_ahead', p_ahead::text, 'p_ahead is out of range',
             'Use ''0'' to ''2 years''.');
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtextextended('streamvibe.ensure_partitions', 0));
+    -- Not an advisory lock: anybody could hold that.
+    LOCK TABLE streamvibe.partition IN SHARE ROW EXCLUSIVE MODE;
     FOREACH v_parent IN ARRAY ARRAY['job_queue', 'job_log'] LOOP
         -- Leaves start where the last one ended, so a changed width never overlaps; the first, on a Monday.
         v_lower := (SELECT max(p.upper_at) FROM streamvibe.partition p WHERE p.parent_name = v_parent);

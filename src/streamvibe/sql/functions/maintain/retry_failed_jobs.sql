@@ -15,6 +15,8 @@ DECLARE
     v_user_id uuid;
     v_due record;
     v_count integer := 0;
+    v_id uuid;
+    v_outcome text;
 BEGIN
     PERFORM streamvibe.require_service('retry_failed_jobs');
     PERFORM streamvibe.require_read_committed('retry_failed_jobs', 'Use READ COMMITTED.');
@@ -36,13 +38,15 @@ BEGIN
         IF NOT FOUND AND EXISTS (SELECT FROM streamvibe.account a WHERE a.user_id = v_due.user_id) THEN
             CONTINUE;
         END IF;
-        PERFORM streamvibe.lock_jobs(v_due.ids);
-        FOR i IN 1..cardinality(v_due.ids) LOOP
-            IF streamvibe.retry_job(v_due.user_id, v_due.ids[i]) = 'retried' THEN
+        FOREACH v_id IN ARRAY streamvibe.lock_jobs(v_due.ids) LOOP
+            v_outcome := streamvibe.retry_job(v_due.user_id, v_id);
+            IF v_outcome = 'retried' THEN
                 v_count := v_count + 1;
             ELSE
-                UPDATE public.job_queue q SET retry_at = v_now + interval '1 minute'
-                WHERE q.id = v_due.ids[i] AND q.status = 'failed' AND q.retry_at <= v_now;
+                -- What has no attempts left (the type allows fewer now) is final; the rest waits outside.
+                UPDATE public.job_queue q
+                SET retry_at = CASE WHEN v_outcome <> 'attempts_exhausted' THEN v_now + interval '1 minute' END
+                WHERE q.id = v_id AND q.status = 'failed' AND q.retry_at <= v_now;
             END IF;
         END LOOP;
     END LOOP;

@@ -1,7 +1,7 @@
 -- Cancel a user's own live jobs. Never waits for a handler: a running one is told, and its completion refused.
 -- Returns: a row per id; outcome 'cancelled', 'unchanged' (it was finished) or 'not_found' (status NULL; also
 --          another user's job).
--- Locks:   the jobs' rows, in id order.
+-- Locks:   the live ones' rows, in id order, until the transaction ends.
 -- Raises:  SV001 more than 10000 ids, SV004.
 CREATE OR REPLACE FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[])
     RETURNS TABLE (job_id uuid, outcome text, status text)
@@ -16,7 +16,7 @@ DECLARE
 BEGIN
     PERFORM streamvibe.check_job_ids(p_job_ids);
     PERFORM FROM public.job_queue q JOIN unnest(p_job_ids) r(id) ON q.id = r.id
-    WHERE q.user_id = v_user_id
+    WHERE q.user_id = v_user_id AND q.status IN ('pending', 'processing')
     ORDER BY q.id FOR NO KEY UPDATE OF q;
     v_now := streamvibe.now();
     WITH cancelled AS (

@@ -5,6 +5,9 @@ CREATE OR REPLACE FUNCTION streamvibe.create_staged_jobs(
 ) RETURNS TABLE (ordinal integer, job_id uuid, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    -- The staging table looks empty to the planner once it was vacuumed, and nested loops over a batch of
+    -- thousands are quadratic. What must be looked up row by row is, in subqueries and functions.
+    SET enable_nestloop = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -62,10 +65,11 @@ BEGIN
         FROM first_of_kind f
         WHERE f.twin IS NULL AND f.original = f.ordinal
     ), room AS MATERIALIZED (
-        SELECT u.user_id, coalesce(a.max_live_jobs, v_default_max) - (
+        SELECT u.user_id, coalesce((SELECT a.max_live_jobs FROM streamvibe.account a WHERE a.user_id = u.user_id),
+                                   v_default_max) - (
                    SELECT count(*) FROM public.job_queue q
                    WHERE q.user_id = u.user_id AND q.status IN ('pending', 'processing')) AS places
-        FROM (SELECT DISTINCT w.user_id FROM wanted w) u JOIN streamvibe.account a USING (user_id)
+        FROM (SELECT DISTINCT w.user_id FROM wanted w) u
         WHERE p_enforce_limit
     ), room_of_type AS MATERIALIZED (
         SELECT u.user_id, u.job_type, u.type_max - (

@@ -1,10 +1,10 @@
 -- Ask for a job: answer from the cache, join the identical live one, or create it; all in one atomic step.
 -- Returns: one row. outcome 'cached' (result and result_age filled), 'joined' (an identical live job, or the
---          job that this idempotency key made), or 'created'.
+--          job that this idempotency key means), or 'created'.
 -- p_force passes the cache. p_dedupe_window '0' never joins. NULL means what the job type says.
 -- Only the service may raise the priority above the type's own or switch the limit off.
 -- Locks:   the user's row in streamvibe.account, until the transaction ends. Other users never wait.
--- Index:   idx_job_queue_identity, idx_job_queue_user_active, idx_job_queue_idempotency.
+-- Index:   idx_job_queue_identity, idx_job_queue_user_active.
 -- Raises:  SV001 bad argument, SV002 unknown type, SV003 params too large, SV004 another user,
 --          SV005 the user's limit, SV006 isolation level, SV009 partition missing, SV012 idempotency key reused.
 CREATE OR REPLACE FUNCTION public.request_job(
@@ -46,6 +46,9 @@ BEGIN
         ELSIF p_enforce_limit IS NOT TRUE THEN
             PERFORM streamvibe.raise_error('SV004', 'p_enforce_limit', p_enforce_limit::text,
                 'only the service may switch the limit off', 'Leave p_enforce_limit out.');
+        ELSIF p_scheduled_for > streamvibe.now() + interval '1 year' THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_scheduled_for', p_scheduled_for::text,
+                'p_scheduled_for is more than a year away', 'Use a time within a year; the service may use any.');
         END IF;
     END IF;
     IF p_idempotency_key IS NOT NULL AND length(p_idempotency_key) NOT BETWEEN 1 AND 255 THEN
@@ -62,9 +65,9 @@ BEGIN
     v_now := streamvibe.now();
 
     IF p_idempotency_key IS NOT NULL THEN
-        SELECT j.* INTO v_job FROM streamvibe.job j
-        WHERE j.user_id = v_user_id AND j.idempotency_key = p_idempotency_key
-        ORDER BY j.id DESC LIMIT 1;
+        SELECT j.* INTO v_job
+        FROM streamvibe.idempotency i JOIN streamvibe.job j ON j.id = i.job_id
+        WHERE i.user_id = v_user_id AND i.idempotency_key = p_idempotency_key;
         IF FOUND THEN
             IF v_job.job_type <> p_job_type OR v_job.params <> p_params THEN
                 PERFORM streamvibe.raise_error('SV012', 'p_idempotency_key', p_idempotency_key,
@@ -92,6 +95,7 @@ BEGIN
     END IF;
 
     IF outcome IS NOT NULL THEN
+        PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_job.id);
         RETURN QUERY SELECT outcome, v_job.id, v_job.status, v_job.result, v_now - v_job.completed_at
                      WHERE v_job.status = 'completed'
                      UNION ALL
@@ -118,6 +122,7 @@ BEGIN
         (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, idempotency_key)
     VALUES (v_id, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
             p_idempotency_key);
+    PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
     IF v_due = v_now THEN
         PERFORM streamvibe.wake_workers(p_job_type);
     END IF;

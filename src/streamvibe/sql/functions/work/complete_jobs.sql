@@ -1,7 +1,8 @@
 -- Complete jobs with their results. Only the worker that holds a job under this token can.
 -- p_tokens, p_job_ids, p_results and p_started_at (NULL: when they were claimed) are parallel.
--- Returns: only the refused ones, with their status now; NULL: there is no such job.
--- Locks:   the claims, then the jobs' rows in id order.
+-- Returns: only those not completed, with their status now (NULL: there is no such job), or 'busy': another
+--          transaction has the row; the claim still holds it, so complete it again in a moment.
+-- Locks:   the claims, then the jobs' rows in id order (SKIP LOCKED).
 -- Raises:  SV001, SV003 a result is too large (nothing is written: send the others without it), SV004, SV006.
 CREATE OR REPLACE FUNCTION public.complete_jobs(
     p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamptz[] DEFAULT NULL
@@ -14,20 +15,20 @@ DECLARE
     v_max integer := (SELECT s.max_result_bytes FROM streamvibe.setting s);
     v_now timestamptz;
     v_large record;
+    v_mine record;
     v_done uuid[];
 BEGIN
     PERFORM streamvibe.require_service('complete_jobs');
     SELECT a.job_id, octet_length(a.result::text) AS size INTO v_large
     FROM unnest(p_job_ids, p_results) a(job_id, result)
-    WHERE pg_column_size(a.result) > v_max / 8 AND octet_length(a.result::text) > v_max LIMIT 1;
+    WHERE octet_length(a.result::text) > v_max LIMIT 1;
     IF FOUND THEN
         PERFORM streamvibe.raise_error('SV003', 'p_results', v_large.size || ' bytes',
             'the result of job ' || v_large.job_id || ' is too large',
             'Keep it within ' || v_max || ' bytes: store the data elsewhere and return a reference.');
     END IF;
-    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
-        ARRAY[cardinality(p_job_ids), cardinality(p_results), coalesce(cardinality(p_started_at), cardinality(p_tokens))]);
-    PERFORM streamvibe.lock_jobs(p_job_ids);
+    SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
+        ARRAY[cardinality(p_results), coalesce(cardinality(p_started_at), cardinality(p_tokens))]) l;
     v_now := streamvibe.now();
     WITH done AS (
         UPDATE public.job_queue q
@@ -40,15 +41,15 @@ BEGIN
               FROM unnest(p_tokens, p_job_ids, p_results, coalesce(p_started_at, '{}'))
                    a(token, job_id, result, started_at)
               JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-              ORDER BY a.job_id) r
+              JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r
         WHERE q.id = r.job_id AND q.status IN ('pending', 'processing')
         RETURNING q.id
     )
     SELECT coalesce(array_agg(d.id), '{}') INTO v_done FROM done d;
-    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids);
+    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
     IF cardinality(v_done) < cardinality(p_job_ids) THEN
         RETURN QUERY
-        SELECT a.job_id, q.status
+        SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
         FROM unnest(p_job_ids) a(job_id) LEFT JOIN public.job_queue q ON q.id = a.job_id
         WHERE a.job_id NOT IN (SELECT unnest(v_done));
     END IF;

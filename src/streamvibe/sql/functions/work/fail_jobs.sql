@@ -1,8 +1,10 @@
 -- Record that attempts failed. Only the worker that holds a job under this token can.
 -- p_tokens, p_job_ids, p_failures and p_started_at (NULL: when they were claimed) are parallel.
 -- p_failures: {"kind": text, "message": text, "retryable": boolean, "retry_after_seconds": number?}
--- Returns: a row per job; accepted false when it was not this worker's any more; retry_at: when it runs again.
--- Locks:   the claims, then the jobs' rows in id order.
+-- Returns: a row per job; accepted false when it was not this worker's any more, or with status 'busy' when
+--          another transaction has the row (the claim still holds it: fail it again in a moment);
+--          retry_at: when it runs again.
+-- Locks:   the claims, then the jobs' rows in id order (SKIP LOCKED).
 -- Raises:  SV001, SV004, SV006.
 CREATE OR REPLACE FUNCTION public.fail_jobs(
     p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_failures jsonb[], p_started_at timestamptz[] DEFAULT NULL
@@ -14,6 +16,7 @@ AS $$
 DECLARE
     v_now timestamptz;
     v_bad jsonb;
+    v_mine record;
     v_held record;
     v_moved record;
 BEGIN
@@ -32,8 +35,8 @@ BEGIN
             'Pass {"kind": "error", "message": "...", "retryable": true, "retry_after_seconds": 60}; '
             || 'the last is optional, 0 to 31622400.');
     END IF;
-    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
-        ARRAY[cardinality(p_job_ids), cardinality(p_failures), coalesce(cardinality(p_started_at), cardinality(p_tokens))]);
+    SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
+        ARRAY[cardinality(p_failures), coalesce(cardinality(p_started_at), cardinality(p_tokens))]) l;
     v_now := streamvibe.now();
     SELECT coalesce(array_agg(r.job_id), '{}') AS ids, coalesce(array_agg(r.failure), '{}') AS failures,
            coalesce(array_agg(r.started_at), '{}') AS started INTO v_held
@@ -41,17 +44,18 @@ BEGIN
                  least(coalesce(greatest(a.started_at, h.claimed_at), h.claimed_at), v_now) AS started_at
           FROM unnest(p_tokens, p_job_ids, p_failures, coalesce(p_started_at, '{}'))
                a(token, job_id, failure, started_at)
-          JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)) r;
+          JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
+          JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r;
     SELECT coalesce(array_agg(m.job_id), '{}') AS ids, coalesce(array_agg(m.status), '{}') AS statuses,
            coalesce(array_agg(m.retry_at), '{}') AS retries INTO v_moved
     FROM streamvibe.apply_failures(p_worker_id, v_held.ids, v_held.failures, v_held.started, v_now) m;
-    -- A statement of its own, so that it sees what a session that was waited for has committed.
     RETURN QUERY
-    SELECT a.job_id, m.job_id IS NOT NULL, coalesce(m.status, q.status), m.retry_at
+    SELECT a.job_id, m.job_id IS NOT NULL,
+           CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE coalesce(m.status, q.status) END, m.retry_at
     FROM unnest(p_job_ids) a(job_id)
     LEFT JOIN unnest(v_moved.ids, v_moved.statuses, v_moved.retries) m(job_id, status, retry_at)
            ON m.job_id = a.job_id
     LEFT JOIN public.job_queue q ON q.id = a.job_id;
-    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids);
+    PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
 END
 $$;

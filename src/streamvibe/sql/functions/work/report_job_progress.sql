@@ -1,6 +1,6 @@
 -- Note how far leased jobs are: p_progress 0..1 (NULL: unknown), a message of up to 500 characters.
--- What is no longer held is passed over; the next heartbeat says so. A cheap update: no index holds these columns.
--- Locks:  the claims, then the jobs' rows in id order.
+-- What is no longer held, or held by another transaction just now, is passed over. A cheap update: no index holds these columns.
+-- Locks:  the claims, then the jobs' rows in id order (SKIP LOCKED).
 -- Raises: SV001, SV004, SV006.
 CREATE OR REPLACE FUNCTION public.report_job_progress(
     p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_progress real[], p_messages text[]
@@ -8,17 +8,18 @@ CREATE OR REPLACE FUNCTION public.report_job_progress(
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_mine record;
 BEGIN
     PERFORM streamvibe.require_service('report_job_progress');
-    PERFORM streamvibe.lock_claims(p_worker_id, p_tokens,
-        ARRAY[cardinality(p_job_ids), cardinality(p_progress), cardinality(p_messages)]);
-    PERFORM streamvibe.lock_jobs(p_job_ids);
+    SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
+        ARRAY[cardinality(p_progress), cardinality(p_messages)]) l;
     UPDATE public.job_queue q
     SET progress = CASE WHEN r.progress IS NOT NULL THEN least(greatest(r.progress, 0), 1) END,
         progress_message = left(r.message, 500)
     FROM (SELECT a.* FROM unnest(p_tokens, p_job_ids, p_progress, p_messages) a(token, job_id, progress, message)
           JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-          ORDER BY a.job_id) r
+          JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r
     WHERE q.id = r.job_id AND q.status = 'processing' AND q.claim_token = r.token;
 END
 $$;

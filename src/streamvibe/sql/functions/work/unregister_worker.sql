@@ -1,0 +1,15 @@
+-- Take a worker off the list at its shutdown, handing back whatever it still holds: nothing is left to recover,
+-- and nobody tries to wake it. If another transaction has one of its jobs locked, its lease runs out instead.
+-- Locks:  the worker's row, its claims, the jobs' rows in id order.
+-- Raises: SV004, SV006.
+CREATE OR REPLACE FUNCTION public.unregister_worker(p_worker_id text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM streamvibe.require_service('unregister_worker');
+    PERFORM public.release_forgotten_claims(p_worker_id, '{}');
+    DELETE FROM streamvibe.worker w
+    WHERE w.id = p_worker_id AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.worker_id = p_worker_id);
+END
+$$;
