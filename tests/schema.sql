@@ -1191,11 +1191,8 @@ BEGIN
     IF p_user_id IS NULL THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'user_id', NULL, 'user_id is missing',
             'Name the user the job belongs to.');
-    ELSIF p_params IS NULL OR jsonb_typeof(p_params) <> 'object' THEN
-        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', jsonb_typeof(p_params),
-            'params is not a JSON object', 'Pass an object such as {"key": "value"}, or {}.');
-    -- Before the size: 1e131071 is sixteen bytes in binary and 128 KiB of text, so a small document of such
-    -- numbers would be written out as gigabytes. Nor could Python, JavaScript or Go read them.
+    -- Before anything writes the document out: 1e131071 is sixteen bytes in binary and 128 KiB of text, so a small
+    -- document of such numbers would become gigabytes. Nor could Python, JavaScript or Go read them.
     ELSIF jsonb_path_exists(p_params,
               '$.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308 || (@ > -1e-307 && @ < 1e-307 && @ != 0)))') THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'a number beyond 1e308 or nearer to 0 than 1e-307',
@@ -1203,6 +1200,9 @@ BEGIN
     ELSIF jsonb_path_exists(p_params, '$.**{251}') THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'more than 250 levels',
             'params are nested too deeply', 'Flatten them.');
+    ELSIF p_params IS NULL OR jsonb_typeof(p_params) <> 'object' THEN
+        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', left(p_params::text, 200),
+            'params is not a JSON object', 'Pass an object such as {"key": "value"}, or {}.');
     ELSIF octet_length(p_params::text) > p_type.max_params_bytes THEN
         PERFORM streamvibe.raise_error('SV003', p_prefix || 'params',
             octet_length(p_params::text) || ' bytes', 'params are too large',

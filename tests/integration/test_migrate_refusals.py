@@ -52,6 +52,29 @@ def test_a_queue_that_is_not_ours_is_never_touched(
     assert empty_database.fetch_value("SELECT to_regnamespace('streamvibe') IS NULL")
 
 
+THEIRS = "CREATE FUNCTION public.get_job(bigint) RETURNS text LANGUAGE sql AS 'SELECT $$theirs$$'"
+
+
+def test_a_function_that_is_not_ours_is_never_replaced(empty_database: Database) -> None:
+    """A public function with the name of one of ours is refused by name: its rights and body stay as they are."""
+    conn = empty_database.connect()
+    conn.execute(THEIRS)
+    error = refusal(empty_database)
+    assert error.message == "there is a function public.get_job that is not StreamVibe's"
+    assert error.received == "get_job(bigint), owned by postgres"
+    assert empty_database.fetch_value("SELECT public.get_job(1)") == "theirs"
+
+
+def test_a_function_made_later_keeps_its_rights(database: Database) -> None:
+    """Applying our policies again grants nothing on a foreign function that shares a name with one of ours."""
+    conn = database.connect()
+    conn.execute(THEIRS)
+    conn.execute("REVOKE ALL ON FUNCTION public.get_job(bigint) FROM PUBLIC")
+    conn.execute((SQL_ROOT / "policies/grants.sql").read_bytes())
+    granted = "SELECT has_function_privilege('authenticated', 'public.get_job(bigint)', 'EXECUTE')"
+    assert not database.fetch_value(granted)
+
+
 def test_a_schema_of_our_name_that_is_not_ours_is_refused(empty_database: Database) -> None:
     """Somebody's schema streamvibe is not built into; an empty one, made for us, is used."""
     conn = empty_database.connect()
@@ -132,6 +155,7 @@ def test_a_server_older_than_15_is_refused(empty_database: Database) -> None:
     assert checks.count("< 150000") == 1
     conn = empty_database.connect()
     conn.execute("SELECT set_config('streamvibe.known_migrations', '[]', false)")
+    conn.execute("SELECT set_config('streamvibe.known_functions', '[]', false)")
     conn.execute("SELECT set_config('streamvibe.release', '1.0', false)")
     conn.execute(checks.encode())
     with pytest.raises(DatabaseError, match="StreamVibe needs PostgreSQL 15 or newer") as caught:

@@ -14,7 +14,10 @@ from tests.support.servers import Server
 
 EMPTY = (
     *(f"DELETE FROM public.{table}" for table in ("job_log", "job_queue")),
-    *(f"DELETE FROM streamvibe.{table}" for table in ("claim", "worker", "account", "staging", "setting")),
+    *(
+        f"DELETE FROM streamvibe.{table}"
+        for table in ("claim", "worker", "account", "idempotency", "staging", "setting")
+    ),
     "DELETE FROM streamvibe.job_type",
     "INSERT INTO streamvibe.setting DEFAULT VALUES",
 )

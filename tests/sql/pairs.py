@@ -14,7 +14,7 @@ from tests.sql.kit import Row
 from tests.support.databases import Database
 
 DEADLINE_SECONDS = 30.0
-SUPPORT_TABLES = ("claim", "worker", "account")
+SUPPORT_TABLES = ("claim", "worker", "account", "idempotency")
 PARAMS = {"channel": "UC1"}
 RETRY_AT_ONCE = {**kit.ERROR, "retry_after_seconds": 0}
 RETRY_MUCH_LATER = {**kit.ERROR, "retry_after_seconds": 3600}

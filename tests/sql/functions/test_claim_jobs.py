@@ -98,7 +98,7 @@ def isolated(queue: Queue, *, waited: str = "0") -> UUID:
     """A due job that was held, with another, by a worker that died."""
     job_id = kit.job_id(queue.conn)
     queue.conn.execute(
-        "UPDATE job_queue SET isolated = true, scheduled_for = scheduled_for - %s::interval WHERE id = %s",
+        "UPDATE job_queue SET isolated = true, updated_at = updated_at - %s::interval WHERE id = %s",
         [waited, job_id],
     )
     return job_id
@@ -119,14 +119,14 @@ def test_an_isolated_job_comes_alone(queue: Queue) -> None:
 
 @pytest.mark.parametrize("types", [None, ["email"]])
 def test_an_isolated_job_and_a_busy_worker(queue: Queue, types: list[str] | None) -> None:
-    """A worker that runs other jobs passes it over, until it has waited a minute."""
+    """A worker that runs other jobs passes it over, until it has been isolated for a minute."""
     ready(queue)
     kit.register(queue.conn, "other")
     suspect = isolated(queue, waited="50 seconds")
     normal = kit.job_id(queue.conn)
     assert ids(kit.claim(queue.conn, limit=10, p_alone=False, p_job_types=types)) == [normal]
     assert kit.claim(queue.conn, limit=10, p_alone=False, p_job_types=types) == []
-    queue.conn.execute("UPDATE job_queue SET scheduled_for = scheduled_for - interval '20 s'")
+    queue.conn.execute("UPDATE job_queue SET updated_at = updated_at - interval '20 s'")
     assert ids(kit.claim(queue.conn, limit=10, p_alone=False, p_job_types=types)) == [suspect]
 
 

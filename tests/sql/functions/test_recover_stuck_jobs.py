@@ -39,7 +39,7 @@ def test_alone(queue: Queue) -> None:
     assert row == {"job_id": job["job_id"], "worker_id": "w1", "outcome": "retried"}
     stored = kit.stored(queue.conn, job["job_id"])
     assert (stored["status"], stored["retry_count"], stored["failure_kind"]) == ("pending", 1, "crash")
-    assert "w1 died" in stored["error_message"]
+    assert stored["error_message"] == "its worker died while it ran this job alone"
     assert stored["isolated"]
 
 
