@@ -124,6 +124,17 @@ def test_a_time_in_the_past_is_now(queue: Queue) -> None:
     assert (job["scheduled_for"], job["expires_at"]) == (later, later + kit.DAY)
 
 
+def test_users_may_not_plan_years_ahead(queue: Queue) -> None:
+    """A user may schedule a job within a year; the service at any time."""
+    user_id = uuid4()
+    kit.register(queue.conn)
+    now = kit.value(queue.conn, "SELECT clock_timestamp()")
+    assert kit.request(queue.as_user(user_id), user_id, p_scheduled_for=now + 364 * kit.DAY)
+    with kit.refused("SV001", "p_scheduled_for"):
+        kit.request(queue.as_user(user_id), user_id, p_scheduled_for=now + 367 * kit.DAY)
+    assert kit.request(queue.service, user_id, p_scheduled_for=now + 367 * kit.DAY)
+
+
 def test_a_type_may_never_expire(queue: Queue) -> None:
     """p_expires_after NULL: no expires_at."""
     kit.register(queue.conn, p_expires_after=None)
@@ -208,17 +219,22 @@ def test_the_newest_settings_hold(queue: Queue) -> None:
     assert kit.stored(queue.conn, kit.job_id(queue.conn, user_id))["job_priority"] == 8
 
 
+DEEP = Jsonb(None, dumps=lambda _: '{"deep": ' + "[" * 251 + "]" * 251 + "}")
 REFUSED: list[tuple[str, str, str | None, dict[str, Any]]] = [
     ("SV002", "p_job_type", "nope", {"p_job_type": "nope"}),
     ("SV002", "p_job_type", "NULL", {"p_job_type": None}),
     ("SV001", "p_params", "NULL", {"p_params": None}),
-    ("SV001", "p_params", "[1, 2]", {"p_params": Jsonb([1, 2])}),
-    ("SV001", "p_params", '"text"', {"p_params": Jsonb("text")}),
+    ("SV001", "p_params", None, {"p_params": Jsonb([1, 2])}),
+    ("SV001", "p_params", None, {"p_params": Jsonb("text")}),
     ("SV001", "p_params", "null", {"p_params": Jsonb(None)}),
     ("SV001", "p_priority", "-1", {"p_priority": -1}),
     ("SV001", "p_priority", "10", {"p_priority": 10}),
     ("SV001", "p_scheduled_for", "infinity", {"p_scheduled_for": "infinity"}),
     ("SV001", "p_scheduled_for", None, {"p_scheduled_for": "99999-01-01"}),
+    ("SV001", "p_params", None, {"p_params": DEEP}),
+    ("SV001", "p_params", None, {"p_params": Jsonb(None, dumps=lambda _: '{"n": 1e309}')}),
+    ("SV001", "p_params", None, {"p_params": Jsonb(None, dumps=lambda _: '{"a": [{"n": -1e131071}]}')}),
+    ("SV001", "p_params", None, {"p_params": Jsonb(None, dumps=lambda _: '{"n": 1e-400}')}),
     ("SV001", "p_idempotency_key", "", {"p_idempotency_key": ""}),
     ("SV001", "p_idempotency_key", None, {"p_idempotency_key": "k" * 256}),
 ]
