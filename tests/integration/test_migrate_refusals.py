@@ -61,7 +61,7 @@ def test_a_function_that_is_not_ours_is_never_replaced(empty_database: Database)
     conn.execute(THEIRS)
     error = refusal(empty_database)
     assert error.message == "there is a function public.get_job that is not StreamVibe's"
-    assert error.received == "get_job(bigint), owned by postgres"
+    assert error.received == "public.get_job(bigint), owned by postgres"
     assert empty_database.fetch_value("SELECT public.get_job(1)") == "theirs"
 
 
