@@ -53,14 +53,10 @@ class Queue:
         return job_id
 
     def request_text(self, name: str, params: str) -> UUID:
-        """Ask for a job with params as JSON text, as any SQL client may."""
-        row = self.conn.execute(
-            "SELECT job_id FROM request_job(p_user_id := %s, p_job_type := %s, p_params := %s::text::jsonb,"
-            " p_force := true, p_dedupe_window := '0', p_enforce_limit := false)",
-            [USER, name, params],
-        ).fetchone()
-        assert row is not None
-        job_id: UUID = row[0]
+        """Ask for a job with params as JSON text, also such as only rows older than today's checks hold."""
+        with self.conn.transaction():
+            job_id = self.request(name)
+            self.conn.execute("UPDATE job_queue SET params = %s::text::jsonb WHERE id = %s", [params, job_id])
         return job_id
 
     def row(self, job_id: UUID) -> dict[str, Any]:

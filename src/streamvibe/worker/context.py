@@ -1,6 +1,7 @@
 """A claimed job inside the worker, and what its handler sees of it."""
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ from streamvibe.errors import InvalidArgument, JobCancelled
 LOG_LEVELS = frozenset({"debug", "info", "warning", "error"})
 #: A line's metadata beyond this many bytes is left out; the line stays.
 MAX_METADATA_BYTES = 100_000
+#: What one job may have waiting to be written; a handler that logs faster than that loses lines.
+MAX_WAITING_LINES = 10_000
+MAX_WAITING_CHARACTERS = 10_000_000
 
 
 class Stop(Enum):
@@ -30,13 +34,70 @@ class Stop(Enum):
 class LogLine:
     """A line waiting to be written."""
 
-    __slots__ = ("job", "level", "message", "metadata")
+    __slots__ = ("job", "level", "message", "metadata", "tries")
 
     def __init__(self, job: "ClaimedJob", level: str, message: str, metadata: str | None) -> None:
         self.job = job
         self.level = level
         self.message = message
         self.metadata = metadata
+        self.tries = 0
+
+    @property
+    def size(self) -> int:
+        """Its characters."""
+        return len(self.message) + len(self.metadata or "")
+
+
+class WaitingLines:
+    """A job's lines that wait to be written. Any thread may add; the event loop takes.
+
+    Once there are too many, every further line is left out until all are taken; a warning says how many.
+    """
+
+    def __init__(self, job: "ClaimedJob") -> None:
+        self._job = job
+        self._lock = threading.Lock()
+        self._lines: deque[LogLine] = deque()
+        self._characters = 0
+        self._left_out = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def leaves_out(self) -> bool:
+        """Whether there is no room for one more; if so it is counted as left out."""
+        with self._lock:
+            full = len(self._lines) >= MAX_WAITING_LINES or self._characters >= MAX_WAITING_CHARACTERS
+            if full or self._left_out:
+                self._left_out += 1
+                return True
+            return False
+
+    def add(self, line: LogLine) -> bool:
+        """Add a line; whether it is the first that waits."""
+        with self._lock:
+            self._lines.append(line)
+            self._characters += line.size
+            return len(self._lines) == 1
+
+    def take(self, most: int) -> list[LogLine]:
+        """The oldest lines, ``most`` of them."""
+        with self._lock:
+            taken = [self._lines.popleft() for _ in range(min(most, len(self._lines)))]
+            self._characters -= sum(line.size for line in taken)
+            if not self._lines and self._left_out:
+                warning = LogLine(self._job, "warning", f"{self._left_out} lines left out", None)
+                self._lines.append(warning)
+                self._characters += warning.size
+                self._left_out = 0
+            return taken
+
+    def put_back(self, lines: list[LogLine]) -> None:
+        """Lines that could not be written, before the others."""
+        with self._lock:
+            self._lines.extendleft(reversed(lines))
+            self._characters += sum(line.size for line in lines)
 
 
 class ClaimedJob:
@@ -47,10 +108,13 @@ class ClaimedJob:
         "_progress",
         "attempt",
         "deadline",
+        "is_stuck",
         "isolated",
         "job_id",
         "job_type",
+        "lease_at",
         "leased",
+        "lines",
         "max_attempts",
         "params",
         "progress_at",
@@ -65,7 +129,8 @@ class ClaimedJob:
         "user_id",
     )
 
-    def __init__(self, row: tuple[Any, ...], on_log: Callable[[LogLine], None]) -> None:
+    def __init__(self, row: tuple[Any, ...], on_log: Callable[["ClaimedJob"], None]) -> None:
+        """``on_log``: the first line waits to be written. Called in the handler's thread."""
         self.token: int = row[0]
         self.job_id: UUID = row[1]
         self.user_id: UUID = row[2]
@@ -80,6 +145,9 @@ class ClaimedJob:
         self.started_at: datetime | None = None
         self.deadline = 0.0  # loop time
         self.leased = False
+        self.lease_at = 0.0  # loop time of the next try to lease its row
+        self.lines = WaitingLines(self)
+        self.is_stuck = False  # it was told to stop long ago, and runs
         self.reported = False
         self.stop: Stop | None = None
         self.stop_at = 0.0  # loop time
@@ -109,10 +177,13 @@ class ClaimedJob:
                 received=repr(level),
                 fix="Use debug, info, warning or error.",
             )
+        if self.lines.leaves_out():
+            return
         encoded = orjson.dumps(payload.clean(metadata)).decode() if metadata else None
         if encoded is not None and len(encoded) > MAX_METADATA_BYTES:
             encoded = orjson.dumps({"left_out": f"metadata of {len(encoded)} bytes"}).decode()
-        self._on_log(LogLine(self, level, payload.clean_text(str(message), 10_000), encoded))
+        if self.lines.add(LogLine(self, level, payload.clean_text(str(message), 10_000), encoded)):
+            self._on_log(self)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         if not 0 <= fraction <= 1:

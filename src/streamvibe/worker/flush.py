@@ -3,9 +3,13 @@
 Whatever has gathered while one flush was under way goes with the next: at low load that is one job a few
 milliseconds after its end, at high load hundreds at once. Each kind is one statement and one transaction: a
 statement locks its claims and jobs in one order, two in one transaction would deadlock with the ticker's.
+
+A job's lines are written before its end; no end waits for another job's lines, beyond the statement under way.
+An end whose row somebody else holds locked, or that fails for a reason that may pass, waits by itself.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
 
@@ -38,6 +42,11 @@ STATEMENTS: dict[Kind, str] = {
 #: What one statement carries at most, so that neither many nor large items make one that PostgreSQL refuses.
 MAX_ITEMS = 1000
 MAX_CHARACTERS = 8_000_000
+#: So often an error is met that may be the data's own before it is taken for that.
+MOST_TRIES = 5
+#: Classes of SQLSTATE that are about the server's state: connection, read-only, rights and names (a migration is
+#: under way), deadlocks, resources, locks, an operator's intervention, the system.
+PASSING = frozenset({"08", "25", "28", "40", "42", "53", "55", "57", "58"})
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 
@@ -45,12 +54,16 @@ LONGEST_PAUSE_SECONDS = 2.0
 class End:
     """How a job ended in this worker: completed (payload: result), failed (failure) or released (None)."""
 
-    __slots__ = ("job", "kind", "payload")
+    __slots__ = ("again_at", "is_minimal", "job", "kind", "pause", "payload", "tries")
 
-    def __init__(self, job: ClaimedJob, kind: Kind, text: str | None) -> None:
+    def __init__(self, job: ClaimedJob, kind: Kind, text: str | None, *, is_minimal: bool = False) -> None:
         self.job = job
         self.kind = kind
         self.payload = text
+        self.is_minimal = is_minimal
+        self.tries = 0
+        self.pause = 0.0  # seconds
+        self.again_at = 0.0  # loop time
 
 
 def failure(kind: str, message: str, *, retryable: bool, retry_after: float | None = None) -> str:
@@ -73,25 +86,26 @@ class Flusher:
         self._worker_id = worker_id
         self._on_written = on_written
         self._ends: list[End] = []
-        self._lines: list[LogLine] = []
+        self._postponed: list[End] = []
+        self._logging: dict[ClaimedJob, None] = {}  # the jobs whose lines wait
+        self._lines_pause = 0.0
+        self._lines_at = 0.0  # loop time before which no lines are tried
         self._wanted = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-
-    @property
-    def waiting(self) -> int:
-        """How many ends are not written yet."""
-        return len(self._ends)
+        self._round = asyncio.Event()
 
     def add_end(self, end: End) -> None:
-        """Write this end soon."""
+        """Write this end soon, after the lines of its job."""
+        if end.job.lines:
+            self._logging[end.job] = None
         self._ends.append(end)
         self._idle.clear()
         self._wanted.set()
 
-    def add_log(self, line: LogLine) -> None:
-        """Write this line soon, before the end of its job."""
-        self._lines.append(line)
+    def add_lines(self, job: ClaimedJob) -> None:
+        """Write the lines of this job soon."""
+        self._logging[job] = None
         self._idle.clear()
         self._wanted.set()
 
@@ -99,89 +113,149 @@ class Flusher:
         """Wait until everything added so far is written."""
         await self._idle.wait()
 
+    async def at_most(self, ends: int) -> None:
+        """Wait until no more ends than this wait to be written; those that wait for others' locks do not count."""
+        while len(self._ends) > ends:
+            self._round.clear()
+            await self._round.wait()
+
     async def run(self) -> None:
         """Write until cancelled. What the database cannot take at the moment is kept and tried again."""
         pause = FIRST_PAUSE_SECONDS
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            problem = await self._flush()
-            if problem is None:
+            await self._something_due()
+            try:
+                await self._write_ends()
+                await self._write_lines()
+            except DatabaseUnreachable as error:
+                log.warning(
+                    "flush_waits",
+                    error=str(error),
+                    jobs=len(self._ends) + len(self._postponed),
+                    retry_in_seconds=pause,
+                )
+                self._wanted.set()
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            else:
                 pause = FIRST_PAUSE_SECONDS
-                if not self._ends and not self._lines:
-                    self._idle.set()
-                continue
-            log.warning(
-                "flush_waits",
-                error=str(problem),
-                jobs=len(self._ends),
-                lines=len(self._lines),
-                retry_in_seconds=pause,
-            )
-            self._wanted.set()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            self._round.set()
+            if not (self._ends or self._postponed or self._logging):
+                self._idle.set()
 
-    async def _flush(self) -> Exception | None:
-        """Write what has gathered; keep, in its order, what could not be written, and return why."""
-        ends, self._ends = self._ends, []
-        lines, self._lines = self._lines, []
-        self._lines[:0], problem = await self._write_all(
-            lines, _line_size, self._send_lines, self._refuse_line
-        )
+    async def _something_due(self) -> None:
+        now = asyncio.get_running_loop().time()
+        times = [end.again_at for end in self._postponed]
+        if self._logging:
+            times.append(self._lines_at)
+        if not self._wanted.is_set() and (not times or min(times) > now):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(times, default=None)):
+                    await self._wanted.wait()
+        self._wanted.clear()
+
+    # Ends
+
+    async def _write_ends(self) -> None:
+        """Write the ends of all jobs that have no line waiting. Raises DatabaseUnreachable; nothing is lost then."""
+        now = asyncio.get_running_loop().time()
+        self._ends += [end for end in self._postponed if end.again_at <= now]
+        self._postponed = [end for end in self._postponed if end.again_at > now]
+        ready = [end for end in self._ends if not end.job.lines and end.job not in self._logging]
         for kind in STATEMENTS:
-            these = [end for end in ends if end.kind == kind]
-            if problem is None:
-                these, problem = await self._write_all(these, _end_size, self._send_ends, self._refuse_end)
-            self._ends[:0] = these
-        return problem
+            these = [end for end in ready if end.kind == kind]
+            await self._write_all(these, _end_size, self._send_ends, self._end_failed)
 
-    async def _write_all(
-        self,
-        items: list[T],
-        size: Callable[[T], int],
-        send: Callable[[list[T]], Awaitable[None]],
-        refuse: Callable[[T, Exception], None],
-    ) -> tuple[list[T], Exception | None]:
-        """Send the items portion by portion. Returns what to try again, and why."""
-        problem: Exception | None = None
-        while items and problem is None:
-            count = _portion(items, size)
-            left, problem = await self._write(items[:count], send, refuse)
-            items = left + items[count:]
-        return items, problem
+    async def _send_ends(self, ends: list[End]) -> None:
+        kind = ends[0].kind
+        columns: list[object] = [
+            self._worker_id,
+            [end.job.token for end in ends],
+            [end.job.job_id for end in ends],
+        ]
+        if kind != "released":
+            columns.append([end.payload for end in ends])
+            columns.append([end.job.started_at for end in ends])
+        busy = set()
+        for row in await self._session.fetch(STATEMENTS[kind], columns):
+            if kind == "failed" and row[1]:
+                continue
+            if (row[2] if kind == "failed" else row[1]) == "busy":
+                busy.add(row[0])
+            else:
+                # The job is somebody else's, or cancelled: its row is untouched, which is what the token is for.
+                log.info("job_end_not_accepted", job_id=str(row[0]), kind=kind)
+        sent = set(ends)
+        self._ends = [end for end in self._ends if end not in sent]
+        for end in ends:
+            if end.job.job_id in busy:
+                # Somebody's open transaction holds the job's row, for example one that cancels it.
+                self._postpone(end)
+        self._on_written([end for end in ends if end.job.job_id not in busy])
 
-    async def _write(
-        self,
-        items: list[T],
-        send: Callable[[list[T]], Awaitable[None]],
-        refuse: Callable[[T, Exception], None],
-    ) -> tuple[list[T], Exception | None]:
-        """Send the items together, or in halves down to the one that spoils it. Returns what to try again."""
+    def _postpone(self, end: End) -> None:
+        if not end.pause:
+            log.info("job_end_waits", job_id=str(end.job.job_id), kind=end.kind)
+        end.pause = min(max(end.pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+        end.again_at = asyncio.get_running_loop().time() + end.pause
+        self._postponed.append(end)
+
+    def _end_failed(self, end: End, error: Exception) -> None:
+        self._ends.remove(end)
+        end.tries += 1
+        if _may_pass(error, end.tries):
+            self._postpone(end)
+            return
+        log.error("job_end_refused", job_id=str(end.job.job_id), kind=end.kind, error=str(error))
+        if end.kind == "completed":
+            text = failure("invalid_result", f"the database refused the result: {error}", retryable=False)
+            self.add_end(End(end.job, "failed", text))
+        elif end.kind == "failed" and not end.is_minimal:
+            self.add_end(End(end.job, "failed", _shortened(end), is_minimal=True))
+        else:
+            log.critical("job_end_given_up", job_id=str(end.job.job_id), kind=end.kind, error=str(error))
+            self._on_written([end])
+
+    # Lines
+
+    async def _write_lines(self) -> None:
+        """Write some lines, the places in the statement shared by all jobs that log. Raises DatabaseUnreachable."""
+        loop = asyncio.get_running_loop()
+        if not self._logging or loop.time() < self._lines_at:
+            return
+        jobs = list(self._logging)[:MAX_ITEMS]
+        share = MAX_ITEMS // len(jobs)
+        lines = [line for job in jobs for line in job.lines.take(share)]
+        left = dict.fromkeys(lines)
+
+        async def send(these: list[LogLine]) -> None:
+            await self._send_lines(these)
+            for line in these:
+                del left[line]
+
+        def failed(line: LogLine, error: Exception) -> None:
+            line.tries += 1
+            if _may_pass(error, line.tries):
+                raise _LinesWaitError(str(error)) from error
+            del left[line]
+            log.error("log_line_refused", job_id=str(line.job.job_id), error=str(error))
+
         try:
-            await send(items)
-        except DatabaseUnreachable as error:
-            return items, error
-        except PartitionMissing as error:
-            return items, await self._ensure_partitions() or error
-        except Exception as error:
-            if len(items) > 1:
-                middle = len(items) // 2
-                left, problem = await self._write(items[:middle], send, refuse)
-                if problem is not None:
-                    return left + items[middle:], problem
-                return await self._write(items[middle:], send, refuse)
-            if _may_pass(error):
-                return items, error
-            refuse(items[0], error)
-        return [], None
-
-    async def _ensure_partitions(self) -> Exception | None:
-        try:
-            await self._session.fetch(statements.ENSURE_PARTITIONS)
-        except (StreamVibeError, psycopg.Error) as error:
-            return error
-        return None
+            await self._write_all(lines, lambda line: line.size, send, failed)
+            self._lines_pause = 0.0
+        except _LinesWaitError as problem:
+            self._lines_pause = min(max(self._lines_pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+            self._lines_at = loop.time() + self._lines_pause
+            log.warning("lines_wait", error=str(problem), retry_in_seconds=self._lines_pause)
+        finally:
+            for job in jobs:
+                job.lines.put_back([line for line in left if line.job is job])
+                # Those that were not written in full come after the others next time.
+                del self._logging[job]
+                if job.lines:
+                    self._logging[job] = None
+        if self._ends:
+            self._wanted.set()
 
     async def _send_lines(self, lines: list[LogLine]) -> None:
         await self._session.fetch(
@@ -196,37 +270,51 @@ class Flusher:
             ),
         )
 
-    def _refuse_line(self, line: LogLine, error: Exception) -> None:
-        log.error("log_line_refused", job_id=str(line.job.job_id), error=str(error))
+    # Both
 
-    async def _send_ends(self, ends: list[End]) -> None:
-        kind = ends[0].kind
-        columns: list[object] = [
-            self._worker_id,
-            [end.job.token for end in ends],
-            [end.job.job_id for end in ends],
-        ]
-        if kind != "released":
-            columns.append([end.payload for end in ends])
-            columns.append([end.job.started_at for end in ends])
-        for row in await self._session.fetch(STATEMENTS[kind], columns):
-            if kind == "failed" and row[1]:
-                continue
-            # The job is somebody else's, or cancelled: its row is untouched, which is what the token is for.
-            log.info("job_end_not_accepted", job_id=str(row[0]), kind=kind)
-        self._on_written(ends)
+    async def _write_all(
+        self,
+        items: list[T],
+        size: Callable[[T], int],
+        send: Callable[[list[T]], Awaitable[None]],
+        failed: Callable[[T, Exception], None],
+    ) -> None:
+        """Send the items portion by portion."""
+        while items:
+            count = _portion(items, size)
+            await self._write(items[:count], send, failed)
+            items = items[count:]
 
-    def _refuse_end(self, end: End, error: Exception) -> None:
-        log.error("job_end_refused", job_id=str(end.job.job_id), kind=end.kind, error=str(error))
-        if end.kind == "completed":
-            text = failure("invalid_result", f"the database refused the result: {error}", retryable=False)
-            self.add_end(End(end.job, "failed", text))
-        else:
-            self._on_written([end])
+    async def _write(
+        self,
+        items: list[T],
+        send: Callable[[list[T]], Awaitable[None]],
+        failed: Callable[[T, Exception], None],
+    ) -> None:
+        """Send the items together, or in halves down to those that spoil it, which go to ``failed``."""
+        try:
+            await send(items)
+        except DatabaseUnreachable:
+            raise
+        except PartitionMissing as error:
+            await self._ensure_partitions()
+            for item in items:
+                failed(item, error)
+        except Exception as error:
+            if len(items) > 1:
+                middle = len(items) // 2
+                await self._write(items[:middle], send, failed)
+                await self._write(items[middle:], send, failed)
+            else:
+                failed(items[0], error)
 
-
-def _line_size(line: LogLine) -> int:
-    return len(line.message) + len(line.metadata or "")
+    async def _ensure_partitions(self) -> None:
+        try:
+            await self._session.fetch(statements.ENSURE_PARTITIONS)
+        except DatabaseUnreachable:
+            raise
+        except (StreamVibeError, psycopg.Error) as error:
+            log.error("partitions_not_made", error=str(error))
 
 
 def _end_size(end: End) -> int:
@@ -243,10 +331,29 @@ def _portion(items: Sequence[T], size: Callable[[T], int]) -> int:
     return min(len(items), MAX_ITEMS)
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether the same write may succeed later: true of all but what the written data itself brings about."""
+class _LinesWaitError(Exception):
+    """Lines cannot be written at the moment."""
+
+
+def _shortened(end: End) -> str:
+    """The failure that is left when the database refuses the whole of it."""
+    given = orjson.loads(end.payload or "{}")
+    return failure(
+        str(given.get("kind", "error"))[:100],
+        "its message is lost: the database refused it",
+        retryable=bool(given.get("retryable")),
+    )
+
+
+def _may_pass(error: Exception, tries: int) -> bool:
+    """Whether the same write may succeed later: true of all but what the written data itself brings about.
+
+    ``tries``: how often it failed. Of some errors nobody can tell, such as one that a trigger of yours raises.
+    """
     if isinstance(error, InvalidArgument | PayloadTooLarge | psycopg.DataError | psycopg.IntegrityError):
         return False
     if isinstance(error, psycopg.Error):
-        return not (error.sqlstate or "").startswith("54")  # a limit of the server, such as jsonb's size
+        kind = (error.sqlstate or "")[:2]
+        # 54: a limit of the server, such as jsonb's size.
+        return kind != "54" and (kind in PASSING or tries < MOST_TRIES)
     return isinstance(error, StreamVibeError)

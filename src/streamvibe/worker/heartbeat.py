@@ -1,4 +1,8 @@
-"""The worker's lease, renewed from a thread of its own: a handler that blocks the event loop cannot lose it."""
+"""The worker's lease, renewed from a thread of its own.
+
+A handler that blocks the event loop cannot lose it, unless it does so beyond its time limit: then nothing on that
+loop can end, fail or be cancelled any more, and the lease is let go, so that the jobs are taken back.
+"""
 
 import threading
 import time
@@ -36,16 +40,20 @@ class Heartbeat:
         metadata: dict[str, object],
         *,
         held: Callable[[], Held],
+        is_alive: Callable[[], bool],
         on_gone: Callable[[Gone], None],
         on_return: Callable[[], None],
     ) -> None:
-        """``on_gone`` and ``on_return`` (the lease had run out before it was renewed) are called in its thread."""
+        """``is_alive``: whether to renew at all, asked in its thread, from which ``on_gone`` and ``on_return`` (the
+        lease had run out before it was renewed) are called too.
+        """
         self._dsn = dsn
         self._worker_id = worker_id
         self._job_types = job_types
         self._lease = lease
         self._metadata = orjson.dumps(metadata).decode()
         self._held = held
+        self._is_alive = is_alive
         self._on_gone = on_gone
         self._on_return = on_return
         self._connection: psycopg.Connection[Any] | None = None
@@ -115,11 +123,19 @@ class Heartbeat:
     def _run(self) -> None:
         every = self._lease.total_seconds() / 10 * 3
         pause = every
+        was_alive = True
         while True:
             self._now.wait(pause)
             self._now.clear()
             if self._stop.is_set():
                 return
+            if not self._is_alive():
+                # No handler of a blocked loop can end any more: let others have its jobs.
+                if was_alive:
+                    log.error("event_loop_blocked", worker_id=self._worker_id)
+                was_alive, pause = False, min(every, RETRY_SECONDS)
+                continue
+            was_alive = True
             pause = min(every, RETRY_SECONDS)
             try:
                 self.beat()

@@ -1,6 +1,7 @@
 """The jobs a worker holds, from their claim until their end is written."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -14,13 +15,16 @@ from streamvibe.worker.heartbeat import Gone, Held
 
 log = event_logger("streamvibe.worker")
 
+#: How long a handler that was told to stop may take before its job is reported without it.
+STOP_PATIENCE_SECONDS = 5.0
+
 
 class Holding:
     """Starts the handlers of held jobs, stops them, and passes on how they ended.
 
     A job is *held* until its end is written, *running* until its handler is over (which a thread that ignores
     every request to stop decides itself), *reported* once its end is on its way to the database.
-    Belongs to one event loop; only ``held_now`` may be called from other threads.
+    Belongs to one event loop; only ``held_now`` and ``is_alive`` may be called from other threads.
     """
 
     def __init__(self, job_types: Mapping[str, JobType[Any, Any]], on_end: Callable[[End], None]) -> None:
@@ -28,6 +32,8 @@ class Holding:
         self._on_end = on_end
         self._held: dict[UUID, ClaimedJob] = {}
         self.running: set[ClaimedJob] = set()
+        #: Loop time of the last look at the clock; infinite until somebody looks.
+        self.ticked_at = float("inf")
         #: Set whenever a handler is over or a job is reported.
         self.changed = asyncio.Event()
 
@@ -45,6 +51,14 @@ class Holding:
     def held_now(self) -> Held:
         """What the worker believes to hold and works on."""
         return [(job.job_id, job.token) for job in tuple(self._held.values()) if not job.reported]
+
+    def is_alive(self) -> bool:
+        """Whether the event loop runs, or is blocked by handlers that may yet end within their time."""
+        jobs = [job for job in tuple(self._held.values()) if job.started and not job.reported]
+        return (
+            not jobs
+            or time.monotonic() < max(self.ticked_at, *(job.deadline for job in jobs)) + STOP_PATIENCE_SECONDS
+        )
 
     def tokens(self) -> list[int]:
         """The claims of the held jobs."""

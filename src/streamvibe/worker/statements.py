@@ -26,4 +26,5 @@ APPEND_LOGS = (
     "FROM append_job_logs(%s, %s::bigint[], %s::uuid[], %s::text[], %s::text[], %s::text[]::jsonb[])"
 )
 ENSURE_PARTITIONS = "SELECT partition_name FROM ensure_partitions()"
+UNREGISTER = "SELECT unregister_worker(%s)"
 RELEASE_FORGOTTEN = "SELECT release_forgotten_claims(%s, %s::bigint[])"

@@ -12,28 +12,49 @@ from streamvibe.eventlog import event_logger
 from streamvibe.worker import statements
 from streamvibe.worker.context import ClaimedJob, Stop
 from streamvibe.worker.execute import stopped
-from streamvibe.worker.holding import Holding
+from streamvibe.worker.holding import STOP_PATIENCE_SECONDS, Holding
 
 log = event_logger("streamvibe.worker")
 
 TICK_SECONDS = 0.05
 PROGRESS_SECONDS = 0.5
-#: How long a handler that was told to stop may take before its job is reported without it.
-STOP_PATIENCE_SECONDS = 5.0
+#: How long a worker may be full of handlers that do not stop before it gives up.
+STUCK_SECONDS = 30.0
+#: How long a job's row stays as it is when somebody else had it locked.
+BUSY_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 1.0
 
 
-async def enforce_limits(holding: Holding) -> None:
-    """Stop what runs longer than its type allows; report what does not stop. Needs no database, so never waits."""
+async def enforce_limits(holding: Holding, concurrency: int) -> None:
+    """Stop what runs longer than its type allows; report what does not stop. Needs no database, so never waits.
+
+    Raises StreamVibeError once every place has been taken for STUCK_SECONDS by a handler that does not stop:
+    nothing but a new process gets rid of them.
+    """
     loop = asyncio.get_running_loop()
+    free_at = loop.time()
     while True:
+        holding.ticked_at = loop.time()
         await asyncio.sleep(TICK_SECONDS)
         now = loop.time()
         for job in tuple(holding.running):
             if job.stop is None and now > job.deadline:
                 holding.stop(job, Stop.TIMEOUT)
             elif job.stop is not None and now > job.stop_at + STOP_PATIENCE_SECONDS:
+                if not job.is_stuck:
+                    job.is_stuck = True
+                    log.error("handler_does_not_stop", job_id=str(job.job_id), job_type=job.job_type)
                 holding.report(job, stopped(job))
+        if sum(job.is_stuck for job in holding.running) < concurrency:
+            free_at = now
+        elif now > free_at + STUCK_SECONDS:
+            names = sorted({job.job_type for job in holding.running})
+            raise StreamVibeError(
+                "handlers that do not stop take every place of this worker",
+                field="concurrency",
+                received=f"{concurrency} handlers of {', '.join(names)}",
+                fix="Let handlers give up in time, for example by timeouts of their own; restart the worker.",
+            )
 
 
 class Leases:
@@ -76,16 +97,22 @@ class Leases:
 
     async def _lease(self) -> None:
         now = asyncio.get_running_loop().time()
-        lasting = [job for job in self._active() if not job.leased and now > job.started + self._lease_after]
+        lasting = [
+            job
+            for job in self._active()
+            if not job.leased and now > max(job.started + self._lease_after, job.lease_at)
+        ]
         if not lasting:
             return
         refused = await self._session.fetch(
             statements.LEASE, (self._worker_id, *_columns(lasting), [job.started_at for job in lasting])
         )
+        busy = {job_id for job_id, status in refused if status == "busy"}
         for job in lasting:
-            job.leased = True
+            job.leased = job.job_id not in busy
+            job.lease_at = now + BUSY_SECONDS
         # 'processing': the same was written before, and the reply was lost. The heartbeat knows better anyway.
-        if any(status != "processing" for _, status in refused):
+        if any(status not in ("processing", "busy") for _, status in refused):
             self._on_refused()
 
     async def _write_progress(self) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -26,7 +26,7 @@ from streamvibe.errors import DatabaseUnreachable, InvalidArgument, StreamVibeEr
 from streamvibe.eventlog import event_logger
 from streamvibe.jobtype import JobType
 from streamvibe.worker import statements
-from streamvibe.worker.context import ClaimedJob, LogLine, Stop
+from streamvibe.worker.context import ClaimedJob, Stop
 from streamvibe.worker.execute import stopped
 from streamvibe.worker.flush import End, Flusher
 from streamvibe.worker.heartbeat import Gone, Heartbeat
@@ -39,6 +39,8 @@ log = event_logger("streamvibe.worker")
 #: Every so often the worker gives back what it was granted in a reply that never arrived.
 FORGOTTEN_CLAIMS_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 2.0
+#: How long a job that must run alone waits for the others to end before it is handed back.
+ALONE_SECONDS = 30.0
 
 
 class Worker:
@@ -51,7 +53,9 @@ class Worker:
     worker counts as dead (renewed three times as often). ``lease_after``: how long a job runs before its row
     says so; a shorter one is written once, when it ends. ``poll_interval``: how often an idle worker looks without
     being woken. ``grace``: how long running handlers may go on after ``stop()`` before they are interrupted and
-    their jobs handed back; 0 hands them back at once. ``listen_dsn``: a connection for LISTEN that bypasses a
+    their jobs handed back; 0 hands them back at once. Nothing can interrupt a plain ``def`` handler: its job is
+    handed back while its thread goes on until the process ends, so for that long it may run twice at the same
+    time, unless it looks at ``ctx.cancelled``. ``listen_dsn``: a connection for LISTEN that bypasses a
     transaction pooler; then also set ``prepare_threshold=None``.
     """
 
@@ -100,6 +104,7 @@ class Worker:
             lease,
             {"hostname": socket.gethostname(), "pid": os.getpid(), "concurrency": concurrency},
             held=self._holding.held_now,
+            is_alive=self._holding.is_alive,
             on_gone=self._gone_from_thread,
             on_return=self._returned_from_thread,
         )
@@ -118,7 +123,11 @@ class Worker:
         self._broken: BaseException | None = None
 
     async def run(self) -> None:
-        """Run until ``stop()``. Raises the error tree when it cannot start; later a lost database is waited for."""
+        """Run until ``stop()``. Raises the error tree when it cannot start; later a lost database is waited for.
+
+        Raises StreamVibeError as well when handlers that do not stop have taken every place for 30 seconds: leave
+        the process then, and let its supervisor start another.
+        """
         async with self._started():
             await self._fetch_until_stopped()
 
@@ -135,7 +144,7 @@ class Worker:
                 if self._holding.unfinished:
                     await self._holding.changed.wait()
                 elif len(self._holding):
-                    await self._drained_or_stopping()
+                    await self._or_stopping(self._flusher.drained())
                 else:
                     break
         return count
@@ -166,7 +175,7 @@ class Worker:
             helpers = [
                 asyncio.create_task(self._flusher.run()),
                 asyncio.create_task(self._leases.run()),
-                asyncio.create_task(enforce_limits(self._holding)),
+                asyncio.create_task(enforce_limits(self._holding, self._concurrency)),
                 asyncio.create_task(listen(self._listening, self._woken, self._maybe_cancelled)),
             ]
             for task in helpers:
@@ -178,6 +187,9 @@ class Worker:
                 for task in helpers:
                     task.cancel()
                 await asyncio.gather(*helpers, return_exceptions=True)
+                # After its last heartbeat, which would register it again.
+                await asyncio.to_thread(self._heartbeat.stop)
+                await self._unregister()
         finally:
             await asyncio.to_thread(self._heartbeat.stop)
             for session in (self._claims, self._ticks, self._listening, self._flushes):
@@ -207,8 +219,7 @@ class Worker:
             if free * 4 < self._concurrency:
                 # A few milliseconds gather more free places, so that busy workers claim in batches.
                 await asyncio.sleep(0.005)
-            if self._flusher.waiting > 4 * self._concurrency:
-                await self._drained_or_stopping()
+            await self._or_stopping(self._flusher.at_most(4 * self._concurrency))
             self._wake.clear()
             try:
                 claimed = await self._claim_and_start()
@@ -252,7 +263,7 @@ class Worker:
             await asyncio.to_thread(self._heartbeat.beat)
             self._wake.set()
             return 0
-        jobs = [ClaimedJob(row, self._add_log) for row in rows]
+        jobs = [ClaimedJob(row, self._lines_wait) for row in rows]
         for job in jobs:
             self._holding.add(job)
         if self._stopping.is_set():
@@ -266,7 +277,13 @@ class Worker:
 
     async def _run_alone(self, job: ClaimedJob) -> None:
         """Run a job with nothing else unfinished in this process, so that a crash can be laid at its door."""
-        await self._until_nothing_runs()
+        try:
+            async with asyncio.timeout(ALONE_SECONDS):
+                await self._until_nothing_runs()
+        except TimeoutError:
+            # Others run for long: no worker waits for hours, and this job need not wait for this worker.
+            self._holding.report(job, End(job, "released", None))
+            return
         if not self._stopping.is_set():
             self._holding.start(job)
             await self._until_nothing_runs()
@@ -275,11 +292,11 @@ class Worker:
         while self._holding.unfinished and not self._stopping.is_set():
             self._holding.changed.clear()
             await self._holding.changed.wait()
-        await self._drained_or_stopping()
+        await self._or_stopping(self._flusher.drained())
 
-    async def _drained_or_stopping(self) -> None:
-        """Wait for the flusher, but no longer than this worker is wanted: the database may be away."""
-        waits = [asyncio.ensure_future(self._flusher.drained()), asyncio.ensure_future(self._stopping.wait())]
+    async def _or_stopping(self, awaited: Coroutine[Any, Any, None]) -> None:
+        """Wait for this of the flusher, but no longer than this worker is wanted: the database may be away."""
+        waits = [asyncio.ensure_future(awaited), asyncio.ensure_future(self._stopping.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -295,11 +312,11 @@ class Worker:
         self._wake.set()
         self._holding.changed.set()
 
-    def _add_log(self, line: LogLine) -> None:
+    def _lines_wait(self, job: ClaimedJob) -> None:
         if threading.get_ident() == self._loop_thread:
-            self._flusher.add_log(line)
+            self._flusher.add_lines(job)
         else:
-            self._from_thread(self._flusher.add_log, line)
+            self._from_thread(self._flusher.add_lines, job)
 
     def _maybe_cancelled(self, job_id: UUID) -> None:
         if job_id in self._holding:
@@ -332,10 +349,20 @@ class Worker:
         try:
             async with asyncio.timeout(10):
                 await self._flusher.drained()
-                # A claim that was under way when this worker was interrupted.
-                await self._claims.fetch(statements.RELEASE_FORGOTTEN, (self.worker_id, []))
+        except TimeoutError:
+            log.error("jobs_not_handed_back", jobs=len(self._holding))
+
+    async def _unregister(self) -> None:
+        """Leave: also a claim goes back that was under way when this worker was interrupted."""
+        try:
+            async with asyncio.timeout(10):
+                try:
+                    await self._claims.fetch(statements.UNREGISTER, (self.worker_id,))
+                except DatabaseUnreachable:
+                    # Perhaps only its connection had died.
+                    await self._claims.fetch(statements.UNREGISTER, (self.worker_id,))
         except (TimeoutError, StreamVibeError, psycopg.Error) as error:
-            log.error("jobs_not_handed_back", jobs=len(self._holding), error=str(error))
+            log.error("worker_not_unregistered", worker_id=self.worker_id, error=str(error))
 
     async def _running_ended_within(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
