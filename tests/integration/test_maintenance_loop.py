@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from tests.integration.worker_kit import Queue, at_work, eventually, make_worker, run_all
@@ -23,7 +24,7 @@ async def anything(ctx: Context, params: Params) -> str:
 @contextlib.asynccontextmanager
 async def maintained(database: Database, duties: Sequence[Duty] = DUTIES) -> AsyncIterator[Maintenance]:
     """The loop runs beside the block."""
-    maintenance = Maintenance(database.dsn, duties=duties)
+    maintenance = Maintenance(database.dsn, duties=duties, settle=timedelta(0))
     task = asyncio.create_task(maintenance.run())
     try:
         yield maintenance
@@ -142,7 +143,7 @@ async def test_two_loops_share_the_work(database18: Database) -> None:
     jobs = [queue.request("any") for _ in range(20)]
     queue.conn.execute("SELECT heartbeat_worker('dead', p_lease := '0.5 seconds')")
     queue.conn.execute("SELECT * FROM claim_jobs('dead', 10)")
-    fast = [Duty(duty.name, 0.01, duty.sql, duty.batch) for duty in DUTIES]
+    fast = [replace(duty, every_seconds=0.01) for duty in DUTIES]
     async with (
         maintained(database18, fast),
         maintained(database18, fast),

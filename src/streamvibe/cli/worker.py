@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Annotated
@@ -29,20 +31,57 @@ Grace = Annotated[
     typer.Option(min=0, help="Seconds that running jobs may go on after Ctrl-C before they are handed back."),
 ]
 
+#: How long the process may take to end once the worker has handed back its jobs.
+EXIT_SECONDS = 10.0
+
 
 def worker_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0) -> None:
-    """Run jobs until Ctrl-C (SIGINT or SIGTERM): your own (--app), or the platform's."""
-    asyncio.run(_run(database_dsn(), app or [], concurrency, grace, maintain=False))
+    """Run jobs until Ctrl-C (SIGINT or SIGTERM): your own (--app), or the platform's.
+
+    Ends with 1 when handlers that do not stop have taken every place for 30 seconds: let a supervisor start it again.
+    """
+    _run_until_stopped(database_dsn(), app or [], concurrency, grace, maintain=False)
 
 
 def up_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0) -> None:
-    """Keep everything running until Ctrl-C: the database, its schema, a worker, and maintenance."""
+    """Keep everything running until Ctrl-C: the database, its schema, a worker, and maintenance.
+
+    Ends with 1 when one of them cannot go on: let a supervisor start it again.
+    """
     dsn = database_dsn()
     migrate(dsn, report=lambda line: console().print(line, markup=False, highlight=False))
-    asyncio.run(_run(dsn, app or [], concurrency, grace, maintain=True))
+    _run_until_stopped(dsn, app or [], concurrency, grace, maintain=True)
 
 
-async def _run(dsn: str, apps: list[str], concurrency: int, grace: float, *, maintain: bool) -> None:
+def _run_until_stopped(dsn: str, apps: list[str], concurrency: int, grace: float, *, maintain: bool) -> None:
+    leaving = _Leaving()
+    try:
+        asyncio.run(_run(dsn, apps, concurrency, grace, leaving, maintain=maintain))
+    finally:
+        leaving.done()
+
+
+class _Leaving:
+    """Ends the process although a handler ignores being cancelled, for which asyncio.run() waits without end."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def begin(self, status: int) -> None:
+        """The worker is done: the process has EXIT_SECONDS to end by itself."""
+        self._timer = threading.Timer(EXIT_SECONDS, os._exit, (status,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def done(self) -> None:
+        """It does."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+async def _run(
+    dsn: str, apps: list[str], concurrency: int, grace: float, leaving: _Leaving, *, maintain: bool
+) -> None:
     job_types = [job_type for name in apps for job_type in load_job_types(name)]
     # On standard error; an application that configured logging when it was imported has its way.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -64,9 +103,15 @@ async def _run(dsn: str, apps: list[str], concurrency: int, grace: float, *, mai
             f"Worker {worker.worker_id} runs {names}. Ctrl-C stops it.", markup=False, highlight=False
         )
         maintaining = asyncio.create_task(maintenance.run()) if maintain else None
+        if maintaining is not None:
+            # It never ends by itself: without it nothing is taken back, retried or cleaned up.
+            maintaining.add_done_callback(lambda _: worker.stop())
+        status = 1
         try:
             await worker.run()
+            status = 0
         finally:
+            leaving.begin(status)
             maintenance.stop()
             if maintaining is not None:
                 await maintaining

@@ -1,7 +1,7 @@
 """One connection of a long-running process: opened when first used, and again after it broke."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -30,27 +30,42 @@ class Session:
     """Runs single statements on a connection of its own, each in its own transaction.
 
     Not for concurrent use: one loop, one session. A broken connection raises DatabaseUnreachable once; the next
-    call opens a new one.
+    call opens a new one. ``setup``: statements that each new connection begins with.
     """
 
-    def __init__(self, dsn: str, *, application_name: str, prepare_threshold: int | None = 2) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        application_name: str,
+        prepare_threshold: int | None = 2,
+        setup: Sequence[LiteralString] = (),
+    ) -> None:
         self._dsn = dsn
         self._application_name = application_name
         self._prepare_threshold = prepare_threshold
+        self._setup = setup
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def connection(self) -> psycopg.AsyncConnection[Any]:
         """The open connection (autocommit). Raises DatabaseUnreachable."""
         if self._connection is None or self._connection.closed:
             with translated():
-                self._connection = await psycopg.AsyncConnection.connect(
+                connection = await psycopg.AsyncConnection.connect(
                     self._dsn,
                     autocommit=True,
                     prepare_threshold=self._prepare_threshold,
                     application_name=self._application_name,
                     **connection_defaults(self._dsn),
                 )
-            configure(self._connection)
+                try:
+                    for statement in self._setup:
+                        await connection.execute(statement)
+                except BaseException:
+                    await connection.close()
+                    raise
+            configure(connection)
+            self._connection = connection
         return self._connection
 
     async def fetch(self, sql: str | Composed, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:

@@ -61,6 +61,8 @@ class WaitingLines:
         self._lines: deque[LogLine] = deque()
         self._characters = 0
         self._left_out = 0
+        self.pause = 0.0  # seconds; how long they waited after they could not be written
+        self.again_at = 0.0  # loop time
 
     def __bool__(self) -> bool:
         return bool(self._lines)

@@ -88,8 +88,6 @@ class Flusher:
         self._ends: list[End] = []
         self._postponed: list[End] = []
         self._logging: dict[ClaimedJob, None] = {}  # the jobs whose lines wait
-        self._lines_pause = 0.0
-        self._lines_at = 0.0  # loop time before which no lines are tried
         self._wanted = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -145,9 +143,7 @@ class Flusher:
 
     async def _something_due(self) -> None:
         now = asyncio.get_running_loop().time()
-        times = [end.again_at for end in self._postponed]
-        if self._logging:
-            times.append(self._lines_at)
+        times = [end.again_at for end in self._postponed] + [job.lines.again_at for job in self._logging]
         if not self._wanted.is_set() and (not times or min(times) > now):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(min(times, default=None)):
@@ -196,7 +192,7 @@ class Flusher:
     def _postpone(self, end: End) -> None:
         if not end.pause:
             log.info("job_end_waits", job_id=str(end.job.job_id), kind=end.kind)
-        end.pause = min(max(end.pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+        end.pause = _longer(end.pause)
         end.again_at = asyncio.get_running_loop().time() + end.pause
         self._postponed.append(end)
 
@@ -221,34 +217,37 @@ class Flusher:
     async def _write_lines(self) -> None:
         """Write some lines, the places in the statement shared by all jobs that log. Raises DatabaseUnreachable."""
         loop = asyncio.get_running_loop()
-        if not self._logging or loop.time() < self._lines_at:
+        now = loop.time()
+        jobs = [job for job in self._logging if job.lines.again_at <= now][:MAX_ITEMS]
+        if not jobs:
             return
-        jobs = list(self._logging)[:MAX_ITEMS]
         share = MAX_ITEMS // len(jobs)
         lines = [line for job in jobs for line in job.lines.take(share)]
         left = dict.fromkeys(lines)
+        held_up: set[ClaimedJob] = set()
 
         async def send(these: list[LogLine]) -> None:
-            await self._send_lines(these)
+            these = [line for line in these if line.job not in held_up]  # a job's lines keep their order
+            if these:
+                await self._send_lines(these)
             for line in these:
                 del left[line]
 
         def failed(line: LogLine, error: Exception) -> None:
             line.tries += 1
             if _may_pass(error, line.tries):
-                raise _LinesWaitError(str(error)) from error
-            del left[line]
-            log.error("log_line_refused", job_id=str(line.job.job_id), error=str(error))
+                held_up.add(line.job)
+                log.warning("lines_wait", job_id=str(line.job.job_id), error=str(error))
+            else:
+                del left[line]
+                log.error("log_line_refused", job_id=str(line.job.job_id), error=str(error))
 
         try:
             await self._write_all(lines, lambda line: line.size, send, failed)
-            self._lines_pause = 0.0
-        except _LinesWaitError as problem:
-            self._lines_pause = min(max(self._lines_pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
-            self._lines_at = loop.time() + self._lines_pause
-            log.warning("lines_wait", error=str(problem), retry_in_seconds=self._lines_pause)
         finally:
             for job in jobs:
+                job.lines.pause = _longer(job.lines.pause) if job in held_up else 0.0
+                job.lines.again_at = loop.time() + job.lines.pause
                 job.lines.put_back([line for line in left if line.job is job])
                 # Those that were not written in full come after the others next time.
                 del self._logging[job]
@@ -331,8 +330,8 @@ def _portion(items: Sequence[T], size: Callable[[T], int]) -> int:
     return min(len(items), MAX_ITEMS)
 
 
-class _LinesWaitError(Exception):
-    """Lines cannot be written at the moment."""
+def _longer(pause: float) -> float:
+    return min(max(pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
 
 
 def _shortened(end: End) -> str:
