@@ -1,6 +1,8 @@
 """Break each promise in a copy of the repository and see its test fail.
 
-python tools/break_promises.py [WORD...]    only promises whose text, break or test holds one of the words
+python tools/break_promises.py            every break
+python tools/break_promises.py --new      only those that were not seen failing yet
+python tools/break_promises.py WORD...    only those whose promise, break or test holds one of the words
 
 The copy is of the last commit. First every test that will be used has to pass there; then each break is made,
 its test has to fail, and the break is taken back. What was seen is kept in docs/reference/guarantees-mutations.json.
@@ -30,13 +32,17 @@ SECONDS = 1800
 
 def main() -> int:
     """Try every break that was asked for."""
-    words = [word.lower() for word in sys.argv[1:]]
+    words = [word.lower() for word in sys.argv[1:] if word != "--new"]
+    seen_failing = (
+        {name for name, value in results().items() if value["failed"]} if "--new" in sys.argv else set()
+    )
     breaks = [
         item
         for part in load()
         for promise in part.promises
         for item in promise.breaks
-        if not words or any(word in f"{promise.text} {item.says} {item.test}".lower() for word in words)
+        if key(item) not in seen_failing
+        and (not words or any(word in f"{promise.text} {item.says} {item.test}".lower() for word in words))
     ]
     with tempfile.TemporaryDirectory(prefix="sv") as folder:
         copy = Path(folder)
@@ -105,7 +111,8 @@ def _run(copy: Path, tests: list[str]) -> tuple[int, str]:
 
 
 def _keep(item: Break, seen: dict[str, Any]) -> None:
-    known = results()
+    current = {key(known) for part in load() for promise in part.promises for known in promise.breaks}
+    known = {name: value for name, value in results().items() if name in current}
     known[key(item)] = {"test": item.test, "failed": seen["failed"], "saw": seen["saw"]}
     RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
