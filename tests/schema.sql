@@ -18,6 +18,9 @@ COMMENT ON FUNCTION auth.uid() IS 'The user of the request, from request.jwt.cla
 CREATE FUNCTION public.append_job_logs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_levels text[], p_messages text[], p_metadata jsonb[] DEFAULT NULL::jsonb[]) RETURNS TABLE(job_id uuid)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -55,6 +58,9 @@ $$;
 CREATE FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) RETURNS TABLE(job_id uuid, outcome text, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -176,6 +182,9 @@ $$;
 CREATE FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(job_id uuid, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -217,7 +226,8 @@ BEGIN
     IF cardinality(v_done) < cardinality(p_job_ids) THEN
         RETURN QUERY
         SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
-        FROM unnest(p_job_ids) a(job_id) LEFT JOIN public.job_queue q ON q.id = a.job_id
+        FROM unnest(p_job_ids) a(job_id)
+    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true
         WHERE a.job_id NOT IN (SELECT unnest(v_done));
     END IF;
 END
@@ -226,6 +236,9 @@ $$;
 CREATE FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false) RETURNS TABLE(ordinal integer, job_id uuid, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -329,6 +342,9 @@ $$;
 CREATE FUNCTION public.expire_stale_jobs(p_limit integer DEFAULT 1000) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -350,7 +366,7 @@ BEGIN
     SET status = 'failed', failure_kind = 'expired', completed_at = v_now, updated_at = v_now,
         error_message = 'not started before ' || q.expires_at || '; no worker took it in time'
     FROM unnest(v_ids) r(id)
-    WHERE q.id = r.id AND q.status = 'pending'
+    WHERE q.id = r.id AND q.id = ANY (v_ids) AND q.status = 'pending'
       AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c);
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
@@ -360,6 +376,9 @@ $$;
 CREATE FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(job_id uuid, accepted boolean, status text, retry_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -404,7 +423,7 @@ BEGIN
     FROM unnest(p_job_ids) a(job_id)
     LEFT JOIN unnest(v_moved.ids, v_moved.statuses, v_moved.retries) m(job_id, status, retry_at)
            ON m.job_id = a.job_id
-    LEFT JOIN public.job_queue q ON q.id = a.job_id;
+    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
 END
 $$;
@@ -412,6 +431,9 @@ $$;
 CREATE FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_dedupe_window interval DEFAULT '00:05:00'::interval) RETURNS TABLE(job_id uuid, is_new boolean, existing_status text)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
     SELECT r.job_id, r.outcome = 'created', CASE WHEN r.outcome = 'joined' THEN r.status END
     FROM public.request_job(p_user_id, p_job_type, p_params, p_force := true,
@@ -421,6 +443,9 @@ $$;
 CREATE FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_cache_ttl interval DEFAULT NULL::interval) RETURNS TABLE(job_id uuid, result jsonb, completed_at timestamp with time zone, result_age interval)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -442,6 +467,9 @@ $$;
 CREATE FUNCTION public.get_job(p_job_id uuid, p_user_id uuid DEFAULT NULL::uuid) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -455,6 +483,9 @@ $$;
 CREATE FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid DEFAULT NULL::uuid, p_log_level text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_cursor text DEFAULT NULL::text) RETURNS TABLE(id uuid, job_id uuid, user_id uuid, log_level text, message text, metadata jsonb, created_at timestamp with time zone, next_cursor text, has_more boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -522,6 +553,9 @@ $$;
 CREATE FUNCTION public.get_job_result(p_job_id uuid, p_user_id uuid DEFAULT NULL::uuid) RETURNS TABLE(job_id uuid, status text, result jsonb, failure_kind text, error_message text, completed_at timestamp with time zone)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -608,6 +642,9 @@ $$;
 CREATE FUNCTION public.heartbeat_worker(p_worker_id text, p_job_types text[] DEFAULT NULL::text[], p_lease interval DEFAULT '00:00:10'::interval, p_job_ids uuid[] DEFAULT '{}'::uuid[], p_tokens bigint[] DEFAULT '{}'::bigint[], p_metadata jsonb DEFAULT NULL::jsonb) RETURNS TABLE(job_id uuid, reason text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -630,7 +667,7 @@ BEGIN
     SELECT r.job_id, CASE WHEN q.status = 'cancelled' THEN 'cancelled' ELSE 'lost' END
     FROM unnest(p_tokens, p_job_ids) r(token, job_id)
     LEFT JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h ON h.token = r.token AND h.job_id = r.job_id
-    LEFT JOIN public.job_queue q ON q.id = r.job_id
+    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = r.job_id OFFSET 0) q ON true
     WHERE h.job_id IS NULL OR q.status IS DISTINCT FROM 'pending' AND q.status IS DISTINCT FROM 'processing';
 END
 $$;
@@ -638,6 +675,9 @@ $$;
 CREATE FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) RETURNS TABLE(job_id uuid, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -663,7 +703,8 @@ BEGIN
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
     RETURN QUERY
     SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
-    FROM unnest(p_job_ids) a(job_id) LEFT JOIN public.job_queue q ON q.id = a.job_id
+    FROM unnest(p_job_ids) a(job_id)
+    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true
     WHERE a.job_id NOT IN (SELECT unnest(v_leased));
 END
 $$;
@@ -671,6 +712,9 @@ $$;
 CREATE FUNCTION public.recover_stuck_jobs() RETURNS TABLE(job_id uuid, worker_id text, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -804,6 +848,9 @@ $$;
 CREATE FUNCTION public.release_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[]) RETURNS TABLE(job_id uuid, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -815,7 +862,8 @@ BEGIN
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
     RETURN QUERY
     SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
-    FROM unnest(p_job_ids) a(job_id) LEFT JOIN public.job_queue q ON q.id = a.job_id
+    FROM unnest(p_job_ids) a(job_id)
+    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true
     WHERE a.job_id NOT IN (SELECT unnest(v_mine.locked)) OR q.status IS DISTINCT FROM 'pending';
 END
 $$;
@@ -823,6 +871,9 @@ $$;
 CREATE FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_progress real[], p_messages text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 DECLARE
     v_mine record;
@@ -843,6 +894,9 @@ $$;
 CREATE FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_priority integer DEFAULT NULL::integer, p_scheduled_for timestamp with time zone DEFAULT NULL::timestamp with time zone, p_force boolean DEFAULT false, p_idempotency_key text DEFAULT NULL::text, p_dedupe_window interval DEFAULT NULL::interval, p_cache_ttl interval DEFAULT NULL::interval, p_enforce_limit boolean DEFAULT true) RETURNS TABLE(outcome text, job_id uuid, status text, result jsonb, result_age interval)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -955,6 +1009,9 @@ $$;
 CREATE FUNCTION public.retry_failed_jobs(p_limit integer DEFAULT 1000) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -1004,6 +1061,9 @@ $$;
 CREATE FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) RETURNS TABLE(job_id uuid, outcome text, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -1064,7 +1124,7 @@ BEGIN
                        random() * least(t.backoff_max, t.backoff_base * (2.0 ^ least(q.retry_count, 20))))
                END AS wait
         FROM unnest(p_job_ids, p_failures, p_started_at) f(job_id, failure, started_at)
-        JOIN public.job_queue q ON q.id = f.job_id
+        CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = f.job_id OFFSET 0) q
         JOIN streamvibe.job_type t ON t.name = q.job_type
         ORDER BY f.job_id
     )
@@ -1083,7 +1143,7 @@ BEGIN
         -- A failure that the process survived clears the suspicion that this job kills it.
         isolated      = coalesce(d.failure ->> 'kind', 'error') = 'crash'
     FROM decided d
-    WHERE q.id = d.job_id AND q.status IN ('pending', 'processing')
+    WHERE q.id = d.job_id AND q.id = ANY (p_job_ids) AND q.status IN ('pending', 'processing')
     RETURNING q.id, q.status, CASE WHEN q.status = 'pending' THEN q.scheduled_for ELSE q.retry_at END;
 END
 $$;
@@ -1234,6 +1294,9 @@ CREATE FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean DEF
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_nestloop TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -1413,50 +1476,57 @@ END
 $$;
 
 CREATE FUNCTION streamvibe.find_cached_result(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone) RETURNS uuid
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT q.id
-    FROM public.job_queue q
-    WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
-              = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
-      AND q.completed_at > p_since
-      AND q.status = 'completed'
-      AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
-    ORDER BY q.completed_at DESC
-    LIMIT 1
+BEGIN
+    RETURN (SELECT q.id
+        FROM public.job_queue q
+        WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
+                  = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
+          AND q.completed_at > p_since
+          AND q.status = 'completed'
+          AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
+        ORDER BY q.completed_at DESC
+        LIMIT 1);
+END
 $$;
 
 CREATE FUNCTION streamvibe.find_live_twin(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone) RETURNS uuid
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT q.id
-    FROM public.job_queue q
-    WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
-              = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
-      AND q.completed_at IS NULL
-      AND q.status IN ('pending', 'processing')
-      AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
-      AND q.id >= streamvibe.id_floor(p_since)
-    ORDER BY q.id
-    LIMIT 1
+BEGIN
+    RETURN (SELECT q.id
+        FROM public.job_queue q
+        WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
+                  = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
+          AND q.completed_at IS NULL
+          AND q.status IN ('pending', 'processing')
+          AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
+          AND q.id >= streamvibe.id_floor(p_since)
+        -- The same order as by id, but not one that the primary key could be read in.
+        ORDER BY q.created_at, q.id
+        LIMIT 1);
+END
 $$;
 
 CREATE FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer) RETURNS boolean
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT (SELECT count(*) FROM (
-                SELECT FROM public.job_queue q
-                WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
-                LIMIT p_max_live_jobs) live) < p_max_live_jobs
-       AND (p_max_live_jobs_of_type IS NULL
-            OR (SELECT count(*) FROM (
+BEGIN
+    RETURN (SELECT (SELECT count(*) FROM (
                     SELECT FROM public.job_queue q
                     WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
-                      AND q.job_type = p_job_type
-                    LIMIT p_max_live_jobs_of_type) live) < p_max_live_jobs_of_type)
+                    LIMIT p_max_live_jobs) live) < p_max_live_jobs
+           AND (p_max_live_jobs_of_type IS NULL
+                OR (SELECT count(*) FROM (
+                        SELECT FROM public.job_queue q
+                        WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
+                          AND q.job_type = p_job_type
+                        LIMIT p_max_live_jobs_of_type) live) < p_max_live_jobs_of_type));
+END
 $$;
 
 CREATE FUNCTION streamvibe.held_jobs(p_worker_id text, p_tokens bigint[]) RETURNS TABLE(token bigint, job_id uuid, claimed_at timestamp with time zone)
@@ -1631,13 +1701,15 @@ END
 $$;
 
 CREATE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS uuid[]
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT coalesce(array_agg(l.id ORDER BY l.id), '{}')
-    FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1) r
-    CROSS JOIN LATERAL (
-        SELECT q.id FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE SKIP LOCKED) l
+BEGIN
+    RETURN (SELECT coalesce(array_agg(l.id ORDER BY l.id), '{}')
+        FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1) r
+        CROSS JOIN LATERAL (
+            SELECT q.id FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE SKIP LOCKED) l);
+END
 $$;
 
 CREATE FUNCTION streamvibe.make_id(p_at timestamp with time zone) RETURNS uuid
@@ -1669,11 +1741,12 @@ BEGIN
         expires_at = CASE WHEN q.expires_at < v_now + t.expires_after THEN v_now + t.expires_after
                           ELSE q.expires_at END
     FROM unnest(p_job_ids) r(id), streamvibe.job_type t
-    WHERE q.id = r.id AND t.name = q.job_type
+    WHERE q.id = r.id AND q.id = ANY (p_job_ids) AND t.name = q.job_type
       AND (q.status = 'processing'
            OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
     PERFORM streamvibe.wake_workers(d.job_type)
-    FROM (SELECT DISTINCT q.job_type FROM public.job_queue q JOIN unnest(p_job_ids) u(id) ON q.id = u.id
+    FROM (SELECT DISTINCT q.job_type FROM unnest(p_job_ids) u(id)
+          CROSS JOIN LATERAL (SELECT j.job_type, j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
           WHERE q.status = 'pending') d;
 END
 $$;

@@ -23,7 +23,7 @@ BEGIN
                        random() * least(t.backoff_max, t.backoff_base * (2.0 ^ least(q.retry_count, 20))))
                END AS wait
         FROM unnest(p_job_ids, p_failures, p_started_at) f(job_id, failure, started_at)
-        JOIN public.job_queue q ON q.id = f.job_id
+        CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = f.job_id OFFSET 0) q
         JOIN streamvibe.job_type t ON t.name = q.job_type
         ORDER BY f.job_id
     )
@@ -42,7 +42,7 @@ BEGIN
         -- A failure that the process survived clears the suspicion that this job kills it.
         isolated      = coalesce(d.failure ->> 'kind', 'error') = 'crash'
     FROM decided d
-    WHERE q.id = d.job_id AND q.status IN ('pending', 'processing')
+    WHERE q.id = d.job_id AND q.id = ANY (p_job_ids) AND q.status IN ('pending', 'processing')
     RETURNING q.id, q.status, CASE WHEN q.status = 'pending' THEN q.scheduled_for ELSE q.retry_at END;
 END
 $$;

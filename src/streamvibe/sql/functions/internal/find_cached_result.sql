@@ -3,16 +3,18 @@
 CREATE OR REPLACE FUNCTION streamvibe.find_cached_result(
     p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamptz
 ) RETURNS uuid
-    LANGUAGE sql VOLATILE
+    LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT q.id
-    FROM public.job_queue q
-    WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
-              = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
-      AND q.completed_at > p_since
-      AND q.status = 'completed'
-      AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
-    ORDER BY q.completed_at DESC
-    LIMIT 1
+BEGIN
+    RETURN (SELECT q.id
+        FROM public.job_queue q
+        WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
+                  = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
+          AND q.completed_at > p_since
+          AND q.status = 'completed'
+          AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
+        ORDER BY q.completed_at DESC
+        LIMIT 1);
+END
 $$;

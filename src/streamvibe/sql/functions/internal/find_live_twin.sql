@@ -3,17 +3,20 @@
 CREATE OR REPLACE FUNCTION streamvibe.find_live_twin(
     p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamptz
 ) RETURNS uuid
-    LANGUAGE sql VOLATILE
+    LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT q.id
-    FROM public.job_queue q
-    WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
-              = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
-      AND q.completed_at IS NULL
-      AND q.status IN ('pending', 'processing')
-      AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
-      AND q.id >= streamvibe.id_floor(p_since)
-    ORDER BY q.id
-    LIMIT 1
+BEGIN
+    RETURN (SELECT q.id
+        FROM public.job_queue q
+        WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
+                  = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
+          AND q.completed_at IS NULL
+          AND q.status IN ('pending', 'processing')
+          AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
+          AND q.id >= streamvibe.id_floor(p_since)
+        -- The same order as by id, but not one that the primary key could be read in.
+        ORDER BY q.created_at, q.id
+        LIMIT 1);
+END
 $$;

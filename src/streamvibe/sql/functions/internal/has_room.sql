@@ -4,17 +4,19 @@
 CREATE OR REPLACE FUNCTION streamvibe.has_room(
     p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer
 ) RETURNS boolean
-    LANGUAGE sql VOLATILE
+    LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT (SELECT count(*) FROM (
-                SELECT FROM public.job_queue q
-                WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
-                LIMIT p_max_live_jobs) live) < p_max_live_jobs
-       AND (p_max_live_jobs_of_type IS NULL
-            OR (SELECT count(*) FROM (
+BEGIN
+    RETURN (SELECT (SELECT count(*) FROM (
                     SELECT FROM public.job_queue q
                     WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
-                      AND q.job_type = p_job_type
-                    LIMIT p_max_live_jobs_of_type) live) < p_max_live_jobs_of_type)
+                    LIMIT p_max_live_jobs) live) < p_max_live_jobs
+           AND (p_max_live_jobs_of_type IS NULL
+                OR (SELECT count(*) FROM (
+                        SELECT FROM public.job_queue q
+                        WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
+                          AND q.job_type = p_job_type
+                        LIMIT p_max_live_jobs_of_type) live) < p_max_live_jobs_of_type));
+END
 $$;

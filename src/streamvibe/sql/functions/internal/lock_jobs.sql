@@ -3,11 +3,13 @@
 -- Returns: the ids that are locked now, in order. The others are tried again later by whoever asked.
 -- Locks:   the jobs' rows (SKIP LOCKED); never waits.
 CREATE OR REPLACE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS uuid[]
-    LANGUAGE sql VOLATILE
+    LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(array_agg(l.id ORDER BY l.id), '{}')
-    FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1) r
-    CROSS JOIN LATERAL (
-        SELECT q.id FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE SKIP LOCKED) l
+BEGIN
+    RETURN (SELECT coalesce(array_agg(l.id ORDER BY l.id), '{}')
+        FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1) r
+        CROSS JOIN LATERAL (
+            SELECT q.id FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE SKIP LOCKED) l);
+END
 $$;

@@ -15,11 +15,12 @@ BEGIN
         expires_at = CASE WHEN q.expires_at < v_now + t.expires_after THEN v_now + t.expires_after
                           ELSE q.expires_at END
     FROM unnest(p_job_ids) r(id), streamvibe.job_type t
-    WHERE q.id = r.id AND t.name = q.job_type
+    WHERE q.id = r.id AND q.id = ANY (p_job_ids) AND t.name = q.job_type
       AND (q.status = 'processing'
            OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
     PERFORM streamvibe.wake_workers(d.job_type)
-    FROM (SELECT DISTINCT q.job_type FROM public.job_queue q JOIN unnest(p_job_ids) u(id) ON q.id = u.id
+    FROM (SELECT DISTINCT q.job_type FROM unnest(p_job_ids) u(id)
+          CROSS JOIN LATERAL (SELECT j.job_type, j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
           WHERE q.status = 'pending') d;
 END
 $$;

@@ -50,7 +50,8 @@ BEGIN
     IF cardinality(v_done) < cardinality(p_job_ids) THEN
         RETURN QUERY
         SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
-        FROM unnest(p_job_ids) a(job_id) LEFT JOIN public.job_queue q ON q.id = a.job_id
+        FROM unnest(p_job_ids) a(job_id)
+    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true
         WHERE a.job_id NOT IN (SELECT unnest(v_done));
     END IF;
 END

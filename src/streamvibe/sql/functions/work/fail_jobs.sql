@@ -55,7 +55,7 @@ BEGIN
     FROM unnest(p_job_ids) a(job_id)
     LEFT JOIN unnest(v_moved.ids, v_moved.statuses, v_moved.retries) m(job_id, status, retry_at)
            ON m.job_id = a.job_id
-    LEFT JOIN public.job_queue q ON q.id = a.job_id;
+    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
 END
 $$;

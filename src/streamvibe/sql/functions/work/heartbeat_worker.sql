@@ -35,7 +35,7 @@ BEGIN
     SELECT r.job_id, CASE WHEN q.status = 'cancelled' THEN 'cancelled' ELSE 'lost' END
     FROM unnest(p_tokens, p_job_ids) r(token, job_id)
     LEFT JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h ON h.token = r.token AND h.job_id = r.job_id
-    LEFT JOIN public.job_queue q ON q.id = r.job_id
+    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = r.job_id OFFSET 0) q ON true
     WHERE h.job_id IS NULL OR q.status IS DISTINCT FROM 'pending' AND q.status IS DISTINCT FROM 'processing';
 END
 $$;

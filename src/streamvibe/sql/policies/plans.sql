@@ -1,0 +1,26 @@
+-- How functions that look at single jobs may be planned. A plan made while a partition was empty (every week's new
+-- one is) lives on in its session until autovacuum has seen the rows that came since: a minute in which a scan that
+-- cost nothing reads a million jobs. So scans of whole partitions are not offered at all; what is left are lookups
+-- in indexes. On 15 a plan without choice looks so dear that it would be compiled, hence jit.
+-- Functions that count or list many jobs are left to the planner; claim_jobs has its own settings.
+DO $$
+DECLARE
+    v_function regprocedure;
+    v_setting text;
+BEGIN
+    FOR v_function IN
+        SELECT p.oid FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace IN ('public'::regnamespace, 'streamvibe'::regnamespace)
+          AND p.proname IN (
+              'request_job', 'find_or_create_job', 'create_jobs', 'create_staged_jobs',
+              'get_cached_job_result', 'cancel_jobs', 'retry_jobs',
+              'get_job', 'get_job_result', 'get_job_logs',
+              'heartbeat_worker', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs', 'release_jobs',
+              'append_job_logs', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs')
+    LOOP
+        FOREACH v_setting IN ARRAY ARRAY['enable_seqscan', 'enable_bitmapscan', 'jit'] LOOP
+            EXECUTE pg_catalog.format('ALTER FUNCTION %s SET %I = off', v_function, v_setting);
+        END LOOP;
+    END LOOP;
+END
+$$;
