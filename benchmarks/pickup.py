@@ -133,8 +133,8 @@ def measure(conn: Connection[Any], limit: int, plan: str, job_types: Sequence[st
         conn.remove_notice_handler(keep)
     assert row is not None
     answer = row[0][0]
-    nodes = [node for inner in plans for node in _nodes(inner)]
-    scans = [node for node in nodes if "Relation Name" in node and node["Node Type"] != "ModifyTable"]
+    every = [node for inner in plans for node in nodes(inner)]
+    scans = [node for node in every if "Relation Name" in node and node["Node Type"] != "ModifyTable"]
     return Cost(
         limit=limit,
         plan=plan,
@@ -155,10 +155,11 @@ def measure(conn: Connection[Any], limit: int, plan: str, job_types: Sequence[st
     )
 
 
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The nodes of a plan in EXPLAIN's JSON, itself first."""
     yield plan
     for inner in plan.get("Plans", []):
-        yield from _nodes(inner)
+        yield from nodes(inner)
 
 
 def costs(conn: Connection[Any], job_types: Sequence[str] | None, repeat: int = 3) -> list[Cost]:

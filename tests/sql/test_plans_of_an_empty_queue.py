@@ -1,0 +1,134 @@
+"""What a session planned while the queue was empty does not read the whole queue once it is full."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from benchmarks.pickup import SCENES, fill, nodes
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+from tests.sql import kit
+from tests.support.databases import TEMPLATE, Database, new_database
+from tests.support.servers import Server
+
+BACKLOG = 5_000
+# The calls below move a handful of jobs; none needs more than a few hundred rows.
+ROWS = 500
+# After five executions a session may settle for a plan that it keeps.
+WARM_UP = 7
+
+
+class Watched:
+    """A session that notes the most rows a scan inside each of its calls looked at."""
+
+    def __init__(self, conn: Connection[Any]) -> None:
+        self.conn = conn
+        self.most: dict[str, tuple[int, str]] = {}
+        self._plans: list[dict[str, Any]] = []
+
+    def watch(self) -> None:
+        """From now on."""
+        self.most.clear()
+        self.conn.execute("LOAD 'auto_explain'")
+        for name, value in {
+            "log_min_duration": "0",
+            "log_analyze": "on",
+            "log_nested_statements": "on",
+            "log_timing": "off",
+            "log_format": "json",
+            "log_level": "notice",
+        }.items():
+            self.conn.execute("SELECT set_config(%s, %s, false)", [f"auto_explain.{name}", value])
+        self.conn.add_notice_handler(self._keep)
+
+    def _keep(self, notice: psycopg.errors.Diagnostic) -> None:
+        text = notice.message_primary or ""
+        if "plan:" in text:
+            self._plans.append(json.loads(text[text.index("{") :]))
+
+    def call(self, function: str, **arguments: Any) -> list[kit.Row]:
+        """One call."""
+        self._plans.clear()
+        rows = kit.call(self.conn, function, **arguments)
+        for plan in self._plans:
+            for node in nodes(plan["Plan"]):
+                filtered = node.get("Rows Removed by Filter", 0) + node.get(
+                    "Rows Removed by Index Recheck", 0
+                )
+                read = round((node["Actual Rows"] + filtered) * node["Actual Loops"])
+                known = self.most.get(function, (0, ""))
+                if "Relation Name" in node:
+                    self.most[function] = max(
+                        known, (read, f"{node['Node Type']}: {plan['Query Text'][:200]}")
+                    )
+        return rows
+
+
+def use_everything(session: Watched) -> None:
+    """Every function that looks at single jobs, once or more."""
+    call, user_id = session.call, uuid4()
+    asked: kit.Row = {"p_user_id": user_id, "p_job_type": "mine"}
+    ids = []
+    for n in range(4):
+        [row] = call("request_job", **asked, p_params={"n": n}, p_priority=9, p_idempotency_key=f"{n}")
+        ids.append(row["job_id"])
+    session.conn.execute(
+        "UPDATE job_queue SET scheduled_for = '2000-01-01' WHERE id IN (SELECT unnest(%s::uuid[]))", [ids]
+    )
+    call("find_or_create_job", **asked, p_params={"n": 1})
+    call("get_cached_job_result", **asked, p_params={"n": 1})
+    jobs = call("claim_jobs", p_worker_id="pickup", p_limit=4)
+    assert {job["job_id"] for job in jobs} == set(ids)
+    held = kit.held(jobs, "pickup")
+    call("heartbeat_worker", **held, p_lease="1 day")
+    call("lease_jobs", **held, p_started_at=[None] * 4)
+    call("report_job_progress", **held, p_progress=[0.5] * 4, p_messages=["half"] * 4)
+    call("append_job_logs", **held, p_levels=["info"] * 4, p_messages=["line"] * 4)
+    assert call("complete_jobs", **kit.held(jobs[:1], "pickup"), p_results=[{"n": 1}]) == []
+    later = {**kit.ERROR, "retry_after_seconds": 3600}
+    call("fail_jobs", **kit.held(jobs[1:2], "pickup"), p_failures=[later])
+    assert call("release_jobs", **kit.held(jobs[2:3], "pickup")) == []
+    for function in ("get_job", "get_job_result", "get_job_logs"):
+        call(function, p_job_id=ids[0])
+    call("retry_jobs", p_user_id=user_id, p_job_ids=[jobs[1]["job_id"]])
+    call("cancel_jobs", p_user_id=user_id, p_job_ids=ids)
+    for function in ("recover_stuck_jobs", "retry_failed_jobs", "expire_stale_jobs"):
+        call(function)
+    some = [{"user_id": str(user_id), "job_type": "mine", "params": {"n": n}} for n in range(3)]
+    call("create_jobs", p_jobs=Jsonb(some), p_dedupe=True, p_enforce_limit=True)
+    session.conn.execute("DELETE FROM job_queue WHERE user_id = %s", [user_id])
+    session.conn.execute("DELETE FROM streamvibe.claim")
+
+
+@pytest.fixture
+def empty(server: Server) -> Iterator[Database]:
+    """A database with the two job types of the pickup scenes and a worker."""
+    with new_database(server, TEMPLATE) as database:
+        conn = database.connect()
+        for name in ("mine", "foreign"):
+            kit.register(conn, name)
+        kit.worker(conn, "pickup", p_lease="1 day")
+        yield database
+
+
+@pytest.mark.parametrize("vacuumed", [False, True], ids=["new", "vacuumed"])
+def test_full_after_empty(empty: Database, vacuumed: bool) -> None:
+    """Of 15,000 jobs that came since, no call that concerns a handful reads more than a few hundred.
+
+    With a partition that was never vacuumed, as a new week's is, and with one known to be empty.
+    """
+    session = Watched(empty.connect())
+    other = empty.connect()
+    if vacuumed:
+        other.execute("VACUUM ANALYZE public.job_queue")
+    for _ in range(WARM_UP):
+        use_everything(session)
+    for backlog in SCENES["all three"]:
+        fill(other, backlog, BACKLOG)
+    session.watch()
+    use_everything(session)
+    assert len(session.most) >= 18
+    assert {name: found for name, found in session.most.items() if found[0] > ROWS} == {}
