@@ -1,0 +1,233 @@
+"""The maintenance loop beside open transactions, outages and machines that slept."""
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+from tests.integration.worker_kit import Queue, at_work, event, eventually, make_worker
+from tests.support.cli import command, environment
+from tests.support.databases import Database
+
+from streamvibe import Context, job_type
+from streamvibe.maintenance import Duty, Maintenance
+from streamvibe.maintenance.loop import DUTIES
+
+Params = dict[str, Any]
+
+FAST = [replace(duty, every_seconds=0.01) for duty in DUTIES]
+TURN = "WITH done AS (INSERT INTO turns DEFAULT VALUES RETURNING 1) SELECT count(*) FROM done"
+
+
+@job_type("any")
+async def anything(ctx: Context, params: Params) -> str:
+    return "done"
+
+
+@contextlib.asynccontextmanager
+async def maintained(
+    database: Database, duties: Sequence[Duty], settle: timedelta = timedelta(0)
+) -> AsyncIterator[Maintenance]:
+    """The loop runs beside the block, and ends promptly after it."""
+    maintenance = Maintenance(database.dsn, duties=duties, settle=settle)
+    task = asyncio.create_task(maintenance.run())
+    try:
+        yield maintenance
+    finally:
+        maintenance.stop()
+        async with asyncio.timeout(20):
+            await task
+
+
+def claimed_by_the_dead(queue: Queue, name: str) -> Any:
+    """A job of a worker that claimed it an hour ago and was never heard of again."""
+    with queue.conn.transaction():
+        job_id = queue.request("any")
+        queue.conn.execute("SELECT heartbeat_worker(%s)", [name])
+        queue.conn.execute("SELECT * FROM claim_jobs(%s)", [name])
+        queue.conn.execute(
+            "UPDATE streamvibe.worker SET heartbeat_at = heartbeat_at - interval '1 hour' WHERE id = %s",
+            [name],
+        )
+    return job_id
+
+
+async def test_stopping_cancels_the_duty_that_runs(database18: Database) -> None:
+    """stop() ends run() in the middle of a duty that would take an hour, and the server forgets it too."""
+    queue = Queue(database18)
+    running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)%' AND state = 'active'"
+    running += " AND datname = current_database() AND pid <> pg_backend_pid()"
+    async with maintained(database18, [Duty("long", 1.0, "SELECT 1 FROM pg_sleep(3600)")]):
+        await eventually(lambda: queue.value(running) == 1, "the duty runs")
+    await eventually(lambda: queue.value(running) == 0, "it is cancelled")
+
+
+async def test_a_duty_waits_for_no_lock(database18: Database) -> None:
+    """Somebody's lock costs one duty its turn, not the others theirs; statements have a limit as well."""
+    queue = Queue(database18)
+    queue.conn.execute("CREATE TABLE turns (n bigserial); CREATE TABLE locked (n int)")
+    queue.conn.execute("CREATE TABLE limits (n int)")
+    duties = [
+        Duty("locked", 0.01, "WITH w AS (INSERT INTO locked VALUES (1) RETURNING 1) SELECT count(*) FROM w"),
+        Duty("turn", 0.01, TURN),
+        Duty(
+            "limit",
+            0.01,
+            "WITH w AS (INSERT INTO limits SELECT setting::int FROM pg_settings"
+            " WHERE name = 'statement_timeout' RETURNING 1) SELECT count(*) FROM w",
+        ),
+    ]
+    with database18.connect(autocommit=False) as holder:
+        holder.execute("LOCK TABLE locked")
+        async with maintained(database18, duties):
+            await eventually(
+                lambda: queue.value("SELECT count(*) FROM turns") >= 2, "the other has its turns"
+            )
+            holder.rollback()
+            await eventually(lambda: queue.value("SELECT count(*) FROM locked") >= 1, "and that one later")
+            await eventually(lambda: queue.value("SELECT count(*) FROM limits") >= 1, "a look at the limit")
+    assert queue.value("SELECT max(n) FROM limits") == 60_000
+
+
+async def test_nobody_is_dead_before_the_loop_has_watched_for_a_while(database18: Database) -> None:
+    """After its start the loop gives heartbeats the time to arrive, while its other duties run."""
+    queue = Queue(database18)
+    queue.register(anything)
+    queue.conn.execute("CREATE TABLE turns (n bigserial)")
+    job_id = claimed_by_the_dead(queue, "dead")
+    duties = [*FAST, Duty("turn", 0.01, TURN)]
+    async with maintained(database18, duties, timedelta(hours=1)):
+        await eventually(lambda: queue.value("SELECT count(*) FROM turns") >= 20, "twenty turns")
+        assert queue.seen(job_id) == "processing"
+    async with maintained(database18, duties, timedelta(milliseconds=200)):
+        await eventually(lambda: queue.seen(job_id) == "pending", "later it is taken back")
+
+
+async def _settled(queue: Queue) -> None:
+    """Wait until the loop takes a dead worker for dead."""
+    job_id = claimed_by_the_dead(queue, "dead")
+    await eventually(lambda: not queue.value("SELECT streamvibe.is_held(%s)", job_id), "the loop is settled")
+    queue.conn.execute("DELETE FROM job_queue WHERE id = %s", [job_id])
+
+
+@pytest.mark.parametrize("what", ["outage", "suspended"])
+async def test_workers_may_renew_their_leases_first(database18: Database, what: str) -> None:
+    """After an outage longer than the lease, or a machine's sleep, a live worker keeps its job, uncounted."""
+    started, go = asyncio.Event(), asyncio.Event()
+
+    @job_type("lasting", max_attempts=1)
+    async def lasting(ctx: Context, params: Params) -> str:
+        started.set()
+        await go.wait()
+        return "kept"
+
+    queue = Queue(database18)
+    queue.register(lasting, anything)
+    database18.advance_clock(timedelta(0))
+    async with (
+        maintained(database18, FAST, timedelta(seconds=3)),
+        at_work(make_worker(database18, lasting, lease=timedelta(seconds=2))) as task,
+    ):
+        job_id = queue.request("lasting")
+        await event(started, "the handler runs")
+        await queue.until(job_id, "processing")
+        await _settled(queue)
+        beat_at = queue.value("SELECT max(heartbeat_at) FROM streamvibe.worker")
+        if what == "suspended":
+            database18.advance_clock(timedelta(hours=1))
+        else:
+            allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+            with database18.server.connect() as admin:
+                admin.execute(allow.format(sql.Identifier(database18.name), sql.SQL("false")))
+                admin.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                    " WHERE datname = %s AND application_name LIKE 'streamvibe %%'",
+                    [database18.name],
+                )
+                await eventually(
+                    lambda: queue.value(
+                        "SELECT bool_and(heartbeat_at + lease < streamvibe.now()) FROM streamvibe.worker"
+                    ),
+                    "the lease is over",
+                )
+                admin.execute(allow.format(sql.Identifier(database18.name), sql.SQL("true")))
+        renewed = "SELECT max(heartbeat_at) > %s + interval '2 seconds' FROM streamvibe.worker"
+        await eventually(lambda: queue.value(renewed, beat_at), "the lease is renewed")
+        await _settled(queue)
+        go.set()
+        row = await queue.until(job_id)
+        assert not task.done()
+    assert (row["status"], row["result"], row["retry_count"]) == ("completed", "kept", 0)
+
+
+async def test_what_nobody_foresaw_is_raised(database18: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """A duty that breaks the loop ends run() with its error, and the log names it."""
+    maintenance = Maintenance(database18.dsn, duties=[Duty("odd", 1.0, "SELECT 'many'")])
+    with pytest.raises(ValueError, match="many"):
+        await maintenance.run()
+    assert "maintenance_broke" in caplog.text
+
+
+def test_up_ends_when_maintenance_breaks(database18: Database, tmp_path: Path) -> None:
+    """Without maintenance nothing is taken back or retried: up hands its jobs back and exits with 1."""
+    (tmp_path / "shop.py").write_text(
+        "from streamvibe import Context, job_type\n\n"
+        "@job_type('greet')\ndef greet(ctx: Context, params: dict[str, str]) -> None: ...\n"
+    )
+    with database18.connect() as conn:
+        conn.execute(
+            "CREATE OR REPLACE FUNCTION public.retry_failed_jobs(p_limit int DEFAULT 1000) RETURNS int"
+            " LANGUAGE sql AS 'SELECT NULL::int'"
+        )
+    done = subprocess.run(
+        command("up", "--app", "shop"),
+        cwd=tmp_path,
+        env=environment(database18.dsn),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "maintenance_broke" in done.stderr
+    assert database18.fetch_value("SELECT count(*) FROM streamvibe.worker") == 0
+
+
+def test_a_worker_process_ends_although_a_handler_does_not(database18: Database, tmp_path: Path) -> None:
+    """Full of handlers that ignore being cancelled it exits with 1, so that a supervisor starts it again."""
+    (tmp_path / "shop.py").write_text(
+        "import asyncio, datetime\n"
+        "import streamvibe.cli.worker\n"
+        "from streamvibe import Context, job_type\n"
+        "from streamvibe.worker import ticker\n\n"
+        "ticker.STOP_PATIENCE_SECONDS = ticker.STUCK_SECONDS = 0.2\n"
+        "streamvibe.cli.worker.EXIT_SECONDS = 1.0\n\n"
+        "@job_type('hung', timeout=datetime.timedelta(seconds=0.2), max_attempts=1)\n"
+        "async def hung(ctx: Context, params: dict[str, str]) -> None:\n"
+        "    while True:\n"
+        "        try:\n"
+        "            await asyncio.sleep(3600)\n"
+        "        except asyncio.CancelledError:\n"
+        "            continue\n"
+    )
+    queue = Queue(database18)
+    queue.conn.execute("SELECT register_job_type('hung')")
+    job_id = queue.request("hung")
+    done = subprocess.run(
+        command("worker", "--app", "shop", "--concurrency", "1"),
+        cwd=tmp_path,
+        env=environment(database18.dsn),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "handler_does_not_stop" in done.stderr and "worker_broke" in done.stderr
+    assert queue.row(job_id)["status"] == "failed"
