@@ -2,13 +2,15 @@
 
 import json
 import logging
+from decimal import Decimal
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from tests.support.databases import Database
 
-from streamvibe.db.pool import AsyncPool, Pool, load_json
+from streamvibe.db.documents import load_json
+from streamvibe.db.pool import AsyncPool, Pool
 from streamvibe.errors import DatabaseUnreachable, UnknownJobType
 
 
@@ -84,3 +86,29 @@ def test_passwords_never_show(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 def test_whole_numbers_are_never_rounded(text: str) -> None:
     """A jsonb number of any length is read as PostgreSQL holds it."""
     assert load_json(text) == load_json(text.encode()) == json.loads(text)
+
+
+def test_any_jsonb_value_can_be_read(database: Database) -> None:
+    """Depth and digits that Python's decoders refuse are read exactly, wherever they stand."""
+    deeply = "[" * 3000 + '"deep"' + "]" * 3000
+    document = '{"a\\"[": [1.5, true, null, "}", {"k": DEEPLY}, 1e5000, -1e4999, {}, []]}'.replace(
+        "DEEPLY", deeply
+    )
+    with Pool(database.dsn) as pool, pool.connection() as conn:
+        row = conn.execute("SELECT %s::text::jsonb, %s::text::jsonb", [document, "[1e5000]"]).fetchone()
+    assert row is not None
+    assert row[1] == [Decimal(10) ** 5000]
+    first, yes, nothing, brace, nested, huge, negative, *empty = row[0]['a"[']
+    assert (first, yes, nothing, brace, empty) == (1.5, True, None, "}", [{}, []])
+    assert (huge, negative) == (Decimal("1e5000"), Decimal("-1e4999"))
+    deep, levels = nested["k"], 0
+    while isinstance(deep, list):
+        (deep,), levels = deep, levels + 1
+    assert (deep, levels) == ("deep", 3000)
+
+
+@pytest.mark.parametrize("text", ["", "[", "{]", "nonsense", "[" * 600])
+def test_what_is_no_json_is_refused(text: str) -> None:
+    """A broken document is an error, not a guess."""
+    with pytest.raises(ValueError):
+        load_json(text)

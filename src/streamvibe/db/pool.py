@@ -4,8 +4,6 @@ Every connection is in autocommit mode (each function call is one transaction; `
 several), is named in ``pg_stat_activity``, and reads jsonb with orjson. UUIDs are ``uuid.UUID`` as psycopg has it.
 """
 
-import json
-import re
 import select
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,19 +16,12 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from streamvibe.config import mask_url
+from streamvibe.db.documents import load_json
 from streamvibe.errors import translated
 
 APPLICATION_NAME = "streamvibe"
 CONNECT_SECONDS = 5
 PREPARE_THRESHOLD = 5
-
-_BEYOND_64_BITS = re.compile(rb"[0-9]{19}")
-
-
-def load_json(data: bytes | str) -> Any:
-    """Decode JSON with orjson; whole numbers beyond 64 bits, which it would round, with the standard library."""
-    raw = data.encode() if isinstance(data, str) else bytes(data)
-    return json.loads(raw) if _BEYOND_64_BITS.search(raw) else orjson.loads(raw)
 
 
 def configure(conn: Connection[Any] | AsyncConnection[Any]) -> None:
