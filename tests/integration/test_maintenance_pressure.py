@@ -41,8 +41,9 @@ async def maintained(
         yield maintenance
     finally:
         maintenance.stop()
-        async with asyncio.timeout(20):
-            await task
+        done, _ = await asyncio.wait({task}, timeout=20)
+        assert done, "the loop does not stop"
+        await task
 
 
 def claimed_by_the_dead(queue: Queue, name: str) -> Any:

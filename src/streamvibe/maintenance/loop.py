@@ -100,15 +100,16 @@ class Maintenance:
             await self._session.close()
 
     async def _cancellable(self, duty: Duty) -> int:
-        self._running = asyncio.create_task(self._run_duty(duty))
+        self._running = task = asyncio.create_task(self._run_duty(duty))
         try:
-            return await self._running
-        except asyncio.CancelledError:
-            if not self._stopping.is_set():
-                raise
-            return 0
+            await asyncio.wait({task})
+        except asyncio.CancelledError:  # run() itself is cancelled
+            task.cancel()
+            await asyncio.wait({task})
+            raise
         finally:
             self._running = None
+        return 0 if task.cancelled() else task.result()
 
     async def _run_duty(self, duty: Duty) -> int:
         try:
