@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,10 +22,11 @@ from streamvibe.config import Settings
 from streamvibe.db.embedded import database_url
 from streamvibe.db.registration import registration
 from streamvibe.db.session import Session
-from streamvibe.errors import DatabaseUnreachable, InvalidArgument, StreamVibeError, WorkerUnknown
+from streamvibe.errors import DatabaseUnreachable, StreamVibeError, WorkerUnknown
 from streamvibe.eventlog import event_logger
 from streamvibe.jobtype import JobType
 from streamvibe.worker import statements
+from streamvibe.worker.arguments import check
 from streamvibe.worker.context import ClaimedJob, Stop
 from streamvibe.worker.execute import stopped
 from streamvibe.worker.flush import End, Flusher
@@ -75,7 +76,7 @@ class Worker:
     ) -> None:
         listed = list(job_types)
         self._job_types = {job_type.name: job_type for job_type in listed}
-        _check(self._job_types, listed, concurrency, poll_interval)
+        check(self._job_types, listed, concurrency, poll_interval)
         if dsn is None:
             dsn = database_url(Settings())
         # Never the same twice: under a dead worker's id its claims would be taken for this one's.
@@ -370,36 +371,3 @@ class Worker:
                 while self._holding.unfinished:
                     self._holding.changed.clear()
                     await self._holding.changed.wait()
-
-
-def _check(
-    by_name: Mapping[str, JobType[Any, Any]],
-    listed: Sequence[JobType[Any, Any]],
-    concurrency: int,
-    poll_interval: timedelta,
-) -> None:
-    if not listed:
-        raise InvalidArgument(
-            "a worker needs job types", field="job_types", received="none", fix="Pass at least one."
-        )
-    if len(by_name) < len(listed):
-        raise InvalidArgument(
-            "two job types have the same name",
-            field="job_types",
-            received=", ".join(job_type.name for job_type in listed),
-            fix="Give each its own name.",
-        )
-    if concurrency < 1 or concurrency > 10_000:
-        raise InvalidArgument(
-            "concurrency is out of range",
-            field="concurrency",
-            received=str(concurrency),
-            fix="Use 1 to 10000.",
-        )
-    if poll_interval <= timedelta(0):
-        raise InvalidArgument(
-            "poll_interval is out of range",
-            field="poll_interval",
-            received=str(poll_interval),
-            fix="Use more than 0 seconds.",
-        )
