@@ -106,7 +106,7 @@ def python_reference() -> str:
 
 def cli_reference() -> str:
     """Each command with its help, arguments and options, as its --help has them."""
-    parts = ["## Before any command\n", _options(typer.main.get_command(app))]
+    parts = ["## With any command\n\nBefore it or after it.\n", _options(typer.main.get_command(app))]
     for name, command in commands():
         context = command.context_class(command)
         usage = [piece for item in command.params for piece in item.get_usage_pieces(context)]

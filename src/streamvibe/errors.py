@@ -37,6 +37,8 @@ from uuid import UUID
 
 import psycopg
 
+from streamvibe.remedies import in_python
+
 _RECEIVED = "Received: "
 
 
@@ -232,7 +234,15 @@ class JobFailed(StreamVibeError):
     problem_type = "job-failed"
 
     def __init__(self, message: str, *, job: EndedJob) -> None:
-        super().__init__(message, field="job_id", received=f"{job.status} job {job.id}", fix=None)
+        kind = f", {job.failure_kind}" if job.failure_kind else ""
+        super().__init__(
+            message,
+            field="job_id",
+            received=f"{job.id} ({job.status}{kind})",
+            fix="Its log says more (client.logs); mend the cause, then request it again"
+            if job.status == "failed"
+            else "Request it again",
+        )
         self.job = job
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -289,17 +299,23 @@ _EXHAUSTED_STATES = {"53100": "disk space", "53200": "memory"}
 _NOT_MIGRATED_STATES = frozenset({"3F000", "42883", "42P01"})
 
 
-def from_postgres(error: psycopg.Error) -> StreamVibeError | None:
-    """Return the StreamVibe error that a database error stands for, or None when it stands for none."""
+def from_postgres(error: psycopg.Error, url: str | None = None) -> StreamVibeError | None:
+    """Return the StreamVibe error that a database error stands for, or None when it stands for none.
+
+    ``url``: the database that was tried, with its passwords masked.
+    """
     state = error.sqlstate
-    if state in BY_SQLSTATE:
+    if state is not None and state in BY_SQLSTATE:
         diag = error.diag
         received = diag.message_detail
+        field, message, fix = in_python(
+            state, diag.column_name, diag.message_primary or str(error), diag.message_hint
+        )
         return BY_SQLSTATE[state](
-            diag.message_primary or str(error),
-            field=diag.column_name,
+            message,
+            field=field,
             received=received.removeprefix(_RECEIVED) if received is not None else None,
-            fix=diag.message_hint,
+            fix=fix,
         )
     if state == "42501":
         return NotAllowed(
@@ -308,9 +324,9 @@ def from_postgres(error: psycopg.Error) -> StreamVibeError | None:
         )
     if state in _NOT_MIGRATED_STATES:
         return ConfigurationError(
-            "The database does not have this release's StreamVibe schema",
+            _because("The database does not have this release's StreamVibe schema", error),
             field="database_url",
-            received=error.diag.message_primary,
+            received=url,
             fix="Run `streamvibe migrate`",
         )
     if state in _EXHAUSTED_STATES:
@@ -321,21 +337,24 @@ def from_postgres(error: psycopg.Error) -> StreamVibeError | None:
         )
     if _is_connection_failure(error):
         return DatabaseUnreachable(
-            "The database cannot be reached",
+            _because("The database cannot be reached", error),
             field="database_url",
-            received=" ".join(str(error).split()) or type(error).__name__,
+            received=url,
             fix="Check that it runs and that STREAMVIBE_DATABASE_URL is right (unset: `streamvibe db start`)",
         )
     return None
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raise the StreamVibe error in place of the database error it stands for; let every other error pass."""
+def translated(url: str | None = None) -> Iterator[None]:
+    """Raise the StreamVibe error in place of the database error it stands for; let every other error pass.
+
+    ``url``: the database that is tried, with its passwords masked.
+    """
     try:
         yield
     except psycopg.Error as error:
-        known = from_postgres(error)
+        known = from_postgres(error, url)
         if known is None:
             raise
         raise known from error
@@ -348,6 +367,11 @@ def _is_connection_failure(error: psycopg.Error) -> bool:
     # psycopg and its pool raise OperationalError without SQLSTATE for what never reached a server:
     # refused, timed out, broken or closed connections, pool timeouts.
     return isinstance(error, psycopg.OperationalError)
+
+
+def _because(message: str, error: psycopg.Error) -> str:
+    words = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    return f"{message}: {words}"
 
 
 def _sentence(text: str) -> str:

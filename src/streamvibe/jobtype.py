@@ -273,9 +273,10 @@ def _dump(adapter: TypeAdapter[Any], value: object, field: str, *, round_trip: b
 def _misfit(error: ValidationError, field: str) -> InvalidArgument:
     first = error.errors(include_url=False)[0]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    count = error.error_count()
     return InvalidArgument(
-        f"{field} does not fit its type: {first['msg']}",
+        f"{field}{place} does not fit its type: {first['msg']}",
         field=field + place,
         received=repr(cast(object, first["input"]))[:200].encode(errors="backslashreplace").decode(),
-        fix=f"Send {field} that the job type accepts ({error.error_count()} problem(s) in all).",
+        fix=f"Send {field} that the job type accepts ({count} problem{'s' if count > 1 else ''} in all).",
     )

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.support.databases import Database
 from tests.support.waiting import wait_until
 
 from streamvibe import SyncClient
+from streamvibe.config import mask_url
 
 COMMANDS = [
     ("stats",),
@@ -35,8 +37,11 @@ def test_a_dead_database_is_exit_3(tmp_path: Path, arguments: tuple[object, ...]
     dead = f"postgresql://app:hunter2@/app?host={tmp_path}"
     ran = streamvibe(dead, *arguments)
     lines = ran.err.splitlines()
-    assert (ran.status, ran.out, lines[0]) == (3, "", "Error: The database cannot be reached.")
-    assert "No such file or directory" in lines[1] and "STREAMVIBE_DATABASE_URL" in lines[2]
+    assert (ran.status, ran.out) == (3, "")
+    assert lines[0].startswith("Error: The database cannot be reached: ")
+    assert "No such file or directory" in lines[0]
+    assert lines[1] == f"Received for database_url: {mask_url(dead)}"
+    assert "STREAMVIBE_DATABASE_URL" in lines[2]
     as_json = streamvibe(dead, *arguments, "--json")
     assert (as_json.status, as_json.problem["type"]) == (3, "database-unreachable")
     assert "hunter2" not in ran.err + as_json.err
@@ -49,6 +54,7 @@ def test_a_database_without_our_schema_says_what_to_run(
     """A database that was never migrated is a matter of configuration: exit 2."""
     ran = streamvibe(empty_database.dsn, *arguments)
     assert (ran.status, ran.err.splitlines()[-1]) == (2, "Run `streamvibe migrate`.")
+    assert f"Received for database_url: {mask_url(empty_database.dsn)}\n" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -61,6 +67,12 @@ def test_a_database_without_our_schema_says_what_to_run(
             ("jobs", "list", "--user", "x", "--limit", "many"),
             "Invalid value for '--limit'",
             "streamvibe jobs list",
+        ),
+        (("stats", "--database-url"), "Option '--database-url' requires an argument.", "streamvibe --help"),
+        (
+            ("jobs", "request", "note", "--user", "x", "--timeout", 3),
+            "--timeout needs --wait",
+            "leave --timeout out",
         ),
         (("nonsense",), "No such command 'nonsense'.", "streamvibe --help"),
         (("--database-url", "nonsense", "stats"), "The setting database_url", "Write it like postgresql://"),
@@ -103,10 +115,12 @@ def test_without_a_url_the_embedded_database_is_used(tmp_path: Path, monkeypatch
 
 
 def test_an_argument_wins_over_the_environment(database18: Database, tmp_path: Path) -> None:
-    """--database-url is used in place of STREAMVIBE_DATABASE_URL."""
+    """--database-url, before or after the command, is used in place of STREAMVIBE_DATABASE_URL."""
     dead = f"postgresql:///app?host={tmp_path}"
     assert streamvibe(dead, "--database-url", database18.dsn, "stats").status == 0
     assert streamvibe(database18.dsn, "--database-url", dead, "stats").status == 3
+    assert streamvibe(dead, "stats", "--database-url", database18.dsn).status == 0
+    assert streamvibe(database18.dsn, "jobs", "show", uuid4(), f"--database-url={dead}").status == 3
 
 
 def test_what_nobody_foresaw_is_one_line_and_a_way_on(database18: Database) -> None:
@@ -195,6 +209,37 @@ def test_a_terminal_gets_a_progress_bar(database18: Database) -> None:
         text = read_all(primary)
     assert (waiting.returncode, json.loads(out)) == (0, {"total": 3})
     assert "pending" in text and "\u2501" in text
+
+
+@pytest.mark.parametrize(
+    ("columns", "headings"),
+    [
+        ("80", ["id", "job_type", "status", "what", "happened"]),
+        ("120", ["id", "job_type", "status", "created_at", "what", "happened"]),
+        ("200", ["id", "job_type", "status", "priority", "created_at", "progress", "what", "happened"]),
+    ],
+)
+def test_a_list_fits_the_terminal(database18: Database, columns: str, headings: list[str]) -> None:
+    """A job is one line no longer than the terminal; its id is never cut, other columns are cut or left out."""
+    user_id = uuid4()
+    with database18.connect() as conn:
+        conn.execute("SELECT register_job_type('a_job_type_of_some_length')")
+        conn.execute("SELECT request_job(%s, 'a_job_type_of_some_length')", [user_id])
+        job_id = database18.fetch_value("SELECT id FROM job_queue")
+    hands.fail(database18.dsn, kind="permanent", message="no such\nchannel " + "x" * 300)
+    with terminal() as (primary, secondary):
+        ran = subprocess.Popen(
+            command("jobs", "list", "--user", user_id),
+            env=environment(database18.dsn, **TERMINAL | {"COLUMNS": columns}),
+            stdout=secondary,
+        )
+        os.close(secondary)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", read_all(primary))
+    assert ran.wait() == 0
+    head, line = text.splitlines()
+    assert head.split() == headings
+    assert line.startswith(f"{job_id} a_job_ty") and " failed " in line and "no such" in line
+    assert len(line.rstrip()) <= int(columns)
 
 
 def test_a_terminal_gets_tables(database18: Database) -> None:

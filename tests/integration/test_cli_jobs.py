@@ -1,6 +1,7 @@
 """`streamvibe jobs ...` and `streamvibe stats`."""
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -145,7 +146,7 @@ BAD_CURSOR = "v1" + "A" * 28
         (("list", "--user", USER, "--limit", 0), 2, "SV001", "0"),
         (("list", "--user", USER, "--limit", 10_000_000), 2, "SV001", "10000000"),
         (("list", "--user", USER, "--page", 0), 2, "SV001", "0"),
-        (("list", "--user", USER, "--page", 22), 2, "SV015", "1050"),
+        (("list", "--user", USER, "--page", 22), 2, "SV015", "page 22 of 50 jobs each"),
         (("list", "--user", USER, "--cursor", "next"), 2, "SV014", "next"),
         (("list", "--user", USER, "--cursor", BAD_CURSOR), 2, "SV014", BAD_CURSOR),
         (("list", "--user", USER, "--cursor", "x", "--page", 1), 2, "SV001", "x"),
@@ -166,6 +167,28 @@ def test_bad_values_name_the_field_the_value_and_the_fix(
     ran = run("jobs", *arguments, "--json")
     assert (ran.status, ran.problem["code"], ran.problem["received"]) == (status, code, received)
     assert ran.problem["field"] and ran.problem["fix"] and ran.problem["title"]
+    words = " ".join(str(ran.problem[name]) for name in ("title", "field", "fix"))
+    assert not re.search(r"\bp_|NULL|SELECT|_by_cursor", words), words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "words"),
+    [
+        (("request", "nope", "--user", USER), "job_type", "streamvibe worker --app yourapp.jobs"),
+        (("request", "note", "--user", "me"), "--user", "--user is not a UUID"),
+        (("list", "--user", USER, "--limit", 0), "--limit", "--limit is out of range"),
+        (("list", "--user", USER, "--status", "done"), "--status", "leave --status out for all"),
+        (("list", "--user", USER, "--page", 22), "--page", "pass the --cursor it prints"),
+        (("list", "--user", USER, "--cursor", "x"), "--cursor", "leave --cursor out for the first page"),
+        (("list", "--user", USER, "--order-by", "params"), "--order-by", "--order-by is unknown"),
+        (("logs", USER, "--level", "loud"), "--level", "leave --level out for all"),
+    ],
+)
+def test_errors_name_options(run: Run, arguments: tuple[object, ...], field: str, words: str) -> None:
+    """What SQL or Python calls a parameter is called by its option, and the fix is something one can type."""
+    problem = run("jobs", *arguments, "--json").problem
+    assert problem["field"] == field
+    assert words in f"{problem['title']}. {problem['fix']}"
 
 
 def test_list_pages_by_cursor_and_by_number(run: Run) -> None:
@@ -239,6 +262,20 @@ def test_cancel_and_retry_report_each_job(run: Run, database18: Database) -> Non
     assert run("jobs", "retry", third, "--user", USER).lines == [[third, "retried", "pending"]]
     again = run("jobs", "retry", third, "--user", USER)
     assert (again.status, again.lines) == (1, [[third, "not_failed", "pending"]])
+    assert again.err == "not_failed: only a failed job can be retried\n"
+    assert run("jobs", "cancel", third, "--user", USER).err == ""
+    assert "check the id" in run("jobs", "cancel", third, "--user", uuid4()).err
+
+
+def test_a_failure_for_good_says_to_request_it_again(run: Run, database18: Database) -> None:
+    """Jobs that cannot be retried: a line per outcome on standard error says what to do."""
+    jobs = [request(run, json.dumps({"n": n})) for n in range(2)]
+    hands.fail(database18.dsn, kind="permanent", message="no such channel")
+    ran = run("jobs", "retry", *jobs, "--user", USER)
+    assert (ran.status, [line[1] for line in ran.lines]) == (1, ["not_retryable"] * 2)
+    assert ran.err == (
+        "not_retryable: trying again would fail again: mend the cause, then request it again\n"
+    )
 
 
 def test_the_limit_is_exit_1(run: Run) -> None:
@@ -305,11 +342,32 @@ def test_waiting_for_a_job_that_fails_is_exit_1(run: Run, database18: Database) 
     with start_waiting(database18, "--json") as waiting:
         hands.fail(database18.dsn, kind="permanent", message="no such channel")
         out, err = waiting.communicate(timeout=60)
-    problem = json.loads(err)
-    assert (waiting.returncode, out, problem["type"]) == (1, "", "job-failed")
+    problem, ended = json.loads(err), json.loads(out)
+    assert (waiting.returncode, problem["type"]) == (1, "job-failed")
     assert "no such channel" in problem["title"]
+    assert problem["received"] == f"{ended['job_id']} (failed, permanent)"
+    assert f"streamvibe jobs logs {ended['job_id']}" in problem["fix"]
+    assert ended.pop("completed_at") is not None
+    assert ended.pop("job_id") == run("jobs", "list", "--user", USER).lines[0][0]
+    assert ended == {
+        "outcome": "created",
+        "result_age": None,
+        "status": "failed",
+        "result": None,
+        "failure_kind": "permanent",
+        "error_message": "no such channel",
+    }
+
+
+def test_waiting_for_too_long_is_exit_1(run: Run) -> None:
+    """What the job is by then goes to standard output with --json; the error says where to look later."""
     late = run("jobs", "request", "note", "--user", USER, "--wait", "--timeout", 0)
-    assert (late.status, "is not finished yet" in late.err) == (1, True)
+    assert (late.status, late.out, "is not finished yet" in late.err) == (1, "", True)
+    as_json = run("jobs", "request", "note", "--user", USER, "--wait", "--timeout", 0, "--json")
+    assert (as_json.status, as_json.json["outcome"], as_json.json["status"]) == (1, "joined", "pending")
+    problem = json.loads(as_json.err)
+    assert (problem["type"], problem["field"], problem["received"]) == ("wait-timeout", "--timeout", "0 s")
+    assert f"streamvibe jobs result {as_json.json['job_id']}" in problem["fix"]
 
 
 def test_an_interrupted_wait_ends_quietly(run: Run, database18: Database) -> None:

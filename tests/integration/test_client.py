@@ -1,8 +1,10 @@
 """What both clients do with jobs: each test runs with both, on PostgreSQL 18 and 15."""
 
 import asyncio
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,7 +13,7 @@ from tests.support import hands
 from tests.support.databases import Database
 
 from streamvibe import Client, Context, JobFailed, JobNotFound, JobStatus, Outcome, WaitTimeout, job_type
-from streamvibe.errors import IdempotencyConflict, InvalidArgument, LimitReached
+from streamvibe.errors import IdempotencyConflict, InvalidArgument, LimitReached, StreamVibeError
 from streamvibe.model import Job
 
 
@@ -139,12 +141,15 @@ async def test_waiting_for_a_failed_or_cancelled_job_raises(
     with pytest.raises(JobFailed, match="no such number") as caught:
         await client.wait(asked, timeout=60)
     assert (caught.value.job.id, caught.value.job.failure_kind) == (asked.job_id, "permanent")
+    assert caught.value.received == f"{asked.job_id} (failed, permanent)"
+    assert "client.logs" in (caught.value.fix or "")
 
     asked = await client.request(add_up, SumParams(numbers=[2]), user_id=user_id)
     await client.cancel(asked.job_id, user_id=user_id)
     with pytest.raises(JobFailed) as caught:
         await client.wait(asked)
     assert caught.value.job.status == JobStatus.CANCELLED
+    assert (caught.value.received, caught.value.fix) == (f"{asked.job_id} (cancelled)", "Request it again")
 
 
 async def test_waiting_ends_at_its_timeout(client: Client, database: Database, user_id: UUID) -> None:
@@ -274,3 +279,35 @@ async def test_params_are_validated_before_they_are_sent(client: Client, user_id
     with pytest.raises(InvalidArgument) as caught:
         await client.request(add_up, {"numbers": [1, "two"]}, user_id=user_id)
     assert (caught.value.field, caught.value.received) == ("params.numbers[1]", "'two'")
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "words"),
+    [
+        ({"limit": 0}, "limit", "limit is out of range. Received: 0. Ask for 1 to 1000 rows a page."),
+        (
+            {"offset": 1001},
+            "offset",
+            "Received: 1001. Use list_by_cursor, which costs the same at any depth.",
+        ),
+        ({"status": "done"}, "status", "status is unknown. Received: done. Use pending,"),
+        ({"order_by": "params"}, "order_by", "order_by is unknown. Received: params."),
+    ],
+)
+async def test_errors_of_sql_speak_python(
+    client: Client, user_id: UUID, options: dict[str, Any], field: str, words: str
+) -> None:
+    """The field is the method's parameter, the fix a call of Python; NULL and p_ are SQL's alone."""
+    with pytest.raises(StreamVibeError) as caught:
+        await client.list(user_id, **options)
+    assert caught.value.field == field
+    assert words in str(caught.value)
+    assert not re.search(r"\bp_|NULL|SELECT|get_user_jobs", str(caught.value))
+
+
+async def test_a_log_level_is_called_level(client: Client, user_id: UUID) -> None:
+    """SQL's p_log_level is the method's level."""
+    with pytest.raises(InvalidArgument) as caught:
+        await client.logs(user_id, level="loud")
+    assert (caught.value.field, caught.value.received) == ("level", "loud")
+    assert (caught.value.fix or "").endswith("or None for all")

@@ -103,15 +103,15 @@ async def test_promises_are_kept_when_asked_for(client: Client) -> None:
         (NewJob(USER, "note", [1]), InvalidArgument, "jobs[4].params", "[1]"),
         (NewJob(USER, note, {"n": "x"}), InvalidArgument, "jobs[4].params.n", "'x'"),
         (NewJob(USER, "note", {}, priority=2**40), InvalidArgument, "jobs[4].priority", str(2**40)),
-        (NewJob(USER, "note", {}, priority=10), InvalidArgument, "p_jobs[4].priority", "10"),
+        (NewJob(USER, "note", {}, priority=10), InvalidArgument, "jobs[4].priority", "10"),
         (
             NewJob(USER, "note", {}, scheduled_for=datetime(2030, 1, 1)),  # noqa: DTZ001
             InvalidArgument,
             "jobs[4].scheduled_for",
             "datetime.datetime(2030, 1, 1, 0, 0)",
         ),
-        (NewJob(USER, "nope"), UnknownJobType, "p_jobs[4].job_type", "nope"),
-        (NewJob(USER, "note", {"a": "x" * 1048576}), PayloadTooLarge, "p_jobs[4].params", "1048585 bytes"),
+        (NewJob(USER, "nope"), UnknownJobType, "jobs[4].job_type", "nope"),
+        (NewJob(USER, "note", {"a": "x" * 1048576}), PayloadTooLarge, "jobs[4].params", "1048585 bytes"),
         ("a job", InvalidArgument, "jobs[4]", "'a job'"),
     ],
 )

@@ -92,8 +92,18 @@ def test_with_another_database_set_nothing_is_started(home: Path, monkeypatch: p
     assert run("url").strip() == MASKED
     assert run("url", "--show-password").strip() == OTHER
     assert json.loads(run("url", "--json", "--show-password")) == {"state": "external", "url": OTHER}
-    assert "left alone" in run("stop")
     assert not home.exists()
+
+
+def test_with_another_database_set_nothing_is_stopped(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With STREAMVIBE_DATABASE_URL set stop ends nothing, the embedded server neither, and says how to."""
+    started = json.loads(run("start", "--json"))
+    monkeypatch.setenv("STREAMVIBE_DATABASE_URL", OTHER)
+    assert "nothing was stopped" in (said := run("stop")) and "unset STREAMVIBE_DATABASE_URL" in said
+    assert json.loads(run("stop", "--json")) == {"state": "external", "stopped": False, "url": MASKED}
+    monkeypatch.delenv("STREAMVIBE_DATABASE_URL")
+    again = json.loads(run("start", "--json"))
+    assert (again["started"], again["pid"]) == (False, started["pid"])
 
 
 def test_errors_have_their_exit_status(

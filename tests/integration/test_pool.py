@@ -57,7 +57,8 @@ async def test_database_errors_become_ours(database: Database) -> None:
         with pytest.raises(UnknownJobType) as caught:
             async with pool.connection() as conn:
                 await conn.execute("SELECT * FROM request_job(%s, 'no_such_type')", [uuid4()])
-    assert (caught.value.field, caught.value.received) == ("p_job_type", "no_such_type")
+    assert (caught.value.field, caught.value.received) == ("job_type", "no_such_type")
+    assert "client.register(job_type)" in (caught.value.fix or "")
 
 
 def test_a_broken_connection_is_replaced(database: Database) -> None:

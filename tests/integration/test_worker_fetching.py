@@ -265,8 +265,8 @@ async def test_run_until_idle_runs_what_its_handlers_ask_for(database18: Databas
         ({"concurrency": 0}, "concurrency"),
         ({"concurrency": 10_001}, "concurrency"),
         ({"poll_interval": timedelta(0)}, "poll_interval"),
-        ({"lease": timedelta(milliseconds=100)}, "p_lease"),
-        ({"worker_id": "x" * 201}, "p_worker_id"),
+        ({"lease": timedelta(milliseconds=100)}, "lease"),
+        ({"worker_id": "x" * 201}, "worker_id"),
     ],
 )
 async def test_a_worker_refuses_options_it_cannot_keep(

@@ -153,6 +153,20 @@ def test_params_that_cannot_be_are_refused_by_place(kind: Any, value: Any, place
     assert str(caught.value).encode() and caught.value.fix
 
 
+def test_problems_are_counted_as_people_count() -> None:
+    """The message names the first field that is wrong, the fix how many there are."""
+    for value, place, count in [
+        ({"x": 1, "y": "a"}, "params.y", "1 problem in all"),
+        ([], "params", "1 problem"),
+    ]:
+        with pytest.raises(InvalidArgument, match=f"^{place} does not fit its type: ") as caught:
+            declared(Point).load_params(value)
+        assert count in (caught.value.fix or "")
+    with pytest.raises(InvalidArgument, match=r"^params\.ownerId does not .*: Field required") as caught:
+        declared(Strict).load_params({})
+    assert "2 problems in all" in (caught.value.fix or "")
+
+
 def test_a_model_whose_serializer_raises_is_refused() -> None:
     """Not with whatever it raises."""
 

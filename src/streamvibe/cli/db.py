@@ -55,12 +55,23 @@ def start(as_json: AsJson = False) -> None:
 
 @db_app.command("stop")
 def stop(as_json: AsJson = False) -> None:
-    """Stop the embedded PostgreSQL; its data stay. Transactions still open are rolled back."""
+    """Stop the embedded PostgreSQL; its data stay. Transactions still open are rolled back.
+
+    With STREAMVIBE_DATABASE_URL set nothing is stopped: unset it to stop the embedded one.
+    """
     settings = Settings()
+    if settings.database_url is not None:
+        _print(
+            as_json,
+            "STREAMVIBE_DATABASE_URL is set: that database is left alone, and nothing was stopped.\n"
+            "To stop the embedded one, unset STREAMVIBE_DATABASE_URL and run it again.",
+            state="external",
+            stopped=False,
+            url=str(settings.database_url),
+        )
+        return
     stopped = embedded.stop(settings)
     text = "The embedded database was stopped." if stopped else "The embedded database was not running."
-    if settings.database_url is not None:
-        text += "\nSTREAMVIBE_DATABASE_URL is set: that database was left alone."
     _print(as_json, text, state="stopped", stopped=stopped)
 
 

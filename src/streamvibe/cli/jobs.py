@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,12 +14,13 @@ from streamvibe.cli.output import (
     print_fields,
     print_hint,
     print_json,
+    print_list,
     print_rows,
     text,
 )
 from streamvibe.client import SyncClient
-from streamvibe.errors import InvalidArgument
-from streamvibe.model import Job, JobChange, JobStatus, LogLine, Page
+from streamvibe.errors import InvalidArgument, JobFailed, OffsetTooLarge, WaitTimeout
+from streamvibe.model import Job, JobChange, JobResult, JobStatus, LogLine, Page, Requested
 
 jobs_app = typer.Typer(
     help="Request, list, inspect, cancel and retry jobs.", no_args_is_help=True, rich_markup_mode=None
@@ -31,6 +32,18 @@ JobId = Annotated[str, typer.Argument(help="The job's id.")]
 JobIds = Annotated[list[str], typer.Argument(help="The jobs' ids, 1 to 10000.")]
 
 _JOB_HEADINGS = ("id", "job_type", "status", "priority", "created_at", "progress", "what happened")
+#: What a narrow terminal goes without, the first first.
+_LESS_IMPORTANT = ("priority", "progress", "created_at")
+
+_NEXT_STEPS = {
+    "unchanged": "it was finished before, and stays as it is",
+    "not_found": "this user has no such job: check the id and --user",
+    "not_failed": "only a failed job can be retried",
+    "not_retryable": "trying again would fail again: mend the cause, then request it again",
+    "attempts_exhausted": "no attempts are left: request it again",
+    "at_limit": "the user has as many live jobs as they may: retry when one is finished, or cancel one",
+    "has_twin": "an identical job is live already: nothing is left to do",
+}
 
 
 @jobs_app.command("request")
@@ -42,7 +55,7 @@ def request(
     ] = "{}",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and print it.")] = False,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="With --wait: give up after so many seconds.")
+        float | None, typer.Option(min=0, help="Needs --wait: give up after so many seconds.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Do not answer from the cache.")] = False,
     priority: Annotated[
@@ -59,8 +72,16 @@ def request(
     """Ask for a job: created, joined (an identical one is live) or cached (its result is there).
 
     JSON: outcome, job_id, status, result, result_age (seconds); with --wait also failure_kind, error_message
-    and completed_at. With --wait, exit status 1 when the job ends without a result.
+    and completed_at. With --wait, exit status 1 when the job ends without a result, or not in time; the JSON
+    says how it stands, and standard error why.
     """
+    if timeout is not None and not wait:
+        raise InvalidArgument(
+            "--timeout needs --wait",
+            field="--timeout",
+            received=f"{timeout:g}",
+            fix="Add --wait, or leave --timeout out",
+        )
     given, when = read_params(params), read_time(at, "--at")
     with _client() as client:
         asked = client.request(
@@ -82,15 +103,43 @@ def request(
             return
         if not as_json:
             print_hint(f"{asked.outcome} {asked.job_id}")
-        with watching(quiet=as_json) as look:
+        _wait(client, asked, timeout, as_json=as_json)
+
+
+def _wait(client: SyncClient, asked: Requested[Any], timeout: float | None, *, as_json: bool) -> None:
+    latest: Job | None = None
+    with watching(quiet=as_json) as show:
+
+        def look(job: Job) -> None:
+            nonlocal latest
+            latest = job
+            show(job)
+
+        try:
             done = client.wait(asked, timeout=timeout, on_look=look)
+        except (JobFailed, WaitTimeout) as error:
+            if as_json and latest is not None:
+                print_json(_waited(asked, latest))
+            if isinstance(error, WaitTimeout):
+                error.fix = f"The job goes on; `streamvibe jobs result {asked.job_id}` shows how it ended"
+            elif error.job.status == JobStatus.FAILED:
+                error.fix = (
+                    f"`streamvibe jobs logs {asked.job_id}` says more; mend the cause, then request it again"
+                )
+            raise
     if as_json:
-        age = asked.result_age
-        print_json(
-            {"outcome": asked.outcome, "result_age": age, **{n: getattr(done, n) for n in done.__slots__}}
-        )
+        print_json(_waited(asked, done))
     else:
         print_json(done.result)
+
+
+def _waited(asked: Requested[Any], job: JobResult[Any] | Job) -> dict[str, object]:
+    return {
+        "outcome": asked.outcome,
+        "result_age": asked.result_age,
+        "job_id": asked.job_id,
+        **{name: getattr(job, name) for name in JobResult.__slots__ if name != "job_id"},
+    }
 
 
 @jobs_app.command("list")
@@ -128,21 +177,28 @@ def list_jobs(
         )
     with _client() as client:
         if by_number:
-            found = client.list(
-                user,
-                status=status,
-                job_type=job_type,
-                limit=limit,
-                offset=(number - 1) * limit,
-                order_by=order_by or "created_at",
-                order_dir=order_dir or "DESC",
-            )
+            try:
+                found = client.list(
+                    user,
+                    status=status,
+                    job_type=job_type,
+                    limit=limit,
+                    offset=(number - 1) * limit,
+                    order_by=order_by or "created_at",
+                    order_dir=order_dir or "DESC",
+                )
+            except OffsetTooLarge as error:
+                raise OffsetTooLarge(
+                    "--page is too far on, where pages get slow and shift",
+                    field="offset",
+                    received=f"page {number} of {limit} jobs each",
+                ) from error
         else:
             found = client.list_by_cursor(user, cursor=cursor, status=status, job_type=job_type, limit=limit)
     if as_json:
         print_json(found)
         return
-    print_rows(_JOB_HEADINGS, map(_job_row, found.items))
+    print_list(_JOB_HEADINGS, map(_job_row, found.items), whole=("id", "status"), less=_LESS_IMPORTANT)
     if found.total_count is not None:
         print_hint(
             f"Page {number} of {max(1, -(-found.total_count // limit))}, {found.total_count} jobs in all."
@@ -209,6 +265,7 @@ def logs(
 def cancel(job_ids: JobIds, user: User, as_json: AsJson = False) -> None:
     """Cancel a user's live jobs; a finished one stays as it is. Exit status 1 if one was not found.
 
+    Outcomes: cancelled, unchanged (it was finished), not_found (also another user's job).
     JSON: items (job_id, outcome, status; in the order given).
     """
     with _client() as client:
@@ -221,6 +278,8 @@ def cancel(job_ids: JobIds, user: User, as_json: AsJson = False) -> None:
 def retry(job_ids: JobIds, user: User, as_json: AsJson = False) -> None:
     """Retry a user's failed jobs now, where attempts remain. Exit status 1 if one was not retried.
 
+    Outcomes: retried, not_failed, not_retryable (the failure is for good), attempts_exhausted, at_limit (the
+    user has as many live jobs as they may), has_twin (an identical job is live), not_found.
     JSON: items (job_id, outcome, status).
     """
     with _client() as client:
@@ -241,6 +300,9 @@ def _print_changes(changes: list[JobChange], as_json: bool) -> None:
     else:
         rows = [(change.job_id, change.outcome, change.status) for change in changes]
         print_rows(("id", "outcome", "status"), rows)
+        for outcome in dict.fromkeys(change.outcome for change in changes):
+            if outcome in _NEXT_STEPS:
+                print_hint(f"{outcome}: {_NEXT_STEPS[outcome]}")
 
 
 def _print_more(page: Page[Job] | Page[LogLine]) -> None:

@@ -19,6 +19,7 @@ from streamvibe.cli.jobs import jobs_app
 from streamvibe.cli.migrate import migrate_command
 from streamvibe.cli.output import print_error
 from streamvibe.cli.stats import stats_command
+from streamvibe.cli.wording import on_the_command_line
 from streamvibe.cli.worker import up_command, worker_command
 from streamvibe.config import ENV_PREFIX
 from streamvibe.errors import InvalidArgument, StreamVibeError
@@ -60,8 +61,8 @@ def options(
 ) -> None:
     """Background jobs for multi-tenant apps, inside the PostgreSQL you already run.
 
-    Commands that print data take --json. Exit status: 0 done, 1 failed or unhealthy, 2 wrong usage,
-    3 database unreachable.
+    These options may stand before or after the command. Commands that print data take --json. Exit status:
+    0 done, 1 failed or unhealthy, 2 wrong usage, 3 database unreachable.
     """
     if database_url is not None:
         # Every command reads its settings when it runs, and an argument wins over the environment.
@@ -87,7 +88,7 @@ def run(arguments: list[str]) -> int:
         _show(_usage(error), as_json=as_json, debug=debug)
         return error.exit_code
     except StreamVibeError as error:
-        _show(error, as_json=as_json, debug=debug)
+        _show(on_the_command_line(error), as_json=as_json, debug=debug)
         return error.exit_status
     except (Abort, KeyboardInterrupt):
         return INTERRUPTED
@@ -102,10 +103,27 @@ def run(arguments: list[str]) -> int:
         return unexpected.exit_status
 
 
+_BEFORE = ("--debug", "--version")
+_DATABASE = "--database-url"
+
+
 def _in_their_places(arguments: list[str]) -> list[str]:
-    """Let --json also stand before the command, and --debug after it."""
-    rest = [argument for argument in arguments if argument not in ("--json", "--debug")]
-    return [*["--debug"] * ("--debug" in arguments), *rest, *["--json"] * ("--json" in arguments)]
+    """Let --json also stand before the command, and the options of all commands after it."""
+    first, last, rest = [], [], []
+    given = iter(arguments)
+    for argument in given:
+        if argument == "--json":
+            last = [argument]
+        elif argument in _BEFORE or argument.startswith(_DATABASE + "="):
+            first.append(argument)
+        elif argument == _DATABASE:
+            value = next(given, None)
+            if value is None or value.startswith("-"):
+                return [argument]  # which is refused for want of a value
+            first += [argument, value]
+        else:
+            rest.append(argument)
+    return [*first, *rest, *last]
 
 
 def _usage(error: TyperException) -> InvalidArgument:

@@ -15,11 +15,15 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from streamvibe.config import Settings
 from streamvibe.errors import StreamVibeError
+
+#: Of a column that may be cut: how many characters are worth another column's place, and how many it keeps.
+_ROOM, _LEAST = 24, 8
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -57,6 +61,43 @@ def print_rows(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     else:
         for row in rows:
             print("\t".join(" ".join(text(cell).split()) for cell in row))
+
+
+def print_list(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    whole: Sequence[str],
+    less: Sequence[str],
+) -> None:
+    """Like `print_rows`, a line per row on a terminal too: what does not fit is cut, or not shown.
+
+    Columns named in ``whole`` are never cut; those in ``less`` are left out, the first first, where the others
+    have too little room.
+    """
+    screen = console()
+    if not screen.is_terminal:
+        print_rows(headings, rows)
+        return
+    lines = [[" ".join(text(cell).split()) for cell in row] for row in rows]
+    columns = {name: [line[place] for line in lines] for place, name in enumerate(headings)}
+    widths = {name: max(map(cell_len, (name, *cells))) for name, cells in columns.items()}
+
+    def lacking(most: int) -> int:
+        kept = (widths[name] if name in whole else min(widths[name], most) for name in columns)
+        return sum(kept) + len(columns) - screen.width  # each is followed by a space
+
+    for name in less:
+        if lacking(_ROOM) > 0:
+            del columns[name]
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    most = next((most for most in range(max(widths.values()), _LEAST, -1) if lacking(most) <= 0), _LEAST)
+    for name in columns:
+        width = widths[name] if name in whole else min(widths[name], most)
+        table.add_column(name, no_wrap=True, width=width)
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    screen.print(table, markup=False, crop=False)
 
 
 def print_fields(values: Iterable[tuple[str, object]]) -> None:
@@ -130,7 +171,7 @@ def text(value: object) -> str:
 
 
 def _sentence(line: str) -> str:
-    # A parameter's name stays as it is written.
-    if "_" not in line.split(maxsplit=1)[0]:
+    # The name of a parameter, a module or a field stays as it is written.
+    if not {"_", "."} & set(line.split(maxsplit=1)[0]):
         line = line[:1].upper() + line[1:]
     return line if line.endswith((".", "!", "?")) else line + "."

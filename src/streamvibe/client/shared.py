@@ -98,6 +98,6 @@ class Waiting:
                 f"Job {self.job_id} is not finished yet",
                 field="timeout",
                 received=f"{self._timeout:g} s",
-                fix="The job goes on: wait again, or look at it later",
+                fix="The job goes on: wait again with client.wait(job_id), or look at it with client.get(job_id)",
             )
         return min(self._pause, left)

@@ -25,6 +25,7 @@ import psycopg
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow
 
+from streamvibe.config import mask_url
 from streamvibe.db.migrate_files import SQL_ROOT, SqlFile, SqlTree, load_tree
 from streamvibe.db.migrate_split import split_statements
 from streamvibe.errors import MigrationRefused, from_postgres, translated
@@ -258,7 +259,10 @@ def _exists(conn: Connection[TupleRow], relation: str) -> bool:
 @contextmanager
 def _connection(dsn: str, lock_timeout_seconds: float) -> Iterator[Connection[TupleRow]]:
     arguments: dict[str, Any] = {"application_name": "streamvibe migrate", "connect_timeout": CONNECT_SECONDS}
-    with translated(), psycopg.connect(dsn, autocommit=True, prepare_threshold=None, **arguments) as conn:
+    with (
+        translated(mask_url(dsn)),
+        psycopg.connect(dsn, autocommit=True, prepare_threshold=None, **arguments) as conn,
+    ):
         conn.isolation_level = IsolationLevel.READ_COMMITTED
         settings = {**SESSION_SETTINGS, "lock_timeout": f"{lock_timeout_seconds * 1000:.0f}ms"}
         for name, value in settings.items():

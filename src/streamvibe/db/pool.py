@@ -69,6 +69,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         prepare_threshold: int | None = PREPARE_THRESHOLD,
     ) -> None:
         self._dsn, self._options = dsn, _options(application_name, prepare_threshold)
+        self._url = mask_url(dsn)
         super().__init__(
             dsn,
             kwargs=self._options,
@@ -90,7 +91,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         Raises DatabaseUnreachable after ``timeout`` seconds without one; database errors inside the block
         become those of our tree.
         """
-        with translated():
+        with translated(self._url):
             async with super().connection(timeout) as conn:
                 yield conn
 
@@ -108,7 +109,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
 
         Raises DatabaseUnreachable.
         """
-        with translated():
+        with translated(self._url):
             await (await AsyncConnection.connect(self._dsn, **self._options)).close()
 
     def __repr__(self) -> str:
@@ -129,6 +130,7 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
         prepare_threshold: int | None = PREPARE_THRESHOLD,
     ) -> None:
         self._dsn, self._options = dsn, _options(application_name, prepare_threshold)
+        self._url = mask_url(dsn)
         super().__init__(
             dsn,
             kwargs=self._options,
@@ -143,7 +145,7 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
     @contextmanager
     def connection(self, timeout: float | None = None) -> Iterator[Connection[TupleRow]]:
         """A connection for the length of a with block; errors as in `AsyncPool.connection`."""
-        with translated(), super().connection(timeout) as conn:
+        with translated(self._url), super().connection(timeout) as conn:
             yield conn
 
     def getconn(self, timeout: float | None = None) -> Connection[TupleRow]:
@@ -157,7 +159,7 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
 
     def probe(self) -> None:
         """Make one connection outside the pool, as `AsyncPool.probe` does."""
-        with translated():
+        with translated(self._url):
             Connection.connect(self._dsn, **self._options).close()
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import Composed
 
+from streamvibe.config import mask_url
 from streamvibe.db.pool import CONNECT_SECONDS, configure
 from streamvibe.errors import translated
 
@@ -50,7 +51,7 @@ class Session:
     async def connection(self) -> psycopg.AsyncConnection[Any]:
         """The open connection (autocommit). Raises DatabaseUnreachable."""
         if self._connection is None or self._connection.closed:
-            with translated():
+            with translated(mask_url(self._dsn)):
                 connection = await psycopg.AsyncConnection.connect(
                     self._dsn,
                     autocommit=True,

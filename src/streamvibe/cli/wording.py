@@ -1,0 +1,58 @@
+"""The errors of Python in the words of the command line: options for parameters, commands for methods.
+
+Known by code and field, never by message.
+"""
+
+from streamvibe.errors import StreamVibeError
+from streamvibe.remedies import parameter
+
+_OPTIONS = {
+    "cursor": "--cursor",
+    "idempotency_key": "--idempotency-key",
+    "level": "--level",
+    "limit": "--limit",
+    "offset": "--page",
+    "order_by": "--order-by",
+    "order_dir": "--order-dir",
+    "params": "--params",
+    "priority": "--priority",
+    "scheduled_for": "--at",
+    "status": "--status",
+    "timeout": "--timeout",
+    "user_id": "--user",
+}
+
+_REMEDIES = {
+    ("SV001", "level"): "Use debug, info, warning or error, or leave --level out for all",
+    ("SV001", "scheduled_for"): "Use a time before the year 9999, or leave --at out for now",
+    (
+        "SV001",
+        "status",
+    ): "Use pending, processing, completed, failed or cancelled, or leave --status out for all",
+    (
+        "SV002",
+        "job_type",
+    ): "Check the spelling, or start a worker that declares it: streamvibe worker --app yourapp.jobs",
+    (
+        "SV014",
+        "cursor",
+    ): "Pass the cursor that the page before printed, with the same options; leave --cursor out for the first page",
+    ("SV015", "offset"): "Go through the pages by cursor: leave --page out, then pass the --cursor it prints",
+}
+
+
+def on_the_command_line(error: StreamVibeError) -> StreamVibeError:
+    """The same error, changed in place: the field is an option's name, the fix something one can type."""
+    field = error.field
+    if field is None:
+        return error
+    if error.sqlstate is not None:
+        error.fix = _REMEDIES.get((error.sqlstate, parameter(field)), error.fix)
+    option = _OPTIONS.get(field)
+    if option is not None:
+        error.field = option
+        # A message that speaks of the parameter begins with it.
+        first, _, rest = error.message.partition(" ")
+        if first == field:
+            error.message = f"{option} {rest}"
+    return error
