@@ -1,8 +1,10 @@
 """`streamvibe up`, `worker` and `demo` as processes of their own, ended as people end them."""
 
 import contextlib
+import importlib
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -150,6 +152,48 @@ def test_an_application_without_job_types_is_named(
     ran = streamvibe(database18.dsn, "worker", "--app", name)
     assert ran.status == 2
     assert f"Received for --app: {name}" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("./shop/jobs.py", "", ["Name a module, not a file.", "that import works: shop.jobs"]),
+        ("../shop.jobs:x", "", ["Name a module, not a file."]),
+        ("shop.", "", ["That is not a module's name."]),
+        ("shop:Nothing", "", ["The module shop has no Nothing."]),
+        ("shop", "import no_such_module", ["ModuleNotFoundError: No module named 'no_such_module'", ":1."]),
+        (
+            "shop",
+            "import os\n1 / 0",
+            ["The module shop could not", "ZeroDivisionError: division by zero", ":2."],
+        ),
+        ("shop", "import json\njson.loads('{')", ["JSONDecodeError", "shop.py:2."]),
+        ("shop", "\ndef f(:", ["SyntaxError", "shop.py:2."]),
+        ("shop", "raise SystemExit(7)", ["SystemExit: 7", "shop.py:1."]),
+        (
+            "shop",
+            "from streamvibe import job_type\n@job_type('Bad')\ndef bad(ctx, params): ...",
+            ["the job type's name cannot be used at", "shop.py:", "Received for --app: 'Bad'"],
+        ),
+    ],
+)
+def test_an_application_that_cannot_be_imported_says_where(
+    database18: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    text: str,
+    says: list[str],
+) -> None:
+    """A file's name, a module that fails while it is imported: exit 2, with the error, its file and its line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    (tmp_path / "shop.py").write_text(text)
+    importlib.invalidate_caches()
+    ran = streamvibe(database18.dsn, "worker", "--app", name)
+    assert (ran.status, ran.out) == (2, "")
+    for words in says:
+        assert words in ran.err
 
 
 def test_a_demo_whose_step_does_not_hold_fails(database18: Database) -> None:
