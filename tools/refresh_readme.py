@@ -24,6 +24,7 @@ def demo_output() -> str:
     with tempfile.TemporaryDirectory(prefix="sv") as folder:
         home = Path(folder) / "home"
         environment |= {"STREAMVIBE_HOME": str(home), "COLUMNS": "110"}
+        environment["PATH"] = f"{program.parent}{os.pathsep}{environment['PATH']}"
         try:
             done = subprocess.run(
                 [program, "demo"], env=environment, stdout=subprocess.PIPE, text=True, check=True

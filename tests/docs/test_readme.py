@@ -20,6 +20,7 @@ def run(command: list[str | Path], database: Database, folder: Path) -> subproce
         "STREAMVIBE_DATABASE_URL": database.dsn,
         "STREAMVIBE_HOME": str(folder / "home"),
         "COLUMNS": "110",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -83,6 +84,8 @@ VARIABLE = (
     (re.compile(r"PostgreSQL 18\.\d+"), "PostgreSQL 18"),
     (re.compile(r"\d+ files applied, \d+ partitions made"), "<files> applied"),
     (re.compile(r"on [\w.-]+-\d+-[0-9a-f]{8}\b"), "on <worker>"),
+    # Said of the embedded PostgreSQL alone, with which the README's output is made.
+    (re.compile(r"^PostgreSQL keeps running; .*\n?", re.MULTILINE), ""),
     (re.compile(r" +"), " "),
 )
 

@@ -1,10 +1,13 @@
 """``streamvibe demo``: a real job all the way through, each step checked."""
 
 import asyncio
+import shutil
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -41,13 +44,30 @@ def demo_command() -> None:
     """Watch a real job being requested, joined, run, cached, limited, logged and kept private; under a minute."""
     started = time.monotonic()
     screen = Console(highlight=False)
+    settings = Settings()
     try:
-        asyncio.run(_Demo(screen, Settings()).run())
+        asyncio.run(_Demo(screen, settings).run())
     except StepError as failure:
         screen.print(f"\n[bold red]The demo failed:[/] {failure}")
         raise typer.Exit(1) from None
     screen.print(f"\n[bold green]Every step did what it says[/], in {time.monotonic() - started:.1f} s.")
-    screen.print("Next: [bold]streamvibe up[/] in one terminal, [bold]streamvibe jobs --help[/] in another.")
+    program = escape(_program())
+    screen.print(
+        f"Next: [bold]{program} up[/] in one terminal, [bold]{program} jobs --help[/] in another.",
+        soft_wrap=True,
+    )
+    if settings.database_url is None:
+        screen.print(f"PostgreSQL keeps running; [bold]{program} db stop[/] ends it.", soft_wrap=True)
+
+
+def _program() -> str:
+    """What to type for ``streamvibe`` in this terminal: where it is not on PATH, its path."""
+    if shutil.which("streamvibe") is not None:
+        return "streamvibe"
+    path = Path(sys.executable).with_name("streamvibe")
+    if not path.exists():
+        return f"{sys.executable} -m streamvibe.cli.main"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 class _Demo:
@@ -96,6 +116,7 @@ class _Demo:
 
     async def _request(self, sync: JobType[Any, Any], params: dict[str, Any]) -> UUID:
         self._step(f"Alice asks for {sync.name} of {params['social_account_id']}")
+        self._say(f"her user id  {self._alice}")
         asked = await self._client.request(sync, params, user_id=self._alice)
         self._say(f"[bold]{asked.outcome}[/]  job {asked.job_id}  {asked.status}")
         self._check(asked.outcome is Outcome.CREATED, f"a new request was {asked.outcome}, not created")
@@ -136,13 +157,15 @@ class _Demo:
 
     async def _watch(self, job_id: UUID) -> Job:
         columns = (TextColumn("   {task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self._screen) as progress:
+        with Progress(*columns, console=self._screen, disable=not self._screen.is_terminal) as progress:
             bar = progress.add_task("waiting", total=1.0)
             while True:
                 job = await self._client.get(job_id, user_id=self._alice)
                 shown = str(job.status) if job.is_over else job.progress_message or str(job.status)
                 progress.update(bar, completed=1.0 if job.is_over else job.progress or 0.0, description=shown)
                 if job.is_over:
+                    if not self._screen.is_terminal:
+                        self._say(shown)
                     return job
                 await asyncio.sleep(0.1)
 
