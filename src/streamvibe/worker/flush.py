@@ -93,6 +93,11 @@ class Flusher:
         self._idle.set()
         self._round = asyncio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """How many ends wait to be written, without those that wait for others' locks."""
+        return len(self._ends)
+
     def add_end(self, end: End) -> None:
         """Write this end soon, after the lines of its job."""
         if end.job.lines:
@@ -113,7 +118,7 @@ class Flusher:
 
     async def at_most(self, ends: int) -> None:
         """Wait until no more ends than this wait to be written; those that wait for others' locks do not count."""
-        while len(self._ends) > ends:
+        while self.waiting > ends:
             self._round.clear()
             await self._round.wait()
 

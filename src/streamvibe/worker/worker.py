@@ -212,6 +212,8 @@ class Worker:
         empty_looks = 0
         pause = 0.05
         while not self._stopping.is_set():
+            # Before anything is awaited, or the wake-up of a stop() meanwhile would be lost.
+            self._wake.clear()
             free = self._concurrency - len(self._holding.running)
             if free <= 0:
                 self._holding.changed.clear()
@@ -220,8 +222,8 @@ class Worker:
             if free * 4 < self._concurrency:
                 # A few milliseconds gather more free places, so that busy workers claim in batches.
                 await asyncio.sleep(0.005)
-            await self._or_stopping(self._flusher.at_most(4 * self._concurrency))
-            self._wake.clear()
+            if self._flusher.waiting > 4 * self._concurrency:
+                await self._or_stopping(self._flusher.at_most(4 * self._concurrency))
             try:
                 claimed = await self._claim_and_start()
             except (DatabaseUnreachable, psycopg.Error) as error:
