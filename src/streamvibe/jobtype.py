@@ -4,7 +4,7 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
 from uuid import UUID
@@ -180,6 +180,21 @@ def job_type(
         return JobType(name, handler, settings)
 
     return declare
+
+
+def listed(job_types: Iterable[object]) -> list[JobType[Any, Any]]:
+    """The job types as a list. Raises InvalidArgument for a name, or anything else that @job_type did not make."""
+    found: list[JobType[Any, Any]] = []
+    for place, item in enumerate(job_types):
+        if not isinstance(item, JobType):
+            raise InvalidArgument(
+                "that is not a job type",
+                field=f"job_types[{place}]",
+                received=ascii(item)[:200],
+                fix="Pass what @job_type made, such as greet, not its name.",
+            )
+        found.append(item)
+    return found
 
 
 def _check_settings(settings: Mapping[str, object]) -> None:

@@ -11,6 +11,8 @@ from tools.write_reference import PAGES, commands, rewritten
 import streamvibe
 from streamvibe import errors
 from streamvibe.config import ENV_PREFIX, Settings
+from streamvibe.creators.jobs import SyncYouTubeParams, SyncYouTubeResult
+from streamvibe.creators.local_youtube.dataset import load_dataset
 from streamvibe.db.migrate_files import SQL_ROOT
 from streamvibe.errors import BY_SQLSTATE, StreamVibeError
 
@@ -153,3 +155,28 @@ def spelled_out(shown: str) -> list[list[str]]:
     for word in shown.split():
         lines = [[*line, choice] for line in lines for choice in word.split("|")]
     return lines
+
+
+def test_sync_youtube_is_documented() -> None:
+    """sync_youtube.md has each param and each result field, and each packaged channel with its number of videos."""
+    text = page("sync_youtube.md")
+    assert (
+        rows(text.partition("| result | |")[0], "--wait\n```\n").keys()
+        == SyncYouTubeParams.model_fields.keys()
+    )
+    results = text.partition("| result | |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", results)) == SyncYouTubeResult.model_fields.keys()
+    channels = rows(text, "knows these channels alone:\n")
+    assert {handle: cells[0] for handle, cells in channels.items()} == {
+        channel.handle: str(len(channel.videos)) for channel in load_dataset().channels
+    }
+
+
+def test_every_outcome_is_documented() -> None:
+    """sql.md has each outcome that retry_job answers, and the command's help names it."""
+    text = page("sql.md").partition("## Outcomes\n")[2].partition("\n## ")[0]
+    body = (SQL_ROOT / "functions" / "internal" / "retry_job.sql").read_text()
+    told = set(re.findall(r"RETURN '(\w+)'", body))
+    assert told <= set(re.findall(r"^\| .*?\| `(\w+)` \|", text, re.MULTILINE))
+    shown = page("cli.md").partition("## streamvibe jobs retry")[2].partition("\n## ")[0]
+    assert told <= set(re.findall(r"\w+", shown))

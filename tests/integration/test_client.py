@@ -305,6 +305,14 @@ async def test_errors_of_sql_speak_python(
     assert not re.search(r"\bp_|NULL|SELECT|get_user_jobs", str(caught.value))
 
 
+async def test_a_name_cannot_be_registered(client: Client) -> None:
+    """What is no job type is refused by its place, before anything is registered."""
+    with pytest.raises(InvalidArgument, match="not a job type") as caught:
+        await client.register(add_up, "greet")  # type: ignore[arg-type]
+    assert (caught.value.field, caught.value.received) == ("job_types[1]", "'greet'")
+    assert "@job_type" in (caught.value.fix or "")
+
+
 async def test_a_log_level_is_called_level(client: Client, user_id: UUID) -> None:
     """SQL's p_log_level is the method's level."""
     with pytest.raises(InvalidArgument) as caught:

@@ -21,7 +21,7 @@ from streamvibe.db.pool import APPLICATION_NAME, PREPARE_THRESHOLD, Pool
 from streamvibe.db.statements import bulk, jobs, settings
 from streamvibe.db.statements.statement import Statement
 from streamvibe.errors import DatabaseUnreachable, NotAllowed, PartitionMissing, translated
-from streamvibe.jobtype import JobType
+from streamvibe.jobtype import JobType, listed
 from streamvibe.model import (
     BulkOutcome,
     Job,
@@ -315,7 +315,7 @@ class SyncClient:
 
     def register(self, *job_types: JobType[Any, Any], connection: Connection | None = None) -> None:
         """Register job types, or change their settings; for the service. A worker does it when it starts."""
-        for job_type in job_types:
+        for job_type in listed(job_types):
             self._fetch(settings.register_job_type(job_type), connection)
 
     def set_user_limit(
