@@ -138,6 +138,7 @@ class Worker:
         async with self._started():
             while not self._stopping.is_set():
                 self._holding.changed.clear()
+                held_before = len(self._holding)
                 claimed = await self._claim_and_start()
                 count += claimed
                 if claimed:
@@ -146,7 +147,8 @@ class Worker:
                     await self._holding.changed.wait()
                 elif len(self._holding):
                     await self._or_stopping(self._flusher.drained())
-                else:
+                elif not held_before:
+                    # Else a failure may have been written, and its job been due again, just after that look.
                     break
         return count
 
@@ -244,6 +246,8 @@ class Worker:
                 await self._woken_within(self._poll_seconds)
 
     async def _woken_within(self, seconds: float) -> None:
+        if self._stopping.is_set():
+            return  # stop() may have set the event before it was cleared for the last look
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
