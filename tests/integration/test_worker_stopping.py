@@ -276,6 +276,48 @@ async def test_shutdown_lets_running_jobs_end_within_the_grace(database18: Datab
     assert queue.seen(later) == "pending"
 
 
+async def test_a_second_stop_has_no_patience(database18: Database) -> None:
+    """stop() called again hands running jobs back at once, however long the grace."""
+    started = asyncio.Event()
+
+    @job_type("long")
+    async def long(ctx: Context, params: Params) -> None:
+        started.set()
+        await _forever()
+
+    queue = Queue(database18)
+    worker = make_worker(database18, long, grace=NEVER)
+    async with at_work(worker) as task:
+        queue.register(long)
+        job_id = queue.request("long")
+        await event(started, "the handler starts")
+        worker.stop()
+        await asyncio.to_thread(queue.value, "SELECT 1")
+        worker.stop()
+        async with asyncio.timeout(10):
+            await task
+    row = queue.row(job_id)
+    assert (row["status"], row["retry_count"]) == ("pending", 0)
+
+
+async def test_the_operator_sees_where_a_handler_failed(
+    database18: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker's own log has the traceback; the job, which its user may read, has one line."""
+
+    @job_type("broken", max_attempts=1)
+    async def broken(ctx: Context, params: Params) -> None:
+        raise OSError("the disk is on fire")
+
+    queue = Queue(database18)
+    queue.register(broken)
+    job_id = queue.request("broken")
+    await run_all(database18, broken)
+    assert queue.row(job_id)["error_message"] == "OSError: the disk is on fire"
+    assert f"handler_failed job_id={job_id}" in caplog.text
+    assert __file__ in caplog.text and "Traceback" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["async", "swallows", "returns", "fails", "thread", "looks"])
 async def test_shutdown_hands_unfinished_jobs_back_uncounted(database18: Database, kind: str) -> None:
     """After the grace each goes back at once, also from handlers that do not stop; another worker takes it at once."""

@@ -7,7 +7,7 @@ import signal
 import threading
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from streamvibe.cli.output import console, database_dsn
 from streamvibe.cli.platform import platform
 from streamvibe.config import Settings
 from streamvibe.db.migrate import migrate
+from streamvibe.jobtype import JobType
 from streamvibe.maintenance import Maintenance
 from streamvibe.worker import Worker
 
@@ -40,7 +41,8 @@ def worker_command(app: App = None, concurrency: Concurrency = 20, grace: Grace 
 
     Ends with 1 when handlers that do not stop have taken every place for 30 seconds: let a supervisor start it again.
     """
-    _run_until_stopped(database_dsn(), app or [], concurrency, grace, maintain=False)
+    job_types = _job_types(app)
+    _run_until_stopped(database_dsn(), job_types, concurrency, grace, maintain=False)
 
 
 def up_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0) -> None:
@@ -48,15 +50,23 @@ def up_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10
 
     Ends with 1 when one of them cannot go on: let a supervisor start it again.
     """
+    job_types = _job_types(app)
     dsn = database_dsn()
     migrate(dsn, report=lambda line: console().print(line, markup=False, highlight=False))
-    _run_until_stopped(dsn, app or [], concurrency, grace, maintain=True)
+    _run_until_stopped(dsn, job_types, concurrency, grace, maintain=True)
 
 
-def _run_until_stopped(dsn: str, apps: list[str], concurrency: int, grace: float, *, maintain: bool) -> None:
+def _job_types(apps: list[str] | None) -> list[JobType[Any, Any]]:
+    # Before anything is started for them.
+    return [job_type for name in apps or [] for job_type in load_job_types(name)]
+
+
+def _run_until_stopped(
+    dsn: str, job_types: list[JobType[Any, Any]], concurrency: int, grace: float, *, maintain: bool
+) -> None:
     leaving = _Leaving()
     try:
-        asyncio.run(_run(dsn, apps, concurrency, grace, leaving, maintain=maintain))
+        asyncio.run(_run(dsn, job_types, concurrency, grace, leaving, maintain=maintain))
     finally:
         leaving.done()
 
@@ -80,11 +90,18 @@ class _Leaving:
 
 
 async def _run(
-    dsn: str, apps: list[str], concurrency: int, grace: float, leaving: _Leaving, *, maintain: bool
+    dsn: str,
+    job_types: list[JobType[Any, Any]],
+    concurrency: int,
+    grace: float,
+    leaving: _Leaving,
+    *,
+    maintain: bool,
 ) -> None:
-    job_types = [job_type for name in apps for job_type in load_job_types(name)]
     # On standard error; an application that configured logging when it was imported has its way.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # A line of a kilobyte for every page of videos is not news.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     async with AsyncExitStack() as stack:
         if not job_types:
             ours = await stack.enter_async_context(platform(dsn, Settings()))
@@ -96,8 +113,15 @@ async def _run(
         worker = Worker(dsn, job_types, concurrency=concurrency, grace=timedelta(seconds=grace))
         maintenance = Maintenance(dsn)
         loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            console().print(
+                f"Stopping. Running jobs may go on for {grace:g} s; once more, and they are handed back now."
+            )
+            worker.stop()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, worker.stop)
+            loop.add_signal_handler(number, stop)
         names = ", ".join(sorted(job_type.name for job_type in job_types))
         console().print(
             f"Worker {worker.worker_id} runs {names}. Ctrl-C stops it.", markup=False, highlight=False

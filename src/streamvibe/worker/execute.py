@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from streamvibe.errors import InvalidArgument, PermanentError, RetryLater
+from streamvibe.eventlog import event_logger
 from streamvibe.jobtype import JobType
 from streamvibe.worker.context import ClaimedJob, Stop
 from streamvibe.worker.flush import End, failure
+
+log = event_logger("streamvibe.worker")
 
 
 async def execute(job: ClaimedJob, job_type: JobType[Any, Any]) -> End | None:
@@ -51,6 +54,10 @@ def _end_of(job: ClaimedJob, error: BaseException) -> End | None:
     if job.stop is not None:
         # What a handler raises while it is told to stop is no failure of its own.
         return stopped(job)
+    # The job keeps one line, which its user may read; where it happened is for the operator.
+    log.warning(
+        "handler_failed", job_id=str(job.job_id), job_type=job.job_type, attempt=job.attempt, exc_info=error
+    )
     return End(job, "failed", failure("error", describe(error), retryable=True))
 
 

@@ -25,6 +25,7 @@ from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError, WorkerUnknown
 from streamvibe.eventlog import event_logger
 from streamvibe.jobtype import JobType
+from streamvibe.jobtype import listed as listed_job_types
 from streamvibe.worker import statements
 from streamvibe.worker.arguments import check
 from streamvibe.worker.context import ClaimedJob, Stop
@@ -74,7 +75,7 @@ class Worker:
         listen_dsn: str | None = None,
         prepare_threshold: int | None = 2,
     ) -> None:
-        listed = list(job_types)
+        listed = listed_job_types(job_types)
         self._job_types = {job_type.name: job_type for job_type in listed}
         check(self._job_types, listed, concurrency, poll_interval)
         if dsn is None:
@@ -85,6 +86,7 @@ class Worker:
         self._concurrency = concurrency
         self._poll_seconds = poll_interval.total_seconds()
         self._grace_seconds = grace.total_seconds()
+        self._hurried = False
 
         def session(purpose: str, to: str = dsn) -> Session:
             return Session(
@@ -155,8 +157,9 @@ class Worker:
     def stop(self) -> None:
         """Stop claiming, let running handlers go on for ``grace``, then hand their jobs back.
 
-        From the event loop's thread, for example in a signal handler of the loop.
+        Called again: no more grace. From the event loop's thread, for example in a signal handler of the loop.
         """
+        self._hurried = self._stopping.is_set()
         self._stopping.set()
         self._woken()
 
@@ -346,7 +349,8 @@ class Worker:
     async def _hand_back(self) -> None:
         for job in self._holding.waiting():
             self._holding.stop(job, Stop.SHUTDOWN)
-        await self._running_ended_within(self._grace_seconds)
+        if not self._hurried:
+            await self._running_ended_within(self._grace_seconds, unless=lambda: self._hurried)
         for job in tuple(self._holding.running):
             self._holding.stop(job, Stop.SHUTDOWN)
         await self._running_ended_within(1.0)
@@ -371,9 +375,9 @@ class Worker:
         except (TimeoutError, StreamVibeError, psycopg.Error) as error:
             log.error("worker_not_unregistered", worker_id=self.worker_id, error=str(error))
 
-    async def _running_ended_within(self, seconds: float) -> None:
+    async def _running_ended_within(self, seconds: float, unless: Callable[[], bool] = lambda: False) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._holding.unfinished:
+                while self._holding.unfinished and not unless():
                     self._holding.changed.clear()
                     await self._holding.changed.wait()
