@@ -12,9 +12,13 @@ from tests.sql.conftest import Queue
 
 @pytest.fixture
 def application(queue: Queue) -> Iterator[Connection[Any]]:
-    """A session whose transaction stays open."""
+    """A session whose transaction stays open; who waits for it fails after five seconds."""
     with queue.database.as_service(autocommit=False) as conn:
+        for session in (queue.conn, queue.service):
+            session.execute("SET lock_timeout = '5s'")
         yield conn
+    for session in (queue.conn, queue.service):
+        session.execute("RESET lock_timeout")
 
 
 def three_held(queue: Queue, application: Connection[Any]) -> tuple[list[kit.Row], UUID]:
@@ -43,7 +47,6 @@ def test_busy(queue: Queue, application: Connection[Any], end: str, ending: str)
     """The busy job is still held and can be tried again: cancelled if that was committed, else it is done."""
     jobs, busy = three_held(queue, application)
     act, status = ENDS[end]
-    queue.conn.execute("SET lock_timeout = '5s'")
     rows = [row for row in act(queue.conn, jobs) if not row.get("accepted")]
     assert [(row["job_id"], row["status"]) for row in rows] == [(busy, "busy")]
     others = [job["job_id"] for job in jobs if job["job_id"] != busy]
@@ -52,7 +55,6 @@ def test_busy(queue: Queue, application: Connection[Any], end: str, ending: str)
     getattr(application, ending)()
     act(queue.conn, [job for job in jobs if job["job_id"] == busy])
     assert kit.status(queue.conn, busy) == ("cancelled" if ending == "commit" else status)
-    queue.conn.execute("RESET lock_timeout")
 
 
 def test_recovery_comes_back(queue: Queue, application: Connection[Any]) -> None:
