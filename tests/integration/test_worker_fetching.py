@@ -257,6 +257,60 @@ async def test_run_until_idle_runs_what_its_handlers_ask_for(database18: Databas
     assert queue.row(job_id)["result"] == "both"
 
 
+async def test_run_until_idle_finds_what_fell_due_during_its_last_look(database18: Database) -> None:
+    """An attempt whose failure is written while the last look is under way is followed by the next attempt."""
+    started, fail = asyncio.Event(), asyncio.Event()
+
+    @job_type("flaky", backoff_base=timedelta(0), backoff_max=timedelta(0))
+    async def flaky(ctx: Context, params: Params) -> None:
+        started.set()
+        await fail.wait()
+        if ctx.attempt == 1:
+            raise OSError("once")
+
+    queue = Queue(database18)
+    queue.register(flaky)
+    job_id = queue.request("flaky")
+    worker = make_worker(database18, flaky, lease_after=NEVER)
+    running = asyncio.create_task(worker.run_until_idle())
+    await event(started, "the first attempt starts")
+    await eventually(lambda: queue.value("SELECT asleep FROM streamvibe.worker"), "nothing else is due")
+    with database18.connect(autocommit=False) as keeper:
+        # The next look has read the clock when it waits for this lock.
+        keeper.execute("SELECT FROM streamvibe.worker FOR UPDATE")
+        fail.set()
+        await eventually(
+            lambda: queue.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name LIKE 'streamvibe claim %' AND wait_event_type = 'Lock'"
+            ),
+            "the last look is under way",
+        )
+        await eventually(lambda: queue.row(job_id)["retry_count"] == 1, "the failure is written")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await running
+    assert queue.row(job_id)["status"] == "completed"
+
+
+@pytest.mark.parametrize("steps", range(16))
+async def test_a_worker_can_be_told_to_stop_at_any_moment(database18: Database, steps: int) -> None:
+    """So many steps of the event loop after it was woken for nothing: with an hour between two looks, at once."""
+    queue = Queue(database18)
+    worker = make_worker(database18, anything, poll_interval=NEVER)
+    async with at_work(worker):
+        await _asleep(queue)
+        await eventually(
+            lambda: queue.value(
+                "SELECT state = 'idle' AND state_change < clock_timestamp() - interval '30 ms' FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name LIKE 'streamvibe claim %'"
+            ),
+            "it waits to be woken",
+        )
+        worker._woken()  # as a notification does
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [

@@ -249,8 +249,6 @@ class Worker:
                 await self._woken_within(self._poll_seconds)
 
     async def _woken_within(self, seconds: float) -> None:
-        if self._stopping.is_set():
-            return  # stop() may have set the event before it was cleared for the last look
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
