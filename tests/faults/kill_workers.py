@@ -23,11 +23,13 @@ from tests.support.servers import Server, pg18_bin, running
 KILLERS_EVERY = 4
 
 
-def run(server: Server, seed: int, jobs: int) -> Report:
+def run(server: Server, seed: int, jobs: int, longest: float = 0.4) -> Report:
     """One run on a database of its own: 1 to 3 kills, and in every fourth run two jobs that kill their process."""
     with new_database(server, TEMPLATE) as database:
         killers = 2 if seed % KILLERS_EVERY == 0 else 0
-        return Trial(database, seed, jobs, killers=killers).run(kills=random.Random(seed).randint(1, 3))
+        return Trial(database, seed, jobs, killers=killers, longest=longest).run(
+            kills=random.Random(seed).randint(1, 3)
+        )
 
 
 def summary(reports: Sequence[Report]) -> str:

@@ -15,14 +15,14 @@ RESULTS = Path(__file__).with_name("results") / "kill_workers_100.json"
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, 5, 6, 7, 9, 10, 11])
 def test_every_job_ends_once_however_workers_are_killed(pg18: Server, seed: int) -> None:
     """Starts per job are at most 1 + the kills that hit it, every job ends once, no stale token is accepted."""
-    report = run(pg18, seed, 200)
+    report = run(pg18, seed, 200, longest=0.1)
     assert report.violations == []
     assert report.kills and report.starts >= 200
 
 
 def test_a_job_that_kills_its_process_takes_no_neighbour_with_it(database18: Database) -> None:
     """It is failed as a crash after its attempts; the others complete, and no attempt is counted against them."""
-    report = Trial(database18, seed=7, jobs=30, killers=1).run(kills=0)
+    report = Trial(database18, seed=7, jobs=30, killers=1, longest=0.1).run(kills=0)
     assert report.violations == []
     with database18.connect() as conn:
         [killer] = conn.execute(

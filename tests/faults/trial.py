@@ -88,7 +88,10 @@ class Report:
 class Trial:
     """200 jobs, a worker, a few kills, more workers until everything has ended."""
 
-    def __init__(self, database: Database, seed: int, jobs: int = 200, *, killers: int = 0) -> None:
+    def __init__(
+        self, database: Database, seed: int, jobs: int = 200, *, killers: int = 0, longest: float = 0.4
+    ) -> None:
+        """``killers``: jobs that kill their own process. ``longest``: seconds that a handler takes at most."""
         self._database = database
         self._random = random.Random(seed)
         self.report = Report(seed, jobs)
@@ -98,7 +101,7 @@ class Trial:
         self._conn.execute(SETUP.encode())
         for job_type in job_types(Journal(str(self._journal))):
             self._conn.execute(*registration(job_type))
-        self._kind: dict[UUID, str] = self._create(jobs, killers)
+        self._kind: dict[UUID, str] = self._create(jobs, killers, longest)
         self._hits: Counter[UUID] = Counter()
         self._crashes: Counter[UUID] = Counter()
         self._unburied: dict[str, list[tuple[int, UUID]]] = {}
@@ -125,7 +128,7 @@ class Trial:
         self.report.seconds = round(time.monotonic() - began, 2)
         return self.report
 
-    def _create(self, jobs: int, killers: int) -> dict[UUID, str]:
+    def _create(self, jobs: int, killers: int, longest: float) -> dict[UUID, str]:
         kinds = ["noop"] * 8 + ["nap"] * 3 + ["chatty"] * 3 + ["flaky"] * 3 + ["thread"] * 3
         chosen = [self._random.choice(kinds) for _ in range(jobs - killers)] + ["killer"] * killers
         self._random.shuffle(chosen)
@@ -134,7 +137,7 @@ class Trial:
             {
                 "user_id": self._random.choice(users),
                 "job_type": kind,
-                "params": {"n": n, "seconds": round(self._random.uniform(0.05, 0.4), 3)},
+                "params": {"n": n, "seconds": round(self._random.uniform(0.05, longest), 3)},
             }
             for n, kind in enumerate(chosen)
         ]
