@@ -190,11 +190,11 @@ def test_settings_of_the_database_do_not_matter(empty_database: Database, tmp_pa
     with empty_database.server.connect() as admin:
         for setting in (
             "default_transaction_read_only = on",
-            "statement_timeout = 1",
+            "statement_timeout = 250",
             "search_path = nowhere",
         ):
             admin.execute(f"ALTER DATABASE {empty_database.name} SET {setting}".encode())
-    slow = {"migrations/0009_slow.sql": "SELECT pg_catalog.pg_sleep(0.2);"}
+    slow = {"migrations/0009_slow.sql": "SELECT pg_catalog.pg_sleep(0.4);"}
     assert len(migrate(empty_database.dsn, root=write_tree(tmp_path, {**MIGRATIONS, **slow})).applied) == 3
 
 

@@ -38,13 +38,13 @@ CONNECT_SECONDS = 10
 
 # What the settings of a role or a database could spoil. Without a search_path, files name every schema.
 SESSION_SETTINGS = {
+    "statement_timeout": "0",
     "search_path": "",
     "client_min_messages": "warning",
     "default_table_access_method": "heap",
     "default_transaction_read_only": "off",
     "idle_in_transaction_session_timeout": "0",
     "standard_conforming_strings": "on",
-    "statement_timeout": "0",
 }
 DEFAULT_LOCK_TIMEOUT_SECONDS = 10.0
 RECORD = """
