@@ -9,10 +9,8 @@
     ├── LimitReached                   SV005     429   1    the user has as many live jobs as allowed
     ├── IsolationNotSupported          SV006     409   1    dedupe, cache and limit need READ COMMITTED
     ├── JobNotFound                    SV007     404   1    no such job, or not this user's
-    ├── IllegalTransition              SV008     409   1    the job's state does not allow it
     ├── PartitionMissing               SV009     503   1    no partition covers this moment
     ├── WorkerUnknown                  SV010     409   1    the worker never registered, or is counted as dead
-    ├── ClaimLost                      SV011     409   1    a stale token: somebody else holds the job
     ├── IdempotencyConflict            SV012     409   1    the key was used for a different request
     ├── MigrationRefused               SV013     500   1    a foreign job_queue, or an edited migration
     ├── InvalidCursor                  SV014     422   2    a broken, foreign or forged cursor
@@ -132,14 +130,6 @@ class JobNotFound(StreamVibeError):
     problem_type = "job-not-found"
 
 
-class IllegalTransition(StreamVibeError):
-    """The job's state does not allow what was asked."""
-
-    sqlstate = "SV008"
-    http_status = 409
-    problem_type = "illegal-transition"
-
-
 class PartitionMissing(StreamVibeError):
     """No partition covers this moment; ``ensure_partitions`` makes it."""
 
@@ -154,14 +144,6 @@ class WorkerUnknown(StreamVibeError):
     sqlstate = "SV010"
     http_status = 409
     problem_type = "worker-unknown"
-
-
-class ClaimLost(StreamVibeError):
-    """A stale claim token: the job was recovered, cancelled or claimed by somebody else."""
-
-    sqlstate = "SV011"
-    http_status = 409
-    problem_type = "claim-lost"
 
 
 class IdempotencyConflict(StreamVibeError):
