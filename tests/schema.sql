@@ -1727,6 +1727,20 @@ CREATE FUNCTION streamvibe.new_id() RETURNS uuid
     LANGUAGE sql PARALLEL SAFE
     AS $$SELECT pg_catalog.uuidv7()$$;
 
+CREATE FUNCTION streamvibe.own_functions() RETURNS TABLE(function regprocedure, schema_name name, function_name name)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    SELECT p.oid::regprocedure, n.nspname, p.proname
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE p.prokind = 'f'
+      AND (n.nspname = 'streamvibe'
+           OR n.nspname = 'public' AND p.prosecdef AND 'search_path=pg_catalog, pg_temp' = ANY (p.proconfig)
+              AND p.proowner = (SELECT c.relowner FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass)
+              AND EXISTS (SELECT FROM streamvibe.schema_migration m
+                          WHERE m.kind = 'function' AND substring(m.name FROM '([^/]+)\.sql$') = p.proname))
+$_$;
+
 CREATE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2518,6 +2532,8 @@ REVOKE ALL ON FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION streamvibe.make_id(p_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.new_id() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.own_functions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) FROM PUBLIC;
 

@@ -65,14 +65,39 @@ def test_a_function_that_is_not_ours_is_never_replaced(empty_database: Database)
     assert empty_database.fetch_value("SELECT public.get_job(1)") == "theirs"
 
 
-def test_a_function_made_later_keeps_its_rights(database: Database) -> None:
-    """Applying our policies again grants nothing on a foreign function that shares a name with one of ours."""
+@pytest.mark.parametrize("policy", ["grants", "plans"])
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        THEIRS,
+        # The last look at a security definer function: ours are listed in the ledger.
+        THEIRS.replace("get_job(", "not_ours(") + " SECURITY DEFINER SET search_path = pg_catalog, pg_temp",
+        "CREATE PROCEDURE public.get_job(bigint) LANGUAGE sql AS ''",
+        "CREATE AGGREGATE public.get_job(bigint) (SFUNC = int8pl, STYPE = bigint)",
+    ],
+)
+def test_a_function_made_later_stays_as_it_is(database: Database, policy: str, theirs: str) -> None:
+    """Applying our policies again neither grants nor sets anything on a function of the application's own.
+
+    That holds when it shares a name with one of ours, and for a procedure or an aggregate, too.
+    """
     conn = database.connect()
-    conn.execute(THEIRS)
-    conn.execute("REVOKE ALL ON FUNCTION public.get_job(bigint) FROM PUBLIC")
-    conn.execute((SQL_ROOT / "policies/grants.sql").read_bytes())
-    granted = "SELECT has_function_privilege('authenticated', 'public.get_job(bigint)', 'EXECUTE')"
-    assert not database.fetch_value(granted)
+    conn.execute(theirs.encode())
+    is_there = "FROM pg_proc WHERE proname IN ('get_job', 'not_ours') AND proargtypes = '20'"
+    before = database.fetch_value(f"SELECT row(proacl, proconfig)::text {is_there}")
+    assert before is not None
+    conn.execute((SQL_ROOT / f"policies/{policy}.sql").read_bytes())
+    assert database.fetch_value(f"SELECT row(proacl, proconfig)::text {is_there}") == before
+
+
+def test_an_upgrade_replaces_no_function_of_the_application(empty_database: Database, tmp_path: Path) -> None:
+    """A function of a name that a newer release brings along is refused by name, and stays as it is."""
+    migrate(empty_database.dsn, root=write_tree(tmp_path, SMALL))
+    empty_database.connect().execute("CREATE FUNCTION public.three() RETURNS int LANGUAGE sql AS 'SELECT 33'")
+    new = "CREATE OR REPLACE FUNCTION public.three() RETURNS int LANGUAGE sql AS 'SELECT 3';"
+    error = refusal(empty_database, write_tree(tmp_path, {"functions/three.sql": new}))
+    assert error.message == "there is a function public.three that is not StreamVibe's"
+    assert empty_database.fetch_value("SELECT public.three()") == 33
 
 
 def test_a_schema_of_our_name_that_is_not_ours_is_refused(empty_database: Database) -> None:

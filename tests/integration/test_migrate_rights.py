@@ -89,5 +89,40 @@ def test_another_role_is_told_who_owns_the_schema(database: Database) -> None:
     database.connect().execute("GRANT SELECT ON streamvibe.schema_migration TO app")
     assert pending(as_app(database)) == ()
     database.connect().execute("DELETE FROM streamvibe.schema_migration WHERE kind = 'policy'")
-    with pytest.raises(MigrationRefused, match=r"GRANT postgres TO app;"):
+    with pytest.raises(MigrationRefused, match=r"belongs to postgres.*GRANT postgres TO app;"):
         migrate(as_app(database))
+
+
+@pytest.mark.parametrize("later", ["postgres", "deputy"])
+def test_only_the_owner_migrates_an_existing_schema(
+    database: Database, bare_server: Server, later: str
+) -> None:
+    """A superuser, or a member of the owner's role, is refused while somebody else owns job_queue.
+
+    What they made would be theirs: no function of ours, with the EXECUTE that PUBLIC gets by default, and running
+    with a superuser's rights. As the owner, in the way the error says, it goes through.
+    """
+    admin = database.connect()
+    admin.execute(f"ALTER DATABASE {database.name} OWNER TO app".encode())
+    admin.execute("ALTER ROLE app CREATEROLE")
+    migrate(as_app(database))
+    admin.execute("DELETE FROM streamvibe.schema_migration WHERE name LIKE '%/get_job.sql'")
+    admin.execute("DROP FUNCTION public.get_job(uuid, uuid)")
+    with temporary_roles(bare_server, "deputy"):
+        admin.execute("GRANT app TO deputy")
+        dsn = database.dsn.replace("postgres@", f"{later}@")
+        with pytest.raises(MigrationRefused, match="belongs to app, and every migration") as caught:
+            migrate(dsn)
+        assert (caught.value.field, caught.value.received) == ("role", f"role {later}")
+        assert caught.value.fix == "Connect as app, or keep the connection and set PGOPTIONS='-c role=app'."
+        assert database.fetch_value("SELECT to_regproc('public.get_job') IS NULL")
+        migrate(f"{dsn}{'&' if '?' in dsn else '?'}options=-c%20role%3Dapp")
+    assert not database.fetch_value(
+        "SELECT has_function_privilege('public', 'public.get_job(uuid, uuid)', 'EXECUTE')"
+    )
+    owners = (
+        "SELECT array_agg(DISTINCT proowner::regrole::text) FROM pg_proc"
+        " WHERE pronamespace = 'public'::regnamespace"
+    )
+    assert database.fetch_value(owners) == ["app"]
+    admin.execute(f"ALTER DATABASE {database.name} OWNER TO postgres".encode())

@@ -159,7 +159,7 @@ def test_new_functions_of_a_later_release_are_closed_too(supabase: Database) -> 
     assert pending(as_builder(supabase)) == ()
     conn = supabase.connect()
     conn.execute(
-        "DELETE FROM streamvibe.schema_migration WHERE kind = 'function' AND name LIKE '%get_job.sql'"
+        "DELETE FROM streamvibe.schema_migration WHERE kind = 'function' AND name LIKE '%/get_job.sql'"
     )
     conn.execute(sql.SQL("DROP FUNCTION public.get_job(uuid, uuid)"))
     applied = [file.name for file in migrate(as_builder(supabase)).applied]

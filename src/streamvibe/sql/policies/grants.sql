@@ -14,17 +14,11 @@ DECLARE
     v_function record;
 BEGIN
     FOR v_function IN
-        SELECT p.oid::regprocedure AS name, n.nspname, p.proname,
-               n.nspname = 'public' AND p.proname = ANY (v_for_users) AS for_users,
-               n.nspname = 'public' AND p.proname = ANY (v_for_users || v_for_service)
-               OR n.nspname = 'streamvibe' AND p.proname = 'create_staged_jobs' AS for_service
-        FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname = 'streamvibe'
-           -- Another function may share a name with one of ours; ours are the owner's and pin their search_path.
-           OR n.nspname = 'public' AND p.proname = ANY (v_for_users || v_for_service)
-              AND p.prosecdef AND 'search_path=pg_catalog, pg_temp' = ANY (p.proconfig)
-              AND p.proowner = (SELECT c.relowner FROM pg_catalog.pg_class c
-                                WHERE c.oid = 'public.job_queue'::pg_catalog.regclass)
+        SELECT o.function AS name,
+               o.schema_name = 'public' AND o.function_name = ANY (v_for_users) AS for_users,
+               o.schema_name = 'public' AND o.function_name = ANY (v_for_users || v_for_service)
+               OR o.schema_name = 'streamvibe' AND o.function_name = 'create_staged_jobs' AS for_service
+        FROM streamvibe.own_functions() o
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, anon, authenticated, service_role',
                                   v_function.name);

@@ -9,9 +9,8 @@ DECLARE
     v_setting text;
 BEGIN
     FOR v_function IN
-        SELECT p.oid FROM pg_catalog.pg_proc p
-        WHERE p.pronamespace IN ('public'::regnamespace, 'streamvibe'::regnamespace)
-          AND p.proname IN (
+        SELECT o.function FROM streamvibe.own_functions() o
+        WHERE o.function_name IN (
               'request_job', 'find_or_create_job', 'create_jobs', 'create_staged_jobs',
               'get_cached_job_result', 'cancel_jobs', 'retry_jobs',
               'get_job', 'get_job_result', 'get_job_logs',

@@ -7,6 +7,7 @@ DECLARE
     v_known     jsonb := current_setting('streamvibe.known_migrations')::jsonb;
     v_release   text := current_setting('streamvibe.release');
     v_empty     boolean := true;  -- nothing of ours was ever applied here
+    v_ours      text[] := '{}';    -- the names of the functions that were applied here
     v_field     text;
     v_received  text;
     v_problem   text;
@@ -31,6 +32,8 @@ BEGIN
 
     IF v_problem IS NULL AND to_regclass('streamvibe.schema_migration') IS NOT NULL THEN
         v_empty := NOT EXISTS (SELECT FROM streamvibe.schema_migration a WHERE a.kind = 'migration');
+        v_ours := ARRAY(SELECT substring(a.name FROM '([^/]+)\.sql$') FROM streamvibe.schema_migration a
+                        WHERE a.kind = 'function');
 
         SELECT a.name, a.name,
                CASE WHEN a.version > coalesce((SELECT max((k.value ->> 'version')::integer)
@@ -103,7 +106,8 @@ BEGIN
         ORDER BY t.typname DESC LIMIT 1;
     END IF;
 
-    IF v_problem IS NULL AND v_empty THEN
+    -- Of an upgrade too: a release that brings a function of a new name must not replace the application's.
+    IF v_problem IS NULL THEN
         SELECT 'public.' || p.proname, format('%s, owned by %s', p.oid::regprocedure, r.rolname),
                format('there is a function public.%s that is not StreamVibe''s', p.proname),
                'Rename it, or use another database. It was not touched.'
@@ -112,6 +116,7 @@ BEGIN
         JOIN pg_namespace n ON n.oid = p.pronamespace
         JOIN pg_roles r ON r.oid = p.proowner
         WHERE n.nspname = 'public' AND current_setting('streamvibe.known_functions')::jsonb ? p.proname
+          AND NOT p.proname = ANY (v_ours)
         ORDER BY p.proname LIMIT 1;
     END IF;
 

@@ -1,4 +1,5 @@
--- Refuse a role that could not finish the migration, naming the right and the GRANT that gives it. Writes nothing.
+-- Refuse a role that could not finish the migration, naming the right and the GRANT that gives it; or that does not
+-- own what is there already. Writes nothing.
 -- Raises: SV013.
 DO $$
 DECLARE
@@ -9,23 +10,31 @@ DECLARE
     v_right   text;
     v_fix     text;
 BEGIN
+    SELECT pg_get_userbyid(c.relowner) INTO v_owner
+    FROM pg_class c
+    WHERE c.oid = coalesce(to_regclass('public.job_queue'), to_regclass('streamvibe.schema_migration'));
+    -- Also a superuser: a function of another owner would run with other rights than the tables it writes, and
+    -- would not count as ours when the grants are made.
+    IF v_owner <> v_me THEN
+        RAISE EXCEPTION USING ERRCODE = 'SV013',
+            MESSAGE = format('StreamVibe''s schema belongs to %s, and every migration has to run as that role', v_owner),
+            DETAIL = 'Received: role ' || v_me, COLUMN = 'role',
+            HINT = format('Connect as %s, or keep the connection and set PGOPTIONS=''-c role=%s''', v_owner, v_owner)
+                || CASE WHEN pg_has_role(v_me::name, v_owner::name, 'MEMBER') THEN '.'
+                        ELSE format(', once an administrator has run: GRANT %I TO %I;', v_owner, v_me) END;
+    END IF;
     IF (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = v_me) THEN
         RETURN;
     END IF;
-    SELECT pg_get_userbyid(c.relowner) INTO v_owner
-    FROM pg_class c WHERE c.oid = to_regclass('streamvibe.schema_migration');
     SELECT string_agg(n.name, ', ' ORDER BY n.name) INTO v_missing
     FROM unnest(ARRAY['anon', 'authenticated', 'service_role']) AS n (name)
     WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = n.name);
 
-    IF v_owner IS NOT NULL AND pg_has_role(v_owner::name, 'USAGE') THEN
+    IF to_regclass('streamvibe.schema_migration') IS NOT NULL THEN
         v_new := NOT EXISTS (SELECT FROM streamvibe.schema_migration);
     END IF;
 
-    IF v_owner IS NOT NULL AND NOT pg_has_role(v_owner::name, 'USAGE') THEN
-        v_right := format('the rights of %s, which owns StreamVibe''s schema', v_owner);
-        v_fix := format('Migrate as %s, or: GRANT %I TO %I;', v_owner, v_owner, v_me);
-    ELSIF v_new AND NOT has_database_privilege(current_database(), 'CREATE') THEN
+    IF v_new AND NOT has_database_privilege(current_database(), 'CREATE') THEN
         v_right := format('CREATE on the database %s', current_database());
         v_fix := format('GRANT CREATE ON DATABASE %I TO %I;', current_database(), v_me);
     ELSIF NOT has_schema_privilege('public', 'CREATE') OR NOT has_schema_privilege('public', 'USAGE') THEN
