@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from streamvibe import payload
 from streamvibe.errors import InvalidArgument
@@ -18,6 +18,8 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+#: Of all that is wrong with one value; the fix says how many there are.
+_PROBLEMS_SHOWN = 3
 #: Settings of a job type, as register_job_type() in SQL names them; what is left out gets its default there.
 SETTINGS = (
     "cache_ttl",
@@ -33,6 +35,13 @@ SETTINGS = (
     "log_retention",
     "max_params_bytes",
 )
+#: Those that are no durations: what they may be, and how to say so. SQL checks again, for those who call it.
+_WHOLE_NUMBERS = {
+    "max_attempts": (range(1, 101), "Use 1 to 100."),
+    "max_live_jobs": (range(2**31), "Use 0 or more; leave it out for no limit of its own."),
+    "priority": (range(10), "Use 0 to 9; higher runs first."),
+    "max_params_bytes": (range(2, 100 * 2**20 + 1), "Use 2 to 104857600 (100 MiB)."),
+}
 
 
 class Context(Protocol):
@@ -88,7 +97,7 @@ class JobType(Generic[P, R]):
     """
 
     def __init__(self, name: str, handler: Handler[P, R], settings: Mapping[str, object]) -> None:
-        if not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InvalidArgument(
                 "the job type's name cannot be used",
                 field="name",
@@ -103,8 +112,8 @@ class JobType(Generic[P, R]):
         params_type, result_type = _annotations(handler)
         self.params_model: Any = params_type
         self.result_model: Any = result_type
-        self._params: TypeAdapter[P] = TypeAdapter(cast(Any, params_type))
-        self._result: TypeAdapter[R] = TypeAdapter(cast(Any, result_type))
+        self._params: TypeAdapter[P] = _adapter(params_type, "params", handler)
+        self._result: TypeAdapter[R] = _adapter(result_type, "result", handler)
 
     def __call__(self, context: Context, params: P) -> Awaitable[R] | R:
         return self.handler(context, params)
@@ -116,10 +125,6 @@ class JobType(Generic[P, R]):
         """The JSON text of ``params``, validated. Raises InvalidArgument naming the field that is wrong."""
         # Without computed fields, which a model that forbids unknown fields would not take back.
         return _dump(self._params, {} if params is None else params, "params", round_trip=True)
-
-    def load_params(self, params: object) -> P:
-        """The params object of a JSON object (or of an instance). Raises InvalidArgument naming the field."""
-        return _validate(self._params, params, "params")
 
     def parse_params(self, text: str) -> P:
         """The params object of stored JSON text. Raises InvalidArgument naming the field."""
@@ -174,6 +179,14 @@ def job_type(
     Raises InvalidArgument for a name or setting that cannot be used.
     """
     given = dict(locals())
+    if callable(name):  # whatever the annotation says
+        called = getattr(name, "__name__", "my_job")
+        raise InvalidArgument(
+            "@job_type needs the job type's name, in parentheses",
+            field="name",
+            received=f"the handler {called}",
+            fix=f'Write @job_type("{called.lower()}")',
+        )
     settings = {key: given[key] for key in SETTINGS if given[key] is not None}
 
     def declare(handler: Handler[P, R]) -> JobType[P, R]:
@@ -199,21 +212,30 @@ def listed(job_types: Iterable[object]) -> list[JobType[Any, Any]]:
 
 def _check_settings(settings: Mapping[str, object]) -> None:
     for key, value in settings.items():
-        if isinstance(value, timedelta) and value < timedelta(0):
+        if key not in _WHOLE_NUMBERS:
+            if not isinstance(value, timedelta):
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                raise InvalidArgument(
+                    f"{key} is not a timedelta",
+                    field=key,
+                    received=ascii(value)[:200],
+                    fix=f"Write timedelta(seconds={value if number else 5})",
+                )
+            if value < timedelta(0):
+                raise InvalidArgument(
+                    f"{key} is negative", field=key, received=str(value), fix="Use a duration of 0 or more."
+                )
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
             raise InvalidArgument(
-                f"{key} is negative", field=key, received=str(value), fix="Use a duration of 0 or more."
-            )
-        if key == "priority" and value not in range(10):
-            raise InvalidArgument(
-                "priority is out of range",
+                f"{key} is not a whole number",
                 field=key,
-                received=repr(value),
-                fix="Use 0 to 9; higher runs first.",
+                received=ascii(value)[:200],
+                fix=_WHOLE_NUMBERS[key][1],
             )
-        if key == "max_attempts" and value not in range(1, 101):
-            raise InvalidArgument(
-                "max_attempts is out of range", field=key, received=repr(value), fix="Use 1 to 100."
-            )
+        possible, fix = _WHOLE_NUMBERS[key]
+        if value not in possible:
+            raise InvalidArgument(f"{key} is out of range", field=key, received=repr(value), fix=fix)
 
 
 def _function(handler: object) -> object:
@@ -248,6 +270,18 @@ def _annotations(handler: Callable[..., object]) -> tuple[object, object]:
         ) from error
     params = hints.get(parameters[1].name, dict[str, object])
     return params, hints.get("return", object)
+
+
+def _adapter(annotation: object, role: str, handler: Callable[..., object]) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(cast(Any, annotation))
+    except PydanticUserError as error:
+        raise InvalidArgument(
+            f"the type of the handler's {role} is nothing that can be validated",
+            field="handler",
+            received=f"{getattr(handler, '__qualname__', repr(handler))}, {role}: {inspect.formatannotation(annotation)}",
+            fix="Annotate it with a pydantic model or a dataclass, made of types that pydantic knows",
+        ) from error
 
 
 def _validate(adapter: TypeAdapter[P], value: object, field: str) -> P:
@@ -286,12 +320,20 @@ def _dump(adapter: TypeAdapter[Any], value: object, field: str, *, round_trip: b
 
 
 def _misfit(error: ValidationError, field: str) -> InvalidArgument:
-    first = error.errors(include_url=False)[0]
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    count = error.error_count()
+    problems = error.errors(include_url=False)
+    places = [
+        field + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+        for problem in problems
+    ]
+    first, *others = [
+        f"{place} does not fit its type: {problem['msg']}"
+        for place, problem in zip(places, problems, strict=True)
+    ]
+    shown = "; ".join([first, *others[: _PROBLEMS_SHOWN - 1]])
+    count = len(problems)
     return InvalidArgument(
-        f"{field}{place} does not fit its type: {first['msg']}",
-        field=field + place,
-        received=repr(cast(object, first["input"]))[:200].encode(errors="backslashreplace").decode(),
+        shown,
+        field=places[0],
+        received=repr(cast(object, problems[0]["input"]))[:200].encode(errors="backslashreplace").decode(),
         fix=f"Send {field} that the job type accepts ({count} problem{'s' if count > 1 else ''} in all).",
     )

@@ -118,9 +118,14 @@ def test_up_maintains_the_queue(database18: Database, tmp_path: Path) -> None:
 
 
 def test_a_worker_runs_the_job_types_of_an_application(database18: Database, tmp_path: Path) -> None:
-    """--app finds the module from the working directory and registers its job types; SIGTERM ends it with 0."""
+    """--app finds the module from the working directory and registers its job types; SIGTERM ends it with 0.
+
+    A job type that two --app options name is one job type.
+    """
     (tmp_path / "shop.py").write_text(APP)
-    with running(database18, tmp_path, "worker", "--app", "shop:greet", "--concurrency", "2") as worker:
+    with running(
+        database18, tmp_path, "worker", "--app", "shop:greet", "--app", "shop", "--concurrency", "2"
+    ) as worker:
         wait_until(lambda: "runs greet" in worker.output or worker.process.poll(), "the worker is up")
         wait_until(
             lambda: database18.fetch_value("SELECT count(*) FROM streamvibe.job_type WHERE name = 'greet'"),
@@ -173,8 +178,27 @@ def test_an_application_without_job_types_is_named(
         (
             "shop",
             "from streamvibe import job_type\n@job_type('Bad')\ndef bad(ctx, params): ...",
-            ["the job type's name cannot be used at", "shop.py:", "Received for --app: 'Bad'"],
+            ["the job type's name cannot be used at", "shop.py:", "Received for name: 'Bad'"],
         ),
+        (
+            "shop",
+            "from streamvibe import job_type\n@job_type('bad', timeout=5)\ndef bad(ctx, params): ...",
+            ["timeout is not a timedelta at", "Received for timeout: 5", "Write timedelta(seconds=5)."],
+        ),
+        (
+            "shop",
+            "from streamvibe import job_type\n@job_type\ndef resize(ctx, params): ...",
+            ["shop.py:2", "Received for name: the handler resize", 'Write @job_type("resize").'],
+        ),
+        (
+            "shop.resize",
+            "resize = 1",
+            ["There is no module shop.resize.", "inside of a module: shop:resize."],
+        ),
+        ("/", "", ["Name a module, not a file.", "that import works: myapp.jobs."]),
+        ("./", "", ["Name a module, not a file."]),
+        ("../", "", ["Name a module, not a file."]),
+        (".py", "", ["Name a module, not a file."]),
     ],
 )
 def test_an_application_that_cannot_be_imported_says_where(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streamvibe import Context, JobType, job_type
 from streamvibe.errors import InvalidArgument
+from streamvibe.jobtype import SETTINGS
 
 
 class Params(BaseModel):
@@ -61,6 +62,12 @@ def test_a_name_that_cannot_be_used_is_refused(name: str) -> None:
         ("max_attempts", 101),
         ("cache_ttl", timedelta(seconds=-1)),
         ("timeout", timedelta(days=-1)),
+        ("max_live_jobs", -1),
+        ("max_live_jobs", 2**31),
+        ("max_params_bytes", 1),
+        *((name, "soon") for name in SETTINGS),
+        *((name, True) for name in SETTINGS),
+        *((name, 5.5) for name in SETTINGS),
     ],
 )
 def test_a_setting_out_of_range_is_refused(setting: str, value: Any) -> None:
@@ -68,6 +75,45 @@ def test_a_setting_out_of_range_is_refused(setting: str, value: Any) -> None:
     with pytest.raises(InvalidArgument) as caught:
         job_type("a", **{setting: value})(lambda ctx, params: None)
     assert caught.value.field == setting and caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [
+        (5, "Write timedelta(seconds=5)."),
+        (0.5, "Write timedelta(seconds=0.5)."),
+        ("5 s", "Write timedelta(seconds=5)."),
+    ],
+)
+def test_a_number_is_no_duration(value: Any, fix: str) -> None:
+    """The error has the line to write instead: whether 5 means seconds is nothing to guess."""
+    with pytest.raises(InvalidArgument) as caught:
+        job_type("a", timeout=value)(lambda ctx, params: None)
+    assert str(caught.value) == f"timeout is not a timedelta. Received: {value!r}. {fix}"
+
+
+def test_a_decorator_without_parentheses_is_refused() -> None:
+    """@job_type alone takes the handler for the name: the error has the line to write."""
+
+    def resize(ctx: Context, params: dict[str, Any]) -> None:
+        raise AssertionError
+
+    with pytest.raises(InvalidArgument, match=r'Write @job_type\("resize"\)\.$'):
+        job_type(resize)  # type: ignore[arg-type]
+
+
+class Plain:
+    """A class that nothing knows how to validate."""
+
+
+@pytest.mark.parametrize(("params", "result"), [(Plain, object), (dict[str, Plain], object), (Point, Plain)])
+def test_a_type_that_cannot_be_validated_is_refused(params: Any, result: Any) -> None:
+    """In a sentence that says what to write, not in pydantic's page about arbitrary types."""
+    with pytest.raises(
+        InvalidArgument, match=r"Plain.* Annotate it with a pydantic model or a dataclass"
+    ) as caught:
+        declared(params, result)
+    assert caught.value.field == "handler" and len(str(caught.value)) < 300
 
 
 def test_only_what_was_given_is_a_setting() -> None:
@@ -153,18 +199,25 @@ def test_params_that_cannot_be_are_refused_by_place(kind: Any, value: Any, place
     assert str(caught.value).encode() and caught.value.fix
 
 
-def test_problems_are_counted_as_people_count() -> None:
-    """The message names the first field that is wrong, the fix how many there are."""
+def test_problems_are_told_and_counted() -> None:
+    """The message has the first three, the field is the first one's, the fix says how many there are."""
     for value, place, count in [
         ({"x": 1, "y": "a"}, "params.y", "1 problem in all"),
         ([], "params", "1 problem"),
     ]:
-        with pytest.raises(InvalidArgument, match=f"^{place} does not fit its type: ") as caught:
-            declared(Point).load_params(value)
+        with pytest.raises(InvalidArgument, match=f"^{place} does not fit its type: [^;]*$") as caught:
+            declared(Point).dump_params(value)
         assert count in (caught.value.fix or "")
-    with pytest.raises(InvalidArgument, match=r"^params\.ownerId does not .*: Field required") as caught:
-        declared(Strict).load_params({})
+    with pytest.raises(
+        InvalidArgument, match=r"^params\.ownerId does .*: Field required; params\.pause does"
+    ) as caught:
+        declared(Strict).dump_params({})
+    assert caught.value.field == "params.ownerId"
     assert "2 problems in all" in (caught.value.fix or "")
+    with pytest.raises(InvalidArgument) as caught:
+        declared(dict[str, int]).dump_params(dict.fromkeys("abcde", "x"))
+    assert caught.value.message.count("does not fit") == 3
+    assert "5 problems in all" in (caught.value.fix or "")
 
 
 def test_a_model_whose_serializer_raises_is_refused() -> None:

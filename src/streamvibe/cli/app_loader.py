@@ -45,8 +45,10 @@ def load_job_types(name: str) -> list[JobType[Any, Any]]:
 
 def _check_name(module_name: str, given: str) -> None:
     if "/" in module_name or module_name.endswith(".py"):
-        meant = ".".join(part for part in Path(module_name).with_suffix("").parts if part not in ("/", ".."))
-        raise _error("name a module, not a file", given, f"{_AS_IN_AN_IMPORT}: {meant}")
+        parts = [part for part in Path(module_name.removesuffix(".py")).parts if part not in ("/", "..")]
+        raise _error(
+            "name a module, not a file", given, f"{_AS_IN_AN_IMPORT}: {'.'.join(parts) or 'myapp.jobs'}"
+        )
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise _error("that is not a module's name", given, f"{_AS_IN_AN_IMPORT}: myapp.jobs")
 
@@ -56,13 +58,18 @@ def _import(module_name: str, given: str) -> ModuleType:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
-            raise _error(
-                f"there is no module {error.name}", given, f"{_AS_IN_AN_IMPORT}: myapp.jobs"
-            ) from error
+            package, _, last = module_name.rpartition(".")
+            inside = hasattr(sys.modules.get(package), last)
+            fix = (
+                f"With a colon before what is inside of a module: {package}:{last}"
+                if inside
+                else f"{_AS_IN_AN_IMPORT}: myapp.jobs"
+            )
+            raise _error(f"there is no module {error.name}", given, fix) from error
         raise _broken(module_name, given, error) from error
     except StreamVibeError as error:
         broken = _broken(module_name, given, error)
-        broken.received, broken.fix = error.received, error.fix
+        broken.field, broken.received, broken.fix = error.field, error.received, error.fix
         raise broken from error
     except (Exception, SystemExit) as error:  # whatever the application's own code raises
         raise _broken(module_name, given, error) from error

@@ -96,7 +96,7 @@ def run(arguments: list[str]) -> int:
         unexpected = StreamVibeError(
             "Something went wrong that StreamVibe did not foresee",
             received=" ".join(f"{type(error).__name__}: {error}".split())[:500],
-            fix="Run it again with --debug before the command, and report what it prints",
+            fix="Run it again with --debug, and report what it prints",
         )
         unexpected.__cause__ = error
         _show(unexpected, as_json=as_json, debug=debug)

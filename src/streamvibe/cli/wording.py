@@ -3,7 +3,7 @@
 Known by code and field, never by message.
 """
 
-from streamvibe.errors import StreamVibeError
+from streamvibe.errors import ConfigurationError, StreamVibeError
 from streamvibe.remedies import parameter
 
 _OPTIONS = {
@@ -44,7 +44,7 @@ _REMEDIES = {
 def on_the_command_line(error: StreamVibeError) -> StreamVibeError:
     """The same error, changed in place: the field is an option's name, the fix something one can type."""
     field = error.field
-    if field is None:
+    if field is None or isinstance(error, ConfigurationError):  # whose field is a setting
         return error
     if error.sqlstate is not None:
         error.fix = _REMEDIES.get((error.sqlstate, parameter(field)), error.fix)

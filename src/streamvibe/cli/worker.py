@@ -57,8 +57,8 @@ def up_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10
 
 
 def _job_types(apps: list[str] | None) -> list[JobType[Any, Any]]:
-    # Before anything is started for them.
-    return [job_type for name in apps or [] for job_type in load_job_types(name)]
+    # Before anything is started for them. A module may be named twice, or be imported by another one.
+    return list(dict.fromkeys(job_type for name in apps or [] for job_type in load_job_types(name)))
 
 
 def _run_until_stopped(

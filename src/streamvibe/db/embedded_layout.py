@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamvibe.config import Settings
 from streamvibe.db.embedded_programs import Account
 from streamvibe.errors import ConfigurationError
 
@@ -95,11 +94,6 @@ class Layout:
             yield fd
         finally:
             os.close(fd)
-
-
-def layout_of(settings: Settings) -> Layout:
-    """The layout of ``settings.home``."""
-    return Layout(settings.home)
 
 
 def try_lock(fd: int) -> bool:

@@ -195,7 +195,7 @@ class LocalYouTube:
             return self._channels(call, parts, size)
         if call.method == "playlistItems":
             return self._playlist_items(call, parts, size)
-        return self._videos(call, parts, size)
+        return self._videos(call, parts)
 
     def _channels(self, call: Call, parts: frozenset[str], size: int) -> Resource:
         ids, handle = _ids(call), call.query.get("forHandle")
@@ -244,7 +244,7 @@ class LocalYouTube:
             tokens=tokens,
         )
 
-    def _videos(self, call: Call, parts: frozenset[str], size: int) -> Resource:
+    def _videos(self, call: Call, parts: frozenset[str]) -> Resource:
         ids = _ids(call)
         if not ids:
             raise _no_filter(call)
