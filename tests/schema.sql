@@ -47,7 +47,7 @@ BEGIN
     FROM unnest(p_tokens, p_job_ids, p_levels, p_messages, coalesce(p_metadata, '{}'))
          WITH ORDINALITY a(token, job_id, level, message, metadata, n)
     JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-    JOIN public.job_queue q ON q.id = a.job_id;
+    CROSS JOIN LATERAL (SELECT j.user_id FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q;
     RETURN QUERY
     SELECT DISTINCT a.job_id FROM unnest(p_tokens, p_job_ids) a(token, job_id)
     WHERE NOT EXISTS (SELECT FROM streamvibe.held_jobs(p_worker_id, p_tokens) h
@@ -69,15 +69,18 @@ DECLARE
     v_cancelled uuid[];
 BEGIN
     PERFORM streamvibe.check_job_ids(p_job_ids);
+    -- Only a failed job has a retry_at. coalesce: see policies/plans.sql.
     PERFORM FROM public.job_queue q JOIN unnest(p_job_ids) r(id) ON q.id = r.id
-    WHERE q.user_id = v_user_id AND q.status IN ('pending', 'processing')
+    WHERE q.user_id = v_user_id
+      AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
     ORDER BY q.id FOR NO KEY UPDATE OF q;
     v_now := streamvibe.now();
     WITH cancelled AS (
         UPDATE public.job_queue q
-        SET status = 'cancelled', completed_at = v_now, updated_at = v_now
+        SET status = 'cancelled', completed_at = v_now, retry_at = NULL, updated_at = v_now
         FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r
-        WHERE q.id = r.id AND q.user_id = v_user_id AND q.status IN ('pending', 'processing')
+        WHERE q.id = r.id AND q.user_id = v_user_id
+          AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
         RETURNING q.id
     )
     SELECT coalesce(array_agg(c.id), '{}') INTO v_cancelled FROM cancelled c;
@@ -182,6 +185,7 @@ $$;
 CREATE FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(job_id uuid, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
@@ -195,6 +199,12 @@ DECLARE
     v_done uuid[];
 BEGIN
     PERFORM streamvibe.require_service('complete_jobs');
+    SELECT a.job_id INTO v_large FROM unnest(p_job_ids, p_results) a(job_id, result)
+    WHERE streamvibe.has_wild_number(a.result) LIMIT 1;
+    IF FOUND THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_results', 'a number beyond 1e308 or nearer to 0 than 1e-307',
+            'the result of job ' || v_large.job_id || ' holds a number out of range', 'Send such numbers as text.');
+    END IF;
     SELECT a.job_id, octet_length(a.result::text) AS size INTO v_large
     FROM unnest(p_job_ids, p_results) a(job_id, result)
     WHERE octet_length(a.result::text) > v_max LIMIT 1;
@@ -212,23 +222,20 @@ BEGIN
             worker_id = p_worker_id, claim_token = r.token, isolated = false,
             failure_kind = NULL, error_message = NULL,
             progress = CASE WHEN q.progress IS NOT NULL THEN 1 END,
-            started_at = coalesce(q.started_at, least(greatest(r.started_at, r.claimed_at), v_now))
-        FROM (SELECT a.token, a.job_id, a.result, a.started_at, h.claimed_at
-              FROM unnest(p_tokens, p_job_ids, p_results, coalesce(p_started_at, '{}'))
-                   a(token, job_id, result, started_at)
-              JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-              JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r
-        WHERE q.id = r.job_id AND q.status IN ('pending', 'processing')
+            started_at = coalesce(q.started_at, least(greatest(r.started_at, r.since), v_now))
+        FROM unnest(p_tokens, p_job_ids, p_results, coalesce(p_started_at, '{}'), v_mine.since)
+             r(token, job_id, result, started_at, since)
+        WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') IN ('pending', 'processing')
+          AND q.id = ANY (v_mine.locked)
+          AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
         RETURNING q.id
     )
     SELECT coalesce(array_agg(d.id), '{}') INTO v_done FROM done d;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
     IF cardinality(v_done) < cardinality(p_job_ids) THEN
         RETURN QUERY
-        SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
-        FROM unnest(p_job_ids) a(job_id)
-    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true
-        WHERE a.job_id NOT IN (SELECT unnest(v_done));
+        SELECT s.* FROM streamvibe.statuses_now(
+            ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id) WHERE u.id NOT IN (SELECT unnest(v_done))), v_mine.busy) s;
     END IF;
 END
 $$;
@@ -365,8 +372,7 @@ BEGIN
     UPDATE public.job_queue q
     SET status = 'failed', failure_kind = 'expired', completed_at = v_now, updated_at = v_now,
         error_message = 'not started before ' || q.expires_at || '; no worker took it in time'
-    FROM unnest(v_ids) r(id)
-    WHERE q.id = r.id AND q.id = ANY (v_ids) AND q.status = 'pending'
+    WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') = 'pending'  -- see policies/plans.sql
       AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c);
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
@@ -408,22 +414,16 @@ BEGIN
     v_now := streamvibe.now();
     SELECT coalesce(array_agg(r.job_id), '{}') AS ids, coalesce(array_agg(r.failure), '{}') AS failures,
            coalesce(array_agg(r.started_at), '{}') AS started INTO v_held
-    FROM (SELECT a.job_id, a.failure,
-                 least(coalesce(greatest(a.started_at, h.claimed_at), h.claimed_at), v_now) AS started_at
-          FROM unnest(p_tokens, p_job_ids, p_failures, coalesce(p_started_at, '{}'))
-               a(token, job_id, failure, started_at)
-          JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-          JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r;
-    SELECT coalesce(array_agg(m.job_id), '{}') AS ids, coalesce(array_agg(m.status), '{}') AS statuses,
-           coalesce(array_agg(m.retry_at), '{}') AS retries INTO v_moved
+    FROM (SELECT a.job_id, a.failure, least(greatest(a.started_at, a.since), v_now) AS started_at
+          FROM unnest(p_job_ids, p_failures, coalesce(p_started_at, '{}'), v_mine.since)
+               a(job_id, failure, started_at, since)
+          WHERE a.since IS NOT NULL) r;
+    SELECT coalesce(array_agg(m.job_id), '{}') AS ids, coalesce(array_agg(m.retry_at), '{}') AS retries INTO v_moved
     FROM streamvibe.apply_failures(p_worker_id, v_held.ids, v_held.failures, v_held.started, v_now) m;
     RETURN QUERY
-    SELECT a.job_id, m.job_id IS NOT NULL,
-           CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE coalesce(m.status, q.status) END, m.retry_at
-    FROM unnest(p_job_ids) a(job_id)
-    LEFT JOIN unnest(v_moved.ids, v_moved.statuses, v_moved.retries) m(job_id, status, retry_at)
-           ON m.job_id = a.job_id
-    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true;
+    SELECT s.job_id, m.job_id IS NOT NULL, s.status, m.retry_at
+    FROM streamvibe.statuses_now(p_job_ids, v_mine.busy) s
+    LEFT JOIN unnest(v_moved.ids, v_moved.retries) m(job_id, retry_at) ON m.job_id = s.job_id;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
 END
 $$;
@@ -639,6 +639,22 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.get_workers() RETURNS TABLE(worker_id text, job_types text[], is_alive boolean, claimed_jobs integer, started_at timestamp with time zone, heartbeat_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM streamvibe.require_service('get_workers');
+    RETURN QUERY
+    SELECT w.id, w.job_types, w.heartbeat_at + w.lease >= streamvibe.now(),
+           coalesce((SELECT sum(cardinality(c.job_ids)) FROM streamvibe.claim c WHERE c.worker_id = w.id), 0)::integer,
+           w.started_at, w.heartbeat_at
+    FROM streamvibe.worker w
+    ORDER BY w.started_at, w.id;
+END
+$$;
+
 CREATE FUNCTION public.heartbeat_worker(p_worker_id text, p_job_types text[] DEFAULT NULL::text[], p_lease interval DEFAULT '00:00:10'::interval, p_job_ids uuid[] DEFAULT '{}'::uuid[], p_tokens bigint[] DEFAULT '{}'::bigint[], p_metadata jsonb DEFAULT NULL::jsonb) RETURNS TABLE(job_id uuid, reason text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -662,7 +678,7 @@ BEGIN
     VALUES (p_worker_id, p_job_types, p_lease, v_now, v_now, p_metadata)
     ON CONFLICT (id) DO UPDATE
     SET heartbeat_at = excluded.heartbeat_at, job_types = excluded.job_types, lease = excluded.lease,
-        metadata = coalesce(excluded.metadata, w.metadata);
+        metadata = coalesce(excluded.metadata, w.metadata), left_over = NULL;
     RETURN QUERY
     SELECT r.job_id, CASE WHEN q.status = 'cancelled' THEN 'cancelled' ELSE 'lost' END
     FROM unnest(p_tokens, p_job_ids) r(token, job_id)
@@ -675,6 +691,7 @@ $$;
 CREATE FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) RETURNS TABLE(job_id uuid, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
@@ -692,24 +709,21 @@ BEGIN
     WITH leased AS (
         UPDATE public.job_queue q
         SET status = 'processing', worker_id = p_worker_id, claim_token = r.token, updated_at = v_now,
-            started_at = least(greatest(r.started_at, r.claimed_at), v_now)
-        FROM (SELECT a.token, a.job_id, a.started_at, h.claimed_at
-              FROM unnest(p_tokens, p_job_ids, p_started_at) a(token, job_id, started_at)
-              JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-              JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r
-        WHERE q.id = r.job_id AND q.status = 'pending'
+            started_at = least(greatest(r.started_at, r.since), v_now)
+        FROM unnest(p_tokens, p_job_ids, p_started_at, v_mine.since) r(token, job_id, started_at, since)
+        WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') = 'pending'
+          AND q.id = ANY (v_mine.locked)
+          AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
         RETURNING q.id
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
     RETURN QUERY
-    SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
-    FROM unnest(p_job_ids) a(job_id)
-    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true
-    WHERE a.job_id NOT IN (SELECT unnest(v_leased));
+    SELECT s.* FROM streamvibe.statuses_now(
+        ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id) WHERE u.id NOT IN (SELECT unnest(v_leased))), v_mine.busy) s;
 END
 $$;
 
-CREATE FUNCTION public.recover_stuck_jobs() RETURNS TABLE(job_id uuid, worker_id text, outcome text)
+CREATE FUNCTION public.recover_stuck_jobs(p_not_after timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(job_id uuid, worker_id text, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -718,49 +732,72 @@ CREATE FUNCTION public.recover_stuck_jobs() RETURNS TABLE(job_id uuid, worker_id
     AS $$
 #variable_conflict use_column
 DECLARE
+    -- Read once: what is compared with p_not_after is what leases are compared with.
     v_now timestamptz := streamvibe.now();
-    v_worker_id text;
+    v_worker record;
     v_claims bigint[];
-    v_ids uuid[];
+    v_locked uuid[];
     v_held record;
 BEGIN
     PERFORM streamvibe.require_service('recover_stuck_jobs');
     PERFORM streamvibe.require_read_committed('recover_stuck_jobs', 'Use READ COMMITTED.');
-    FOR v_worker_id IN
-        SELECT w.id FROM streamvibe.worker w WHERE w.heartbeat_at + w.lease < v_now
+    IF v_now > p_not_after THEN
+        RETURN;
+    END IF;
+    FOR v_worker IN
+        SELECT w.id, w.left_over FROM streamvibe.worker w
+        WHERE w.heartbeat_at + w.lease < v_now OR w.left_over = 'hand back'
         ORDER BY w.id FOR UPDATE SKIP LOCKED
     LOOP
-        v_claims := ARRAY(SELECT c.token FROM streamvibe.claim c WHERE c.worker_id = v_worker_id
+        v_claims := ARRAY(SELECT c.token FROM streamvibe.claim c WHERE c.worker_id = v_worker.id
                           ORDER BY c.token FOR UPDATE SKIP LOCKED);
-        SELECT coalesce(array_agg(q.id), '{}') AS ids, min(h.claimed_at) AS claimed_at INTO v_held
-        FROM streamvibe.held_jobs(v_worker_id, v_claims) h JOIN public.job_queue q ON q.id = h.job_id
+        CONTINUE WHEN EXISTS (SELECT FROM streamvibe.claim c
+                              WHERE c.worker_id = v_worker.id AND c.token <> ALL (v_claims));
+        v_locked := streamvibe.lock_jobs(ARRAY(SELECT h.job_id FROM streamvibe.held_jobs(v_worker.id, v_claims) h));
+        -- Under the locks: what was cancelled meanwhile is no longer one of them.
+        SELECT coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))), '{}') AS ids,
+               coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
+               min(h.claimed_at) AS claimed_at, count(*) > 1 AS are_several INTO v_held
+        FROM streamvibe.held_jobs(v_worker.id, v_claims) h
+        CROSS JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = h.job_id OFFSET 0) q
         WHERE q.status IN ('pending', 'processing');
-        v_ids := streamvibe.lock_jobs(v_held.ids);
-        -- All of it or nothing: how many it held decides what its death means for each.
-        CONTINUE WHEN cardinality(v_ids) < cardinality(v_held.ids)
-                   OR EXISTS (SELECT FROM streamvibe.claim c
-                              WHERE c.worker_id = v_worker_id AND c.token <> ALL (v_claims));
-        DELETE FROM streamvibe.claim c WHERE c.token = ANY (v_claims);
-        DELETE FROM streamvibe.worker w WHERE w.id = v_worker_id;
-        IF cardinality(v_ids) = 1 THEN
-            RETURN QUERY
-            SELECT a.job_id, v_worker_id, CASE WHEN a.status = 'pending' THEN 'retried' ELSE 'failed' END
-            FROM streamvibe.apply_failures(v_worker_id, v_ids, ARRAY[jsonb_build_object(
-                'kind', 'crash', 'retryable', true, 'message', 'its worker died while it ran this job alone')],
-                ARRAY[v_held.claimed_at], v_now) a;
+        IF v_held.are_several AND v_worker.left_over IS NULL THEN
+            v_worker.left_over := 'isolate';
+        END IF;
+        IF v_held.busy = '{}' THEN
+            DELETE FROM streamvibe.claim c WHERE c.token = ANY (v_claims);
+            DELETE FROM streamvibe.worker w WHERE w.id = v_worker.id;
         ELSE
-            PERFORM streamvibe.put_back(v_ids, true);
-            RETURN QUERY SELECT u.id, v_worker_id, 'isolated' FROM unnest(v_ids) u(id);
+            -- They stay until their rows are free; what they then are to the others is decided now.
+            PERFORM streamvibe.drop_from_claims(v_worker.id, h.tokens, h.ids, v_held.busy)
+            FROM (SELECT coalesce(array_agg(h.token), '{}') AS tokens, coalesce(array_agg(h.job_id), '{}') AS ids
+                  FROM streamvibe.held_jobs(v_worker.id, v_claims) h) h;
+            UPDATE streamvibe.worker w SET left_over = v_worker.left_over WHERE w.id = v_worker.id;
+        END IF;
+        IF v_worker.left_over IS NULL THEN
+            RETURN QUERY
+            SELECT a.job_id, v_worker.id, CASE WHEN a.status = 'pending' THEN 'retried' ELSE 'failed' END
+            FROM streamvibe.apply_failures(v_worker.id, v_held.ids, ARRAY(SELECT jsonb_build_object(
+                'kind', 'crash', 'retryable', true, 'message', 'its worker died while it ran this job alone')
+                FROM unnest(v_held.ids)), ARRAY[v_held.claimed_at], v_now) a;
+        ELSE
+            PERFORM streamvibe.put_back(v_held.ids, v_worker.left_over = 'isolate');
+            RETURN QUERY
+            SELECT u.id, v_worker.id, CASE v_worker.left_over WHEN 'isolate' THEN 'isolated' ELSE 'released' END
+            FROM unnest(v_held.ids) u(id);
         END IF;
     END LOOP;
 
-    v_ids := streamvibe.lock_jobs(ARRAY(
+    v_locked := streamvibe.lock_jobs(ARRAY(
         SELECT q.id FROM public.job_queue q
         WHERE q.status = 'processing' AND q.started_at < v_now - interval '30 minutes'
           AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)));
-    RETURN QUERY SELECT q.id, q.worker_id, 'isolated'
-                 FROM public.job_queue q JOIN unnest(v_ids) u(id) ON q.id = u.id;
-    PERFORM streamvibe.put_back(v_ids, true);
+    SELECT coalesce(array_agg(u.id), '{}') AS ids, coalesce(array_agg(q.worker_id), '{}') AS workers INTO v_held
+    FROM unnest(v_locked) u(id)
+    CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    WHERE q.status = 'processing' AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token);
+    PERFORM streamvibe.put_back(v_held.ids, true);
+    RETURN QUERY SELECT u.id, u.worker_id, 'isolated' FROM unnest(v_held.ids, v_held.workers) u(id, worker_id);
 END
 $$;
 
@@ -861,16 +898,15 @@ BEGIN
     PERFORM streamvibe.put_back(v_mine.locked, false);
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
     RETURN QUERY
-    SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
-    FROM unnest(p_job_ids) a(job_id)
-    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true
-    WHERE a.job_id NOT IN (SELECT unnest(v_mine.locked)) OR q.status IS DISTINCT FROM 'pending';
+    SELECT s.* FROM streamvibe.statuses_now(p_job_ids, v_mine.busy) s
+    WHERE s.job_id NOT IN (SELECT unnest(v_mine.locked)) OR s.status IS DISTINCT FROM 'pending';
 END
 $$;
 
 CREATE FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_progress real[], p_messages text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
@@ -884,10 +920,10 @@ BEGIN
     UPDATE public.job_queue q
     SET progress = CASE WHEN r.progress IS NOT NULL THEN least(greatest(r.progress, 0), 1) END,
         progress_message = left(r.message, 500)
-    FROM (SELECT a.* FROM unnest(p_tokens, p_job_ids, p_progress, p_messages) a(token, job_id, progress, message)
-          JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-          JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r
-    WHERE q.id = r.job_id AND q.status = 'processing' AND q.claim_token = r.token;
+    FROM unnest(p_tokens, p_job_ids, p_progress, p_messages, v_mine.since) r(token, job_id, progress, message, since)
+    WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') = 'processing'
+      AND q.claim_token = r.token AND q.id = ANY (v_mine.locked)
+      AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)];
 END
 $$;
 
@@ -939,6 +975,8 @@ BEGIN
         v_max_live := streamvibe.lock_account(v_user_id);
     END IF;
     v_now := streamvibe.now();
+    -- A time in the past would jump the queue: nothing is due before it was asked for.
+    v_due := greatest(p_scheduled_for, v_now);
 
     IF p_idempotency_key IS NOT NULL THEN
         SELECT j.* INTO v_job
@@ -963,7 +1001,7 @@ BEGIN
     END IF;
 
     IF outcome IS NULL AND v_window > '0' THEN
-        v_id := streamvibe.find_live_twin(v_user_id, p_job_type, p_params, v_now - v_window);
+        v_id := streamvibe.find_live_twin(v_user_id, p_job_type, p_params, v_now - v_window, v_due);
         IF v_id IS NOT NULL THEN
             SELECT j.* INTO v_job FROM streamvibe.job j WHERE j.id = v_id;
             outcome := 'joined';
@@ -984,14 +1022,14 @@ BEGIN
        AND NOT streamvibe.has_room(v_user_id, p_job_type, v_max_live, v_type.max_live_jobs) THEN
         PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
             'the user has as many live jobs as they may',
-            'Wait until one of them is finished, cancel one, or raise the limit: at most ' || v_max_live
-            || ' in all (set_user_limit)' || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type
-            || ' (register_job_type)', '') || '.');
+            'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
+            || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
+            || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
+            || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
     END IF;
 
     v_id := streamvibe.new_id();
     v_now := streamvibe.id_time(v_id);
-    -- A time in the past would jump the queue: nothing is due before it was asked for.
     v_due := greatest(p_scheduled_for, v_now);
     PERFORM streamvibe.require_partition('job_queue', v_now);
     INSERT INTO public.job_queue
@@ -1050,7 +1088,8 @@ BEGIN
                 -- What has no attempts left (the type allows fewer now) is final; the rest waits outside.
                 UPDATE public.job_queue q
                 SET retry_at = CASE WHEN v_outcome <> 'attempts_exhausted' THEN v_now + interval '1 minute' END
-                WHERE q.id = v_id AND q.status = 'failed' AND q.retry_at <= v_now;
+                -- See policies/plans.sql.
+                WHERE q.id = v_id AND coalesce(q.status, '') = 'failed' AND q.retry_at <= v_now;
             END IF;
         END LOOP;
     END LOOP;
@@ -1104,12 +1143,14 @@ BEGIN
     PERFORM public.release_forgotten_claims(p_worker_id, '{}');
     DELETE FROM streamvibe.worker w
     WHERE w.id = p_worker_id AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.worker_id = p_worker_id);
+    UPDATE streamvibe.worker w SET left_over = 'hand back', asleep = false WHERE w.id = p_worker_id;
 END
 $$;
 
 CREATE FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[], p_now timestamp with time zone) RETURNS TABLE(job_id uuid, status text, retry_at timestamp with time zone)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -1143,7 +1184,8 @@ BEGIN
         -- A failure that the process survived clears the suspicion that this job kills it.
         isolated      = coalesce(d.failure ->> 'kind', 'error') = 'crash'
     FROM decided d
-    WHERE q.id = d.job_id AND q.id = ANY (p_job_ids) AND q.status IN ('pending', 'processing')
+    WHERE q.id = d.job_id AND q.id = ANY (p_job_ids)
+      AND coalesce(q.status, '') IN ('pending', 'processing')
     RETURNING q.id, q.status, CASE WHEN q.status = 'pending' THEN q.scheduled_for ELSE q.retry_at END;
 END
 $$;
@@ -1251,10 +1293,7 @@ BEGIN
     IF p_user_id IS NULL THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'user_id', NULL, 'user_id is missing',
             'Name the user the job belongs to.');
-    -- Before anything writes the document out: 1e131071 is sixteen bytes in binary and 128 KiB of text, so a small
-    -- document of such numbers would become gigabytes. Nor could Python, JavaScript or Go read them.
-    ELSIF jsonb_path_exists(p_params,
-              '$.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308 || (@ > -1e-307 && @ < 1e-307 && @ != 0)))') THEN
+    ELSIF streamvibe.has_wild_number(p_params) THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'a number beyond 1e308 or nearer to 0 than 1e-307',
             'params hold a number out of range', 'Send such numbers as text.');
     ELSIF jsonb_path_exists(p_params, '$.**{251}') THEN
@@ -1338,14 +1377,15 @@ BEGIN
                greatest(s.scheduled_for, v_now) AS due, t.expires_after, t.max_live_jobs AS type_max,
                p_dedupe AND t.dedupe_window > '0' AS dedupe,
                CASE WHEN p_dedupe AND t.dedupe_window > '0' THEN
-                   streamvibe.find_live_twin(s.user_id, s.job_type, s.params, v_now - t.dedupe_window)
+                   streamvibe.find_live_twin(s.user_id, s.job_type, s.params, v_now - t.dedupe_window,
+                                             greatest(s.scheduled_for, v_now))
                END AS twin
         FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
         WHERE s.batch = p_batch
     ), first_of_kind AS MATERIALIZED (
-        -- Only the first of several identical elements asks for a row of its own.
+        -- Of several identical elements only the first asks for a row of its own, and one that is due earlier.
         SELECT s.*, CASE WHEN s.dedupe THEN
-                   min(s.ordinal) OVER (PARTITION BY s.dedupe, s.user_id, s.job_type, s.params)
+                   min(s.ordinal) OVER (PARTITION BY s.dedupe, s.user_id, s.job_type, s.params ORDER BY s.due)
                ELSE s.ordinal END AS original
         FROM staged s
     ), wanted AS MATERIALIZED (
@@ -1416,8 +1456,10 @@ BEGIN
     WITH rest AS MATERIALIZED (
         SELECT c.token, ARRAY(
                    SELECT u.id FROM unnest(c.job_ids) u(id)
-                   WHERE NOT EXISTS (SELECT FROM unnest(p_tokens, p_job_ids) r(token, id)
-                                     WHERE r.token = c.token AND r.id = u.id AND r.id <> ALL (p_keep))
+                   -- NOT IN is hashed; NOT EXISTS could become a nested loop over both lists.
+                   WHERE (c.token, u.id) NOT IN (
+                       SELECT r.token, r.id FROM unnest(p_tokens, p_job_ids) r(token, id)
+                       WHERE r.token IS NOT NULL AND r.id IS NOT NULL AND r.id NOT IN (SELECT unnest(p_keep)))
                ) AS job_ids
         FROM streamvibe.claim c
         WHERE c.token = ANY (p_tokens) AND c.worker_id = p_worker_id
@@ -1492,7 +1534,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.find_live_twin(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone) RETURNS uuid
+CREATE FUNCTION streamvibe.find_live_twin(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone, p_due timestamp with time zone) RETURNS uuid
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1504,6 +1546,7 @@ BEGIN
           AND q.completed_at IS NULL
           AND q.status IN ('pending', 'processing')
           AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
+          AND (q.scheduled_for <= p_due OR q.retry_count > 0 OR q.status = 'processing')
           AND q.id >= streamvibe.id_floor(p_since)
         -- The same order as by id, but not one that the primary key could be read in.
         ORDER BY q.created_at, q.id
@@ -1528,6 +1571,13 @@ BEGIN
                         LIMIT p_max_live_jobs_of_type) live) < p_max_live_jobs_of_type));
 END
 $$;
+
+CREATE FUNCTION streamvibe.has_wild_number(p_document jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $_$
+    SELECT pg_catalog.jsonb_path_exists(p_document,
+        '$.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308 || (@ > -1e-307 && @ < 1e-307 && @ != 0)))')
+$_$;
 
 CREATE FUNCTION streamvibe.held_jobs(p_worker_id text, p_tokens bigint[]) RETURNS TABLE(token bigint, job_id uuid, claimed_at timestamp with time zone)
     LANGUAGE sql ROWS 100
@@ -1683,20 +1733,34 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT locked uuid[], OUT busy uuid[]) RETURNS record
+CREATE FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT since timestamp with time zone[], OUT locked uuid[], OUT busy uuid[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
     AS $$
 DECLARE
-    v_held uuid[];
+    v_missing record;
 BEGIN
     PERFORM streamvibe.lock_claims(p_worker_id, p_tokens, p_sizes || cardinality(p_job_ids));
-    v_held := ARRAY(
-        SELECT a.job_id FROM unnest(p_tokens, p_job_ids) a(token, job_id)
-        JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id));
-    locked := streamvibe.lock_jobs(v_held);
-    busy := CASE WHEN cardinality(locked) = cardinality(v_held) THEN '{}'
-                 ELSE ARRAY(SELECT unnest(v_held) EXCEPT SELECT unnest(locked)) END;
+    since := ARRAY(
+        SELECT h.claimed_at FROM unnest(p_tokens, p_job_ids) WITH ORDINALITY a(token, job_id, n)
+        LEFT JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id) ORDER BY a.n);
+    locked := streamvibe.lock_jobs(ARRAY(
+        SELECT a.job_id FROM unnest(p_job_ids, since) a(job_id, since) WHERE a.since IS NOT NULL));
+    busy := '{}';
+    IF cardinality(locked) < cardinality(array_remove(since, NULL)) THEN
+        SELECT coalesce(array_agg(a.job_id) FILTER (WHERE q.id IS NULL), '{}') AS ids,
+               coalesce(array_agg(a.token) FILTER (WHERE q.id IS NULL), '{}') AS tokens,
+               coalesce(array_agg(a.job_id) FILTER (WHERE q.id IS NOT NULL), '{}') AS busy INTO v_missing
+        FROM unnest(p_tokens, p_job_ids, since) a(token, job_id, since)
+        LEFT JOIN LATERAL (SELECT j.id FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true
+        WHERE a.since IS NOT NULL AND a.job_id NOT IN (SELECT unnest(locked));
+        busy := v_missing.busy;
+        PERFORM streamvibe.drop_from_claims(p_worker_id, v_missing.tokens, v_missing.ids, '{}');
+        since := ARRAY(
+            SELECT CASE WHEN a.job_id IN (SELECT unnest(locked)) THEN a.since END
+            FROM unnest(p_job_ids, since) WITH ORDINALITY a(job_id, since, n) ORDER BY a.n);
+    END IF;
 END
 $$;
 
@@ -1744,6 +1808,7 @@ $_$;
 CREATE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
     AS $$
 DECLARE
     v_now timestamptz := streamvibe.now();
@@ -1754,10 +1819,10 @@ BEGIN
         -- Somebody did start it in time; what ended that was no fault of its own.
         expires_at = CASE WHEN q.expires_at < v_now + t.expires_after THEN v_now + t.expires_after
                           ELSE q.expires_at END
-    FROM unnest(p_job_ids) r(id), streamvibe.job_type t
-    WHERE q.id = r.id AND q.id = ANY (p_job_ids) AND t.name = q.job_type
-      AND (q.status = 'processing'
-           OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
+    FROM streamvibe.job_type t
+    WHERE q.id = ANY (p_job_ids) AND t.name = q.job_type
+      AND (coalesce(q.status, '') = 'processing'
+           OR coalesce(q.status, '') = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
     PERFORM streamvibe.wake_workers(d.job_type)
     FROM (SELECT DISTINCT q.job_type FROM unnest(p_job_ids) u(id)
           CROSS JOIN LATERAL (SELECT j.job_type, j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
@@ -1877,7 +1942,7 @@ BEGIN
     v_type := streamvibe.known_job_type(v_job.job_type);
     IF v_job.retry_count >= v_type.max_attempts THEN RETURN 'attempts_exhausted'; END IF;
     IF v_job.retry_at IS NULL THEN RETURN 'not_retryable'; END IF;
-    IF streamvibe.find_live_twin(p_user_id, v_job.job_type, v_job.params, 'epoch') IS NOT NULL THEN
+    IF streamvibe.find_live_twin(p_user_id, v_job.job_type, v_job.params, 'epoch', 'infinity') IS NOT NULL THEN
         RETURN 'has_twin';
     END IF;
     IF NOT streamvibe.has_room(p_user_id, v_job.job_type, v_max_live, v_type.max_live_jobs) THEN
@@ -1891,6 +1956,15 @@ BEGIN
     PERFORM streamvibe.wake_workers(v_job.job_type);
     RETURN 'retried';
 END
+$$;
+
+CREATE FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) RETURNS TABLE(job_id uuid, status text)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT u.id, CASE WHEN u.id IN (SELECT unnest(p_busy)) THEN 'busy' ELSE q.status END
+    FROM unnest(p_job_ids) u(id)
+    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q ON true
 $$;
 
 CREATE FUNCTION streamvibe.wake_workers(p_job_type text) RETURNS void
@@ -2176,7 +2250,9 @@ CREATE TABLE streamvibe.worker (
     started_at timestamp with time zone NOT NULL,
     asleep boolean DEFAULT false NOT NULL,
     metadata jsonb,
-    CONSTRAINT worker_id_check CHECK (((length(id) >= 1) AND (length(id) <= 200)))
+    left_over text,
+    CONSTRAINT worker_id_check CHECK (((length(id) >= 1) AND (length(id) <= 200))),
+    CONSTRAINT worker_left_over_check CHECK ((left_over = ANY (ARRAY['hand back'::text, 'isolate'::text])))
 )
 WITH (fillfactor='50');
 
@@ -2434,14 +2510,17 @@ REVOKE ALL ON FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor t
 GRANT ALL ON FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor text, p_status text, p_job_type text, p_limit integer) TO authenticated;
 GRANT ALL ON FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor text, p_status text, p_job_type text, p_limit integer) TO service_role;
 
+REVOKE ALL ON FUNCTION public.get_workers() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_workers() TO service_role;
+
 REVOKE ALL ON FUNCTION public.heartbeat_worker(p_worker_id text, p_job_types text[], p_lease interval, p_job_ids uuid[], p_tokens bigint[], p_metadata jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.heartbeat_worker(p_worker_id text, p_job_types text[], p_lease interval, p_job_ids uuid[], p_tokens bigint[], p_metadata jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) TO service_role;
 
-REVOKE ALL ON FUNCTION public.recover_stuck_jobs() FROM PUBLIC;
-GRANT ALL ON FUNCTION public.recover_stuck_jobs() TO service_role;
+REVOKE ALL ON FUNCTION public.recover_stuck_jobs(p_not_after timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.recover_stuck_jobs(p_not_after timestamp with time zone) TO service_role;
 
 REVOKE ALL ON FUNCTION public.register_job_type(p_name text, p_cache_ttl interval, p_dedupe_window interval, p_max_attempts integer, p_backoff_base interval, p_backoff_max interval, p_timeout interval, p_max_live_jobs integer, p_priority integer, p_expires_after interval, p_retention interval, p_log_retention interval, p_max_params_bytes integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.register_job_type(p_name text, p_cache_ttl interval, p_dedupe_window interval, p_max_attempts integer, p_backoff_base interval, p_backoff_max interval, p_timeout interval, p_max_live_jobs integer, p_priority integer, p_expires_after interval, p_retention interval, p_log_retention interval, p_max_params_bytes integer) TO service_role;
@@ -2499,9 +2578,11 @@ REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_below uui
 
 REVOKE ALL ON FUNCTION streamvibe.find_cached_result(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.find_live_twin(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.find_live_twin(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone, p_due timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.has_wild_number(p_document jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.held_jobs(p_worker_id text, p_tokens bigint[]) FROM PUBLIC;
 
@@ -2525,7 +2606,7 @@ REVOKE ALL ON FUNCTION streamvibe.lock_claims(p_worker_id text, p_tokens bigint[
 
 REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_priority smallint, p_job_types text[], p_limit integer, p_alone boolean, p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT locked uuid[], OUT busy uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT since timestamp with time zone[], OUT locked uuid[], OUT busy uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) FROM PUBLIC;
 
@@ -2550,6 +2631,8 @@ REVOKE ALL ON FUNCTION streamvibe.require_read_committed(p_what text, p_fix text
 REVOKE ALL ON FUNCTION streamvibe.require_service(p_function text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.retry_job(p_user_id uuid, p_job_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.wake_workers(p_job_type text) FROM PUBLIC;
 

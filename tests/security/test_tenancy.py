@@ -45,6 +45,7 @@ FOR_SERVICE = {
     "expire_stale_jobs",
     "recover_stuck_jobs",
     "get_job_queue_stats",
+    "get_workers",
 }
 PRIVATE_FOR_SERVICE = {"create_staged_jobs"}
 API_ROLES = ("anon", "authenticated", "service_role")

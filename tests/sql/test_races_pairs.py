@@ -38,7 +38,7 @@ ALONE = {
     ("failed", "retry"): ("retried", "pending"),
     ("failed", "retry all"): ("1", "pending"),
     ("failed", "request"): ("created", "failed"),
-    ("failed", "cancel"): ("unchanged", "failed"),
+    ("failed", "cancel"): ("cancelled", "cancelled"),
     **{
         (state, act): outcome
         for state in ("claimed", "processing")
@@ -137,11 +137,11 @@ FAILED = [
     Race("failed", "retry all", "request", WAITS, "joined", "pending"),
     Race("failed", "request", "retry", WAITS, "has_twin", "failed"),
     Race("failed", "request", "retry all", PASSES, "0", "failed"),
-    # A cancel does not wait for a retry: it came before it.
-    Race("failed", "retry", "cancel", PASSES, "unchanged", "pending"),
-    Race("failed", "retry all", "cancel", PASSES, "unchanged", "pending"),
-    Race("failed", "cancel", "retry", PASSES, "retried", "pending"),
-    Race("failed", "cancel", "retry all", PASSES, "1", "pending"),
+    Race("failed", "retry", "cancel", WAITS, "cancelled", "cancelled"),
+    Race("failed", "retry all", "cancel", WAITS, "cancelled", "cancelled"),
+    Race("failed", "cancel", "retry", WAITS, "not_failed", "cancelled"),
+    Race("failed", "cancel", "retry all", PASSES, "0", "cancelled"),
+    Race("failed", "cancel", "cancel", WAITS, "unchanged", "cancelled"),
 ]
 
 

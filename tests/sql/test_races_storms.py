@@ -30,6 +30,7 @@ LEGAL = {
     ("processing", "pending"),
     ("failed", "pending"),
     ("failed", "failed"),
+    ("failed", "cancelled"),
 }
 
 # Every change of a row is noted by the database itself, in the transaction that makes it.

@@ -56,6 +56,23 @@ def test_cancel(queue: Queue) -> None:
     assert {row["outcome"] for row in cancel(queue.conn, user_id, [waiting, held])} == {"unchanged"}
 
 
+def test_cancel_before_a_retry(queue: Queue) -> None:
+    """A failed job that would come back by itself is cancelled, and stays so; one that failed for good is not."""
+    user_id = uuid4()
+    waiting = failed(queue, user_id)
+    for_good = failed(queue, user_id, kit.PERMANENT)
+    rows = cancel(queue.as_user(user_id), user_id, [waiting, for_good])
+    assert [(row["outcome"], row["status"]) for row in rows] == [
+        ("cancelled", "cancelled"),
+        ("unchanged", "failed"),
+    ]
+    job = kit.get_job(queue.conn, waiting)
+    assert (job["retry_at"], job["error_message"]) == (None, "it broke")
+    assert [row["outcome"] for row in retry(queue.conn, user_id, [waiting])] == ["not_failed"]
+    queue.conn.execute("UPDATE public.job_queue SET retry_at = streamvibe.now() WHERE retry_at IS NOT NULL")
+    assert kit.call_one(queue.conn, "retry_failed_jobs") == {"retry_failed_jobs": 0}
+
+
 def test_cancel_tells_the_worker(queue: Queue) -> None:
     """The worker that holds a cancelled job hears of it at once and at its next heartbeat; others do not."""
     kit.register(queue.conn)

@@ -99,6 +99,28 @@ def test_dedupe(clocked: Queue) -> None:
     assert kit.value(clocked.conn, "SELECT count(*) FROM public.job_queue") == 5
 
 
+def test_dedupe_of_jobs_that_are_due_later(queue: Queue) -> None:
+    """An element joins no twin that is due later than itself: not one that is there, nor one of the batch."""
+    kit.register(queue.conn)
+    user_id = uuid4()
+    planned = kit.job_id(queue.conn, user_id, p_params={"n": 1}, p_scheduled_for="2990-01-01")
+    elements = [
+        {**job(user_id, n), **({"scheduled_for": due} if due else {})}
+        for n, due in [
+            (1, None),
+            (1, "2991-01-01"),
+            (2, "2990-01-01"),
+            (2, None),
+            (2, "2991-01-01"),
+            (2, None),
+        ]
+    ]
+    rows = create(queue, elements, p_dedupe=True)
+    assert outcomes(rows) == ["created", "joined", "created", "created", "joined", "joined"]
+    assert rows[1]["job_id"] == planned
+    assert (rows[4]["job_id"], rows[5]["job_id"]) == (rows[2]["job_id"], rows[3]["job_id"])
+
+
 def test_dedupe_off_for_a_type(queue: Queue) -> None:
     """A type whose window is 0 never joins."""
     kit.register(queue.conn, p_dedupe_window="0")

@@ -149,7 +149,13 @@ def test_limit(queue: Queue) -> None:
     ids = [kit.job_id(conn, user_id) for _ in range(10)]
     with kit.refused("SV005", "p_user_id", str(user_id)) as caught:
         kit.request(conn, user_id)
-    assert "at most 10 in all" in str(caught.value.diag.message_hint)
+    hint = str(caught.value.diag.message_hint)
+    assert "At most 10 in all may be live" in hint
+    # What it says can be typed.
+    queue.conn.execute(hint.partition("limit: ")[2].encode())
+    assert kit.request(conn, user_id)["outcome"] == "created"
+    kit.call(queue.conn, "set_user_limit", p_user_id=user_id, p_max_live_jobs=None)
+    kit.call(conn, "cancel_jobs", p_user_id=user_id, p_job_ids=ids[9:])
     kit.call(conn, "cancel_jobs", p_user_id=user_id, p_job_ids=ids[:1])
     assert kit.request(conn, user_id)["outcome"] == "created"
 

@@ -118,6 +118,35 @@ def test_the_oldest_twin_is_joined(queue: Queue) -> None:
     assert kit.request(queue.conn, user_id, p_params=PARAMS)["job_id"] == first
 
 
+def test_a_job_that_is_due_later_is_no_twin(clocked: Queue) -> None:
+    """Who wants the work now, or tomorrow, gets a job of then, and joins only what is due by then."""
+    conn, user_id = clocked.conn, uuid4()
+    kit.register(conn)
+
+    def ask(when: timedelta | None) -> kit.Row:
+        due = None if when is None else kit.value(conn, "SELECT streamvibe.now() + %s", when)
+        return kit.request(conn, user_id, p_params={"n": 1}, p_scheduled_for=due)
+
+    next_year, tomorrow, now = ask(300 * kit.DAY), ask(kit.DAY), ask(None)
+    assert {row["outcome"] for row in (next_year, tomorrow, now)} == {"created"}
+    assert [ask(when)["job_id"] for when in (None, kit.HOUR)] == [now["job_id"]] * 2
+    kit.call(conn, "cancel_jobs", p_user_id=user_id, p_job_ids=[now["job_id"]])
+    assert ask(2 * kit.DAY)["job_id"] == tomorrow["job_id"]
+    assert ask(301 * kit.DAY)["job_id"] == next_year["job_id"]
+
+
+def test_a_job_between_two_attempts_is_a_twin(clocked: Queue) -> None:
+    """Its next attempt may be minutes away: the work is not begun a second time beside it."""
+    conn, user_id = clocked.conn, uuid4()
+    kit.register(conn)
+    kit.worker(conn)
+    first = kit.job_id(conn, user_id, p_params={"n": 1})
+    [answer] = kit.fail(conn, kit.claim(conn), failure={**kit.ERROR, "retry_after_seconds": 200})
+    assert answer["status"] == "pending"
+    again = kit.request(conn, user_id, p_params={"n": 1})
+    assert (again["outcome"], again["job_id"]) == ("joined", first)
+
+
 def test_idempotency_key(clocked: Queue) -> None:
     """The same request with the same key is the same job for ever, live, completed or cancelled."""
     user_id = uuid4()

@@ -105,7 +105,7 @@ LEGAL: dict[str, tuple[str, dict[str, str]]] = {
     "claimed": ("processing", BY_WORKER),
     "processing": ("processing", BY_WORKER),
     "completed": ("completed", {}),
-    "failed, due again": ("failed", {"retry": "pending", "retry all": "pending"}),
+    "failed, due again": ("failed", {"retry": "pending", "retry all": "pending", "cancel": "cancelled"}),
     "failed for good": ("failed", {}),
     "expired": ("failed", {}),
     "cancelled": ("cancelled", {}),

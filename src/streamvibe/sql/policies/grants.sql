@@ -10,7 +10,7 @@ DECLARE
         'heartbeat_worker', 'claim_jobs', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs',
         'release_jobs', 'release_forgotten_claims', 'unregister_worker', 'append_job_logs',
         'ensure_partitions', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs',
-        'get_job_queue_stats'];
+        'get_job_queue_stats', 'get_workers'];
     v_function record;
 BEGIN
     FOR v_function IN

@@ -1,7 +1,8 @@
--- Cancel a user's own live jobs. Never waits for a handler: a running one is told, and its completion refused.
--- Returns: a row per id; outcome 'cancelled', 'unchanged' (it was finished) or 'not_found' (status NULL; also
---          another user's job).
--- Locks:   the live ones' rows, in id order, until the transaction ends.
+-- Cancel a user's own jobs: live ones, and failed ones that would come back by themselves (retry_at is set).
+-- Never waits for a handler: a running one is told, and its completion refused.
+-- Returns: a row per id; outcome 'cancelled', 'unchanged' (it was finished for good) or 'not_found' (status NULL;
+--          also another user's job).
+-- Locks:   the rows of those it may cancel, in id order, until the transaction ends.
 -- Raises:  SV001 more than 10000 ids, SV004.
 CREATE OR REPLACE FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[])
     RETURNS TABLE (job_id uuid, outcome text, status text)
@@ -15,15 +16,18 @@ DECLARE
     v_cancelled uuid[];
 BEGIN
     PERFORM streamvibe.check_job_ids(p_job_ids);
+    -- Only a failed job has a retry_at. coalesce: see policies/plans.sql.
     PERFORM FROM public.job_queue q JOIN unnest(p_job_ids) r(id) ON q.id = r.id
-    WHERE q.user_id = v_user_id AND q.status IN ('pending', 'processing')
+    WHERE q.user_id = v_user_id
+      AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
     ORDER BY q.id FOR NO KEY UPDATE OF q;
     v_now := streamvibe.now();
     WITH cancelled AS (
         UPDATE public.job_queue q
-        SET status = 'cancelled', completed_at = v_now, updated_at = v_now
+        SET status = 'cancelled', completed_at = v_now, retry_at = NULL, updated_at = v_now
         FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r
-        WHERE q.id = r.id AND q.user_id = v_user_id AND q.status IN ('pending', 'processing')
+        WHERE q.id = r.id AND q.user_id = v_user_id
+          AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
         RETURNING q.id
     )
     SELECT coalesce(array_agg(c.id), '{}') INTO v_cancelled FROM cancelled c;

@@ -49,14 +49,15 @@ BEGIN
                greatest(s.scheduled_for, v_now) AS due, t.expires_after, t.max_live_jobs AS type_max,
                p_dedupe AND t.dedupe_window > '0' AS dedupe,
                CASE WHEN p_dedupe AND t.dedupe_window > '0' THEN
-                   streamvibe.find_live_twin(s.user_id, s.job_type, s.params, v_now - t.dedupe_window)
+                   streamvibe.find_live_twin(s.user_id, s.job_type, s.params, v_now - t.dedupe_window,
+                                             greatest(s.scheduled_for, v_now))
                END AS twin
         FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
         WHERE s.batch = p_batch
     ), first_of_kind AS MATERIALIZED (
-        -- Only the first of several identical elements asks for a row of its own.
+        -- Of several identical elements only the first asks for a row of its own, and one that is due earlier.
         SELECT s.*, CASE WHEN s.dedupe THEN
-                   min(s.ordinal) OVER (PARTITION BY s.dedupe, s.user_id, s.job_type, s.params)
+                   min(s.ordinal) OVER (PARTITION BY s.dedupe, s.user_id, s.job_type, s.params ORDER BY s.due)
                ELSE s.ordinal END AS original
         FROM staged s
     ), wanted AS MATERIALIZED (

@@ -1,6 +1,7 @@
 -- Ask for a job: answer from the cache, join the identical live one, or create it; all in one atomic step.
 -- Returns: one row. outcome 'cached' (result and result_age filled), 'joined' (an identical live job, or the
 --          job that this idempotency key means), or 'created'.
+-- A live job that is wanted later than p_scheduled_for (now) is not joined.
 -- p_force passes the cache. p_dedupe_window '0' never joins. NULL means what the job type says.
 -- Only the service may raise the priority above the type's own or switch the limit off.
 -- Locks:   the user's row in streamvibe.account, until the transaction ends. Other users never wait.
@@ -63,6 +64,8 @@ BEGIN
         v_max_live := streamvibe.lock_account(v_user_id);
     END IF;
     v_now := streamvibe.now();
+    -- A time in the past would jump the queue: nothing is due before it was asked for.
+    v_due := greatest(p_scheduled_for, v_now);
 
     IF p_idempotency_key IS NOT NULL THEN
         SELECT j.* INTO v_job
@@ -87,7 +90,7 @@ BEGIN
     END IF;
 
     IF outcome IS NULL AND v_window > '0' THEN
-        v_id := streamvibe.find_live_twin(v_user_id, p_job_type, p_params, v_now - v_window);
+        v_id := streamvibe.find_live_twin(v_user_id, p_job_type, p_params, v_now - v_window, v_due);
         IF v_id IS NOT NULL THEN
             SELECT j.* INTO v_job FROM streamvibe.job j WHERE j.id = v_id;
             outcome := 'joined';
@@ -108,14 +111,14 @@ BEGIN
        AND NOT streamvibe.has_room(v_user_id, p_job_type, v_max_live, v_type.max_live_jobs) THEN
         PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
             'the user has as many live jobs as they may',
-            'Wait until one of them is finished, cancel one, or raise the limit: at most ' || v_max_live
-            || ' in all (set_user_limit)' || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type
-            || ' (register_job_type)', '') || '.');
+            'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
+            || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
+            || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
+            || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
     END IF;
 
     v_id := streamvibe.new_id();
     v_now := streamvibe.id_time(v_id);
-    -- A time in the past would jump the queue: nothing is due before it was asked for.
     v_due := greatest(p_scheduled_for, v_now);
     PERFORM streamvibe.require_partition('job_queue', v_now);
     INSERT INTO public.job_queue
