@@ -13,15 +13,17 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
+from streamvibe.cli.bench import bench_app, with_values
 from streamvibe.cli.db import db_app
 from streamvibe.cli.demo import demo_command
 from streamvibe.cli.jobs import jobs_app
 from streamvibe.cli.migrate import migrate_command
-from streamvibe.cli.output import print_error
+from streamvibe.cli.output import print_error, print_hint
 from streamvibe.cli.stats import stats_command
 from streamvibe.cli.wording import on_the_command_line
 from streamvibe.cli.worker import up_command, worker_command
-from streamvibe.config import ENV_PREFIX
+from streamvibe.cli.workers import workers_command
+from streamvibe.config import ENV_PREFIX, unknown_variables
 from streamvibe.errors import InvalidArgument, StreamVibeError
 
 INTERRUPTED = 130
@@ -39,6 +41,8 @@ app.command("migrate")(migrate_command)
 app.command("worker")(worker_command)
 app.add_typer(jobs_app, name="jobs")
 app.command("stats")(stats_command)
+app.command("workers")(workers_command)
+app.add_typer(bench_app, name="bench")
 app.add_typer(db_app, name="db")
 
 
@@ -77,7 +81,11 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command; the exit status."""
     as_json, debug = "--json" in arguments, "--debug" in arguments
+    if _command(arguments) == "bench":
+        arguments = with_values(arguments)
     arguments = _in_their_places(arguments)
+    for name in unknown_variables():
+        print_hint(f"There is no setting {name}: it is passed over. See `streamvibe --help`", as_json=as_json)
     try:
         status = app(arguments, prog_name="streamvibe", standalone_mode=False)
         return status if isinstance(status, int) else 0
@@ -105,6 +113,18 @@ def run(arguments: list[str]) -> int:
 
 _BEFORE = ("--debug", "--version")
 _DATABASE = "--database-url"
+
+
+def _command(arguments: list[str]) -> str | None:
+    """The first that is neither an option nor an option's value."""
+    return next(
+        (
+            argument
+            for argument, before in zip(arguments, ["", *arguments], strict=False)
+            if not argument.startswith("-") and before != _DATABASE
+        ),
+        None,
+    )
 
 
 def _in_their_places(arguments: list[str]) -> list[str]:
