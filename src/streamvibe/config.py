@@ -194,6 +194,16 @@ class Settings(BaseSettings):
         return init_settings, env_settings, InitSettingsSource(settings_cls, _read_file())
 
 
+def unknown_variables() -> list[str]:
+    """The variables of the environment that begin like a setting of ours and are none."""
+    known = {ENV_PREFIX + name.upper() for name in (*Settings.model_fields, "CONFIG")}
+    return sorted(
+        name
+        for name in os.environ
+        if name.startswith(ENV_PREFIX) and name not in known and not name.startswith(ENV_PREFIX + "TEST_")
+    )
+
+
 def _read_file() -> dict[str, Any]:
     named = os.environ.get(ENV_PREFIX + "CONFIG")
     path = Path(named or CONFIG_FILE)
@@ -227,9 +237,11 @@ def _configuration_error(details: ErrorDetails, arguments: dict[str, Any]) -> Co
             field=name,
             fix="Use one of " + ", ".join(sorted(Settings.model_fields)),
         )
-    problem = details["msg"].removeprefix("Value error, ")
+    # Our own checks say "must be ..." or "is not ...", pydantic's are sentences.
+    ours = details["msg"].removeprefix("Value error, ")
+    problem = ours if ours != details["msg"] else f"is not valid: {ours}"
     return ConfigurationError(
-        f"The setting {name} ({ENV_PREFIX}{name.upper()}) is not valid: {problem}",
+        f"The setting {name} ({ENV_PREFIX}{name.upper()}) {problem}",
         field=name,
         received=_shown(name, details["input"]),
         fix=_FIXES.get(name),

@@ -221,9 +221,7 @@ class JobFailed(StreamVibeError):
             message,
             field="job_id",
             received=f"{job.id} ({job.status}{kind})",
-            fix="Its log says more (client.logs); mend the cause, then request it again"
-            if job.status == "failed"
-            else "Request it again",
+            fix="Mend the cause, then request it again" if job.status == "failed" else "Request it again",
         )
         self.job = job
 
@@ -306,7 +304,7 @@ def from_postgres(error: psycopg.Error, url: str | None = None) -> StreamVibeErr
         )
     if state in _NOT_MIGRATED_STATES:
         return ConfigurationError(
-            _because("The database does not have this release's StreamVibe schema", error),
+            "The database does not have this release's StreamVibe schema",
             field="database_url",
             received=url,
             fix="Run `streamvibe migrate`",
@@ -322,7 +320,7 @@ def from_postgres(error: psycopg.Error, url: str | None = None) -> StreamVibeErr
             _because("The database cannot be reached", error),
             field="database_url",
             received=url,
-            fix="Check that it runs and that STREAMVIBE_DATABASE_URL is right (unset: `streamvibe db start`)",
+            fix="Check that it runs, and that this is its URL",
         )
     return None
 

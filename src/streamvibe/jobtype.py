@@ -279,7 +279,7 @@ def _adapter(annotation: object, role: str, handler: Callable[..., object]) -> T
         raise InvalidArgument(
             f"the type of the handler's {role} is nothing that can be validated",
             field="handler",
-            received=f"{getattr(handler, '__qualname__', repr(handler))}, {role}: {inspect.formatannotation(annotation)}",
+            received=f"{getattr(handler, '__qualname__', handler)}, {role}: {inspect.formatannotation(annotation)}",
             fix="Annotate it with a pydantic model or a dataclass, made of types that pydantic knows",
         ) from error
 

@@ -131,7 +131,7 @@ class Page(Generic[T]):
 class JobChange:
     """What cancelling or retrying did to one job.
 
-    ``outcome``: of cancelling, cancelled, unchanged (it was finished) or not_found; of retrying, retried,
+    ``outcome``: of cancelling, cancelled, unchanged (it was finished for good) or not_found; of retrying, retried,
     not_failed, not_retryable, attempts_exhausted, at_limit, has_twin or not_found. ``status`` is the job's
     status afterwards, None when there is no such job of this user.
     """
@@ -163,6 +163,24 @@ class BulkOutcome:
     ordinal: int
     job_id: UUID | None
     outcome: Literal["created", "joined", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """A worker, as the database knows it."""
+
+    worker_id: str
+    job_types: list[str] | None
+    """What it takes; None: every type."""
+    is_alive: bool
+    """Whether its lease still runs. The jobs of one whose lease does not are taken back within seconds."""
+    claimed_jobs: int
+    started_at: datetime
+    heartbeat_at: datetime
+
+    def takes(self, job_type: str) -> bool:
+        """Whether it runs jobs of this type now."""
+        return self.is_alive and (self.job_types is None or job_type in self.job_types)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ import os
 import pty
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 from uuid import uuid4
 
 import pytest
@@ -17,7 +19,9 @@ from tests.support.databases import Database
 from tests.support.waiting import wait_until
 
 from streamvibe import SyncClient
+from streamvibe.cli.wording import on_the_command_line
 from streamvibe.config import mask_url
+from streamvibe.errors import DatabaseUnreachable
 
 COMMANDS = [
     ("stats",),
@@ -54,6 +58,7 @@ def test_a_database_without_our_schema_says_what_to_run(
     """A database that was never migrated is a matter of configuration: exit 2."""
     ran = streamvibe(empty_database.dsn, *arguments)
     assert (ran.status, ran.err.splitlines()[-1]) == (2, "Run `streamvibe migrate`.")
+    assert ran.err.splitlines()[0] == "Error: The database does not have this release's StreamVibe schema."
     assert f"Received for database_url: {mask_url(empty_database.dsn)}\n" in ran.err
 
 
@@ -75,7 +80,11 @@ def test_a_database_without_our_schema_says_what_to_run(
             "leave --timeout out",
         ),
         (("nonsense",), "No such command 'nonsense'.", "streamvibe --help"),
-        (("--database-url", "nonsense", "stats"), "The setting database_url", "Write it like postgresql://"),
+        (
+            ("--database-url", "nonsense", "stats"),
+            "The setting database_url (STREAMVIBE_DATABASE_URL) is not a PostgreSQL connection string",
+            "Write it like postgresql://",
+        ),
     ],
 )
 def test_wrong_usage_is_exit_2(arguments: tuple[object, ...], says: str, see: str) -> None:
@@ -258,3 +267,50 @@ def test_a_terminal_gets_tables(database18: Database) -> None:
     assert ran.wait() == 0
     assert "field" in text and "\x1b[1m" in text
     assert json.dumps({"a": "[bold]x[/bold]"}) in text
+
+
+def test_an_empty_list_says_so_on_a_terminal(database18: Database) -> None:
+    """On standard error; the standard output of a terminal gets no headings of nothing, a pipe no word."""
+    arguments = ("jobs", "list", "--user", uuid4())
+    with terminal() as (primary, secondary):
+        ran = subprocess.Popen(
+            command(*arguments),
+            env=environment(database18.dsn, **TERMINAL),
+            stdout=secondary,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        os.close(secondary)
+        text, err = read_all(primary), ran.communicate(timeout=60)[1]
+    assert (ran.returncode, text, err) == (0, "", "No jobs.\n")
+    piped = streamvibe(database18.dsn, *arguments)
+    assert (piped.status, piped.out, piped.err) == (0, "", "")
+
+
+def test_unknown_variables_are_named(database18: Database) -> None:
+    """A misspelt STREAMVIBE_ variable is passed over with a line on standard error; with --json it is an object."""
+    ran = streamvibe(database18.dsn, "stats", STREAMVIBE_HOEM="/x", STREAMVIBE_TEST_PG15_BIN="/y")
+    assert (ran.status, ran.err) == (
+        0,
+        "There is no setting STREAMVIBE_HOEM: it is passed over. See docs/reference/settings.md\n",
+    )
+    as_json = streamvibe(database18.dsn, "stats", "--json", STREAMVIBE_HOEM="/x")
+    assert (as_json.status, list(json.loads(as_json.err))) == (0, ["hint"])
+
+
+def test_what_to_do_about_the_database_depends_on_which_it_is(tmp_path: Path) -> None:
+    """With a URL set, the URL is to be checked; the embedded one is to be started. Never both."""
+    assert on_the_command_line(DatabaseUnreachable("gone", field="database_url")).fix is not None
+    dead = streamvibe(f"postgresql:///app?host={tmp_path}", "stats").err.splitlines()[-1]
+    assert dead == "Check that it runs, and that STREAMVIBE_DATABASE_URL (or --database-url) is right."
+    with mock.patch.dict(os.environ, environment(None), clear=True):
+        error = on_the_command_line(DatabaseUnreachable("gone", field="database_url"))
+    assert error.fix == "Start the embedded database: `streamvibe db start`"
+
+
+def test_the_package_can_be_run() -> None:
+    """python -m streamvibe is the command."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "streamvibe", "--version"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "0.1.0\n"

@@ -52,15 +52,37 @@ def test_request_prints_the_outcome(run: Run, database18: Database) -> None:
         "status": "pending",
         "result": None,
         "result_age": None,
+        "scheduled_for": run("jobs", "show", asked.lines[1][1], "--json").json["scheduled_for"],
     }
     hands.complete(database18.dsn, {"b": 2})
     cached = run("--json", "jobs", "request", "note", "--user", USER, "--params", '{"a": 1}').json
     assert (cached["outcome"], cached["status"], cached["result"]) == ("cached", "completed", {"b": 2})
-    assert isinstance(cached["result_age"], float)
+    assert isinstance(cached["result_age"], float) and cached["scheduled_for"] is None
     cached_lines = run("jobs", "request", "note", "--user", USER, "--params", '{"a": 1}').lines
     assert cached_lines[-1] == ["result", '{"b": 2}']
     forced = run("jobs", "request", "note", "--user", USER, "--params", '{"a": 1}', "--force", "--json").json
     assert forced["outcome"] == "created"
+
+
+def test_a_job_that_is_due_later_is_shown_so(run: Run) -> None:
+    """The time a job is due is printed while it is ahead: when it is requested or joined, and in lists."""
+    options = ("jobs", "request", "note", "--user", USER)
+    for outcome in ("created", "joined"):
+        lines = run(*options, "--at", "2030-01-01T00:00Z").lines
+        assert (lines[0][1], lines[-1]) == (outcome, ["scheduled_for", "2030-01-01 00:00:00Z"])
+    [listed] = run("jobs", "list", "--user", USER).lines
+    assert listed[-1] == "due at 2030-01-01 00:00:00Z"
+    assert run(*options).lines[0][1] == "created"
+    [now, _] = run("jobs", "list", "--user", USER).lines
+    assert now[-1] == "-"
+
+
+def test_the_dedupe_window_can_be_given(run: Run) -> None:
+    """--dedupe-window 0 never joins; --force alone still does."""
+    first = request(run)
+    assert request(run, "{}", "--force") == first
+    assert request(run, "{}", "--dedupe-window", 0) != first
+    assert request(run, "{}", "--dedupe-window", 3600) == first
 
 
 def test_request_takes_every_option(run: Run, tmp_path: Path) -> None:
@@ -221,7 +243,7 @@ def test_show_result_and_logs_follow_the_job(run: Run, database18: Database) -> 
     """A job is shown at each state; result is 1 until there is one; another user's job is not there."""
     job_id = request(run, '{"n": 1}')
     early = run("jobs", "result", job_id)
-    assert (early.status, early.out, early.err) == (1, "", "No result: the job is pending\n")
+    assert (early.status, early.out, early.err) == (1, "", "No result yet: the job is pending\n")
     hands.log(database18.dsn, hands.claim(database18.dsn), ("info", "first\tline"), ("error", "second"))
     assert dict(run("jobs", "show", job_id).lines)["status"] == "processing"
 
@@ -284,7 +306,7 @@ def test_the_limit_is_exit_1(run: Run) -> None:
         request(run, json.dumps({"n": number}))
     ran = run("jobs", "request", "note", "--user", USER, "--json")
     assert (ran.status, ran.problem["type"], ran.problem["status"]) == (1, "limit-reached", 429)
-    assert "10" in ran.problem["fix"]
+    assert "10 in all" in ran.problem["fix"] and f"SELECT set_user_limit('{USER}', 20);" in ran.problem["fix"]
 
 
 def test_stats_count_the_queue(run: Run, database18: Database) -> None:
@@ -299,7 +321,10 @@ def test_stats_count_the_queue(run: Run, database18: Database) -> None:
         ["processing_jobs", "0"],
         ["completed_jobs", "1"],
     ]
-    assert lines[-1] == ["note", "1", "0", "1", "0", "0"]
+    assert lines[-2:] == [
+        ["job type", "pending", "processing", "completed", "failed", "cancelled"],
+        ["note", "1", "0", "1", "0", "0"],
+    ]
     stats = run("stats", "--json").json
     assert (stats["total_jobs"], stats["jobs_by_type"]) == (2, {"note": {"pending": 1, "completed": 1}})
 
@@ -346,7 +371,7 @@ def test_waiting_for_a_job_that_fails_is_exit_1(run: Run, database18: Database) 
     assert (waiting.returncode, problem["type"]) == (1, "job-failed")
     assert "no such channel" in problem["title"]
     assert problem["received"] == f"{ended['job_id']} (failed, permanent)"
-    assert f"streamvibe jobs logs {ended['job_id']}" in problem["fix"]
+    assert problem["fix"] == "Mend the cause, then request it again"
     assert ended.pop("completed_at") is not None
     assert ended.pop("job_id") == run("jobs", "list", "--user", USER).lines[0][0]
     assert ended == {
@@ -357,6 +382,78 @@ def test_waiting_for_a_job_that_fails_is_exit_1(run: Run, database18: Database) 
         "failure_kind": "permanent",
         "error_message": "no such channel",
     }
+
+
+def test_the_log_is_named_when_it_has_lines(run: Run, database18: Database) -> None:
+    """The error of a job that failed names the command that shows its log, if there is something to see."""
+    with start_waiting(database18) as waiting:
+        [job] = hands.claim(database18.dsn)
+        hands.log(database18.dsn, [job], ("error", "no such channel"))
+        hands.fail(database18.dsn, claimed=[job], kind="permanent", message="it broke")
+        err = waiting.communicate(timeout=60)[1]
+    job_id = run("jobs", "list", "--user", USER).lines[0][0]
+    assert err.splitlines()[-1] == (
+        f"`streamvibe jobs logs {job_id}` says more. Mend the cause, then request it again."
+    )
+
+
+def test_a_job_that_waits_for_its_retry_says_when(run: Run, database18: Database) -> None:
+    """`jobs result` and --wait name the time at which a failed job comes back; it can be cancelled meanwhile."""
+    with start_waiting(database18) as waiting:
+        hands.fail(database18.dsn, retryable=True, retry_after_seconds=3000, message="try later")
+        job_id = run("jobs", "list", "--user", USER).lines[0][0]
+        found = run("jobs", "result", job_id)
+        assert (found.status, found.out) == (1, "")
+        assert re.fullmatch(
+            r"No result yet: the job is failed, will be retried after 2\S+ \S+Z: try later\n", found.err
+        )
+        assert run("jobs", "result", job_id, "--json").json["retry_at"].startswith("2")
+        lines = waiting.stderr
+        assert lines is not None
+        wait_until(lambda: "will be retried after 2" in lines.readline(), "it says when")
+        cancelled = run("jobs", "cancel", job_id, "--user", USER)
+        assert (cancelled.lines, cancelled.err) == ([[job_id, "cancelled", "cancelled"]], "")
+        out, err = waiting.communicate(timeout=60)
+    assert (waiting.returncode, out, "will be retried" in err) == (1, "", False)
+    assert run("jobs", "result", job_id).err == "No result: the job is cancelled: try later\n"
+    assert run("jobs", "result", job_id, "--json").json["retry_at"] is None
+
+
+def test_waiting_without_a_worker_says_so(
+    run: Run, database18: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A due job whose type no live worker takes: said once, with the command that starts one."""
+    monkeypatch.setattr("streamvibe.cli.jobs_wait.NO_WORKER_SECONDS", 0.0)
+    waiting = ("jobs", "request", "note", "--user", USER, "--wait", "--timeout", 0.1)
+    said = "No live worker takes note: start one with `streamvibe up`"
+    assert run(*waiting).err.count(said) == 1
+    hint, problem = run(*waiting, "--json").err.splitlines()
+    assert said in json.loads(hint)["hint"] and json.loads(problem)["type"] == "wait-timeout"
+    assert said not in run(*waiting, "--at", "2030-01-01T00:00Z", "--dedupe-window", 0).err
+    database18.connect().execute("SELECT heartbeat_worker('busy', p_job_types => '{note}')")
+    assert said not in run(*waiting).err
+    database18.connect().execute("SELECT heartbeat_worker('busy', p_job_types => '{other}')")
+    assert said in run(*waiting).err
+
+
+def test_workers_are_listed(run: Run, database18: Database) -> None:
+    """A line per worker: alive or dead, what it holds, what it takes; the same as JSON."""
+    assert (run("workers").out, run("workers", "--json").json) == ("", {"items": []})
+    database18.connect().execute("SELECT heartbeat_worker('all')")
+    database18.connect().execute("SELECT heartbeat_worker('some', p_job_types => '{note,other}')")
+    database18.fetch_value(
+        "WITH died AS (UPDATE streamvibe.worker SET heartbeat_at = heartbeat_at - interval '1 day'"
+        " WHERE id = 'all' RETURNING 1) SELECT count(*) FROM died"
+    )
+    assert [line[:4] for line in run("workers").lines] == [
+        ["all", "dead", "0", "every type"],
+        ["some", "alive", "0", "note, other"],
+    ]
+    items = run("workers", "--json").json["items"]
+    assert [(item["worker_id"], item["job_types"]) for item in items] == [
+        ("all", None),
+        ("some", ["note", "other"]),
+    ]
 
 
 def test_waiting_for_too_long_is_exit_1(run: Run) -> None:
@@ -371,12 +468,16 @@ def test_waiting_for_too_long_is_exit_1(run: Run) -> None:
 
 
 def test_an_interrupted_wait_ends_quietly(run: Run, database18: Database) -> None:
-    """Ctrl-C while waiting: exit 130, nothing said; the job goes on."""
+    """Ctrl-C while waiting: exit 130, and a line that says that the job goes on, which it does."""
     with start_waiting(database18) as waiting:
         assert waiting.stderr is not None
         first = waiting.stderr.readline()
         waiting.send_signal(signal.SIGINT)
         out, err = waiting.communicate(timeout=60)
     assert (waiting.returncode, out) == (130, "")
-    assert first.startswith("created ") and err in ("", "pending\n")
+    job_id = first.split()[1]
+    assert first.startswith("created ")
+    assert err.removeprefix("pending\n") == (
+        f"The job goes on; `streamvibe jobs result {job_id}` shows how it ended.\n"
+    )
     assert run("jobs", "show", first.split()[1], "--json").json["status"] == "pending"

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -142,7 +142,7 @@ async def test_waiting_for_a_failed_or_cancelled_job_raises(
         await client.wait(asked, timeout=60)
     assert (caught.value.job.id, caught.value.job.failure_kind) == (asked.job_id, "permanent")
     assert caught.value.received == f"{asked.job_id} (failed, permanent)"
-    assert "client.logs" in (caught.value.fix or "")
+    assert caught.value.fix == "Mend the cause, then request it again"
 
     asked = await client.request(add_up, SumParams(numbers=[2]), user_id=user_id)
     await client.cancel(asked.job_id, user_id=user_id)
@@ -319,3 +319,13 @@ async def test_a_log_level_is_called_level(client: Client, user_id: UUID) -> Non
         await client.logs(user_id, level="loud")
     assert (caught.value.field, caught.value.received) == ("level", "loud")
     assert (caught.value.fix or "").endswith("or None for all")
+
+
+async def test_workers_are_told(client: Client, database: Database) -> None:
+    """Which there are, what they take, and whether they live."""
+    hands.claim(database.dsn)
+    [found] = await client.workers()
+    assert (found.is_alive, found.claimed_jobs, found.takes("anything")) == (True, 0, True)
+    assert not replace(found, is_alive=False).takes("anything")
+    assert not replace(found, job_types=["other"]).takes("anything")
+    assert replace(found, job_types=["other"]).takes("other")

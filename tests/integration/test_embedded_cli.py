@@ -1,4 +1,4 @@
-"""``streamvibe db start|stop|url``, as typed."""
+"""``streamvibe db start|stop|status|url``, as typed."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from streamvibe.cli import main
 from streamvibe.cli.db import db_app
 from streamvibe.db import embedded
+from streamvibe.errors import DatabaseUnreachable
 
 OTHER = "postgresql://app:hidden@db.example.org:5433/app?sslmode=require"
 MASKED = "postgresql://app:***@db.example.org:5433/app?sslmode=require"
@@ -50,6 +51,33 @@ def test_start_and_stop_say_what_they_did(home: Path) -> None:
     assert "runs already" in run("start")
     assert "was stopped" in run("stop")
     assert "was not running" in run("stop")
+
+
+def test_status_starts_nothing(home: Path) -> None:
+    """Exit status 1 and where it would be while it does not run, 0 and where it is while it does; also as JSON."""
+    before = CliRunner().invoke(db_app, ["status"])
+    assert (before.exit_code, "does not run" in before.stdout, home.exists()) == (1, True, False)
+    assert f"data  {home / 'postgres' / 'data'}" in before.stdout
+    started = json.loads(run("start", "--json"))
+    shown = run("status")
+    assert all(f"  {started[name]}" in shown for name in ("url", "pid", "data_directory", "log_directory"))
+    assert json.loads(run("status", "--json")) == {
+        name: started[name] for name in ("state", "url", "tcp_url", "pid", "data_directory", "log_directory")
+    }
+    run("stop")
+    after = CliRunner().invoke(db_app, ["status", "--json"])
+    stopped = json.loads(after.stdout)
+    assert (after.exit_code, stopped["state"], stopped["url"], stopped["pid"]) == (1, "stopped", None, None)
+
+
+def test_status_asks_the_database_that_is_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With STREAMVIBE_DATABASE_URL set that one is meant: reached, or an error."""
+    url = json.loads(run("start", "--json"))["url"]
+    monkeypatch.setenv("STREAMVIBE_DATABASE_URL", url)
+    assert json.loads(run("status", "--json"))["state"] == "external"
+    monkeypatch.setenv("STREAMVIBE_DATABASE_URL", f"postgresql:///app?host={home}")
+    with pytest.raises(DatabaseUnreachable):
+        CliRunner().invoke(db_app, ["status"], catch_exceptions=False)
 
 
 def test_json_holds_the_same(home: Path) -> None:

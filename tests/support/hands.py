@@ -33,9 +33,11 @@ def complete(dsn: str, result: Any, limit: int = 100) -> list[UUID]:
     return [job for _, job in claimed]
 
 
-def fail(dsn: str, limit: int = 100, **failure: Any) -> list[UUID]:
-    """Claim what is due and report this failure for it; the jobs."""
-    claimed = claim(dsn, limit)
+def fail(
+    dsn: str, limit: int = 100, claimed: list[tuple[int, UUID]] | None = None, **failure: Any
+) -> list[UUID]:
+    """Report this failure for what was claimed, or else for what is due, which is claimed; the jobs."""
+    claimed = claim(dsn, limit) if claimed is None else claimed
     reported = orjson.dumps({"kind": "error", "message": "broken", "retryable": False, **failure}).decode()
     with psycopg.connect(dsn, autocommit=True) as conn:
         rows = conn.execute(

@@ -1,12 +1,14 @@
-"""``streamvibe db start|stop|url``: the embedded database by hand."""
+"""``streamvibe db start|stop|status|url``: the embedded database by hand."""
 
 from typing import Annotated
 
 import typer
 
 from streamvibe.cli.output import AsJson, print_hint, print_json
+from streamvibe.client import SyncClient
 from streamvibe.config import Settings
 from streamvibe.db import embedded
+from streamvibe.db.embedded_layout import Layout
 
 db_app = typer.Typer(help="Start, stop or find the embedded database.", no_args_is_help=True)
 
@@ -73,6 +75,41 @@ def stop(as_json: AsJson = False) -> None:
     stopped = embedded.stop(settings)
     text = "The embedded database was stopped." if stopped else "The embedded database was not running."
     _print(as_json, text, state="stopped", stopped=stopped)
+
+
+@db_app.command("status")
+def status(as_json: AsJson = False) -> None:
+    """Tell whether the database runs, and where it is; starts nothing. Exit status: 0 it runs, 1 it does not.
+
+    With STREAMVIBE_DATABASE_URL set that database is asked, and exit status 3 is that it cannot be reached.
+    JSON: state (running, stopped or external), url, and of the embedded one tcp_url, pid, data_directory,
+    log_directory.
+    """
+    settings = Settings()
+    if settings.database_url is not None:
+        with SyncClient(settings.database_url.get_secret_value(), max_size=1):
+            shown = str(settings.database_url)
+            _print(as_json, f"STREAMVIBE_DATABASE_URL answers.\nurl   {shown}", state="external", url=shown)
+        return
+    server = embedded.status(settings)
+    data = server.data_directory if server else Layout(settings.home).data
+    lines = ["The embedded database runs." if server else "The embedded database does not run."]
+    if server is not None:
+        lines += [f"url   {server.url}", *([f"tcp   {server.tcp_url}"] if server.tcp_url else [])]
+        lines += [f"pid   {server.pid}"]
+    lines += [f"data  {data}", f"log   {data / 'log'}"]
+    _print(
+        as_json,
+        "\n".join(lines),
+        state="running" if server else "stopped",
+        url=server and server.url,
+        tcp_url=server and server.tcp_url,
+        pid=server and server.pid,
+        data_directory=str(data),
+        log_directory=str(data / "log"),
+    )
+    if server is None:
+        raise typer.Exit(1)
 
 
 @db_app.command("url")

@@ -66,7 +66,7 @@ def _program() -> str:
         return "streamvibe"
     path = Path(sys.executable).with_name("streamvibe")
     if not path.exists():
-        return f"{sys.executable} -m streamvibe.cli.main"
+        return f"{sys.executable} -m streamvibe"
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 

@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 
 from streamvibe.cli.jobs_input import read_params, read_time
-from streamvibe.cli.jobs_wait import watching
+from streamvibe.cli.jobs_wait import state, watching
 from streamvibe.cli.output import (
     AsJson,
+    console,
     database_dsn,
+    plain,
     print_fields,
     print_hint,
+    print_if_empty,
     print_json,
     print_list,
     print_rows,
@@ -20,7 +24,7 @@ from streamvibe.cli.output import (
 )
 from streamvibe.client import SyncClient
 from streamvibe.errors import InvalidArgument, JobFailed, OffsetTooLarge, WaitTimeout
-from streamvibe.model import Job, JobChange, JobResult, JobStatus, LogLine, Page, Requested
+from streamvibe.model import Job, JobChange, JobResult, JobStatus, LogLine, Outcome, Page, Requested
 
 jobs_app = typer.Typer(
     help="Request, list, inspect, cancel and retry jobs.", no_args_is_help=True, rich_markup_mode=None
@@ -36,7 +40,7 @@ _JOB_HEADINGS = ("id", "job_type", "status", "priority", "created_at", "progress
 _LESS_IMPORTANT = ("priority", "progress", "created_at")
 
 _NEXT_STEPS = {
-    "unchanged": "it was finished before, and stays as it is",
+    "unchanged": "it was finished for good before, and stays as it is",
     "not_found": "this user has no such job: check the id and --user",
     "not_failed": "only a failed job can be retried",
     "not_retryable": "trying again would fail again: mend the cause, then request it again",
@@ -57,7 +61,17 @@ def request(
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Needs --wait: give up after so many seconds.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Do not answer from the cache.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Do not answer from the cache. An identical live job is still joined."),
+    ] = False,
+    dedupe_window: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Join an identical live job not older than so many seconds; 0: none; default: the job type's.",
+        ),
+    ] = None,
     priority: Annotated[
         int | None, typer.Option(help="0 to 9, higher first; default: the job type's.")
     ] = None,
@@ -65,15 +79,18 @@ def request(
         str | None, typer.Option(help="When to run, as in 2030-01-31T18:00Z; default: now.")
     ] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key always means the same job of this user.")
+        str | None,
+        typer.Option(help="The same key means the same job of this user, as long as that is kept."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask for a job: created, joined (an identical one is live) or cached (its result is there).
 
-    JSON: outcome, job_id, status, result, result_age (seconds); with --wait also failure_kind, error_message
-    and completed_at. With --wait, exit status 1 when the job ends without a result, or not in time; the JSON
-    says how it stands, and standard error why.
+    An identical live job that is due later than this one is not joined.
+
+    JSON: outcome, job_id, status, result, result_age (seconds), scheduled_for (null when cached); with --wait in
+    place of scheduled_for failure_kind, error_message and completed_at. With --wait, exit status 1 when the job ends
+    without a result, or not in time; the JSON says how it stands, and standard error why.
     """
     if timeout is not None and not wait:
         raise InvalidArgument(
@@ -92,12 +109,16 @@ def request(
             priority=priority,
             scheduled_for=when,
             idempotency_key=idempotency_key,
+            dedupe_window=None if dedupe_window is None else timedelta(seconds=dedupe_window),
         )
         if not wait:
+            due = None if asked.outcome == Outcome.CACHED else client.get(asked.job_id).scheduled_for
             if as_json:
-                print_json(asked)
+                print_json({**plain(asked), "scheduled_for": due})
             else:
                 print_fields([("outcome", asked.outcome), ("job_id", asked.job_id), ("status", asked.status)])
+                if due is not None and due > datetime.now(UTC):
+                    print_fields([("scheduled_for", due)])
                 if asked.result is not None:
                     print_fields([("result_age", asked.result_age), ("result", asked.result)])
             return
@@ -108,7 +129,7 @@ def request(
 
 def _wait(client: SyncClient, asked: Requested[Any], timeout: float | None, *, as_json: bool) -> None:
     latest: Job | None = None
-    with watching(quiet=as_json) as show:
+    with watching(client, as_json=as_json) as show:
 
         def look(job: Job) -> None:
             nonlocal latest
@@ -123,9 +144,15 @@ def _wait(client: SyncClient, asked: Requested[Any], timeout: float | None, *, a
             if isinstance(error, WaitTimeout):
                 error.fix = f"The job goes on; `streamvibe jobs result {asked.job_id}` shows how it ended"
             elif error.job.status == JobStatus.FAILED:
-                error.fix = (
-                    f"`streamvibe jobs logs {asked.job_id}` says more; mend the cause, then request it again"
-                )
+                error.fix = "Mend the cause, then request it again"
+                if client.logs(asked.job_id, limit=1).items:
+                    error.fix = f"`streamvibe jobs logs {asked.job_id}` says more. {error.fix}"
+            raise
+        except KeyboardInterrupt:
+            print_hint(
+                f"The job goes on; `streamvibe jobs result {asked.job_id}` shows how it ended.",
+                as_json=as_json,
+            )
             raise
     if as_json:
         print_json(_waited(asked, done))
@@ -198,7 +225,9 @@ def list_jobs(
     if as_json:
         print_json(found)
         return
-    print_list(_JOB_HEADINGS, map(_job_row, found.items), whole=("id", "status"), less=_LESS_IMPORTANT)
+    if found.items or not console().is_terminal:
+        print_list(_JOB_HEADINGS, map(_job_row, found.items), whole=("id", "status"), less=_LESS_IMPORTANT)
+    print_if_empty(found.items, "jobs")
     if found.total_count is not None:
         print_hint(
             f"Page {number} of {max(1, -(-found.total_count // limit))}, {found.total_count} jobs in all."
@@ -221,18 +250,20 @@ def show(job_id: JobId, user: AnyUser = None, as_json: AsJson = False) -> None:
 def result(job_id: JobId, user: AnyUser = None, as_json: AsJson = False) -> None:
     """Print a job's result, as JSON; exit status 1 while or when there is none.
 
-    JSON (--json): job_id, status, result, failure_kind, error_message, completed_at.
+    JSON (--json): job_id, status, result, failure_kind, error_message, completed_at, retry_at (when a failed job
+    comes back by itself; null: it does not).
     """
     with _client() as client:
-        ended = client.result(job_id, user_id=user)
-    completed = ended.status == JobStatus.COMPLETED
+        job = client.get(job_id, user_id=user)
+    completed = job.status == JobStatus.COMPLETED
     if as_json:
-        print_json(ended)
+        fields = (*JobResult.__slots__, "retry_at")
+        print_json({name: job.id if name == "job_id" else getattr(job, name) for name in fields})
     elif completed:
-        print_json(ended.result)
+        print_json(job.result)
     else:
-        reason = f": {ended.error_message}" if ended.error_message else ""
-        print_hint(f"No result: the job is {ended.status}{reason}")
+        reason = f": {job.error_message}" if job.error_message else ""
+        print_hint(f"No result{'' if job.is_over else ' yet'}: the job is {state(job)}{reason}")
     if not completed:
         raise typer.Exit(1)
 
@@ -263,9 +294,11 @@ def logs(
 
 @jobs_app.command("cancel")
 def cancel(job_ids: JobIds, user: User, as_json: AsJson = False) -> None:
-    """Cancel a user's live jobs; a finished one stays as it is. Exit status 1 if one was not found.
+    """Cancel a user's jobs, live or waiting for a retry; a finished one stays as it is.
 
-    Outcomes: cancelled, unchanged (it was finished), not_found (also another user's job).
+    Exit status 1 if one was not found.
+
+    Outcomes: cancelled, unchanged (it was finished for good), not_found (also another user's job).
     JSON: items (job_id, outcome, status; in the order given).
     """
     with _client() as client:
@@ -315,6 +348,8 @@ def _job_row(job: Job) -> tuple[object, ...]:
     happened = job.error_message or job.progress_message
     if job.retry_at is not None:
         happened = f"retried after {text(job.retry_at)}; {happened}"
+    elif job.status == JobStatus.PENDING and job.scheduled_for > datetime.now(UTC):
+        happened = f"due at {text(job.scheduled_for)}" + (f"; {happened}" if happened else "")
     return job.id, job.job_type, job.status, job.job_priority, job.created_at, progress, happened
 
 

@@ -32,7 +32,10 @@ def read_params(given: str) -> dict[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise InvalidArgument(
-            "--params is not a JSON object", field="--params", received=_around(source, 0), fix=_FIX
+            "--params is not a JSON object",
+            field="--params",
+            received=_around(source, 0),
+            fix="""Params have names: write an object, as in {"key": "value"}""",
         )
     return value
 

@@ -1,40 +1,89 @@
 """Watching a job while a command waits for it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streamvibe.cli.output import error_console
-from streamvibe.model import Job
+from streamvibe.cli.output import error_console, print_hint, text
+from streamvibe.client import SyncClient
+from streamvibe.errors import NotAllowed
+from streamvibe.model import Job, JobStatus
+
+#: A worker that lives takes a due job within a second or two, unless it is busy.
+NO_WORKER_SECONDS = 3.0
 
 
 @contextmanager
-def watching(*, quiet: bool) -> Iterator[Callable[[Job], None]]:
+def watching(client: SyncClient, *, as_json: bool) -> Iterator[Callable[[Job], None]]:
     """Gives a function that shows a job as it stands, on standard error.
 
-    A progress bar on a terminal, elsewhere a line whenever something changed; nothing when ``quiet``.
+    A progress bar on a terminal, elsewhere a line whenever something changed, nothing with --json; and once, whether
+    nobody is there who would run it.
     """
+    missed = _MissingWorker(client, as_json=as_json)
     screen = error_console()
-    if quiet:
-        yield lambda job: None
+    if as_json:
+        yield missed.look
     elif screen.is_terminal:
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=screen, transient=True) as bar:
             task = bar.add_task("pending", total=1.0)
-            yield lambda job: bar.update(task, completed=job.progress or 0.0, description=_state(job))
+
+            def move(job: Job) -> None:
+                bar.update(task, completed=job.progress or 0.0, description=state(job))
+                missed.look(job)
+
+            yield move
     else:
         shown = ""
 
         def show(job: Job) -> None:
             nonlocal shown
-            line = _state(job) + (f" {job.progress:.0%}" if job.progress is not None else "")
+            line = state(job) + (f" {job.progress:.0%}" if job.progress is not None else "")
             if line != shown:
                 screen.print(line, markup=False)
                 shown = line
+            missed.look(job)
 
         yield show
 
 
-def _state(job: Job) -> str:
+class _MissingWorker:
+    """Says, once, that a due job stays pending because no live worker takes its type."""
+
+    def __init__(self, client: SyncClient, *, as_json: bool) -> None:
+        self._client = client
+        self._as_json = as_json
+        self._ask_at: float | None = time.monotonic() + NO_WORKER_SECONDS
+
+    def look(self, job: Job) -> None:
+        if self._ask_at is None or time.monotonic() < self._ask_at or not _is_due(job):
+            return
+        self._ask_at = None
+        try:
+            workers = self._client.workers()
+        except NotAllowed:  # only the service may know
+            return
+        if not any(worker.takes(job.job_type) for worker in workers):
+            print_hint(
+                f"No live worker takes {job.job_type}: start one with `streamvibe up`, or for job types of your own "
+                "`streamvibe up --app yourapp.jobs`",
+                as_json=self._as_json,
+            )
+
+
+def _is_due(job: Job) -> bool:
+    return job.status == JobStatus.PENDING and job.scheduled_for <= datetime.now(UTC)
+
+
+def state(job: Job) -> str:
+    """The job's status, with what it waits for or does."""
+    if job.retry_at is not None:
+        return f"{job.status}, will be retried after {text(job.retry_at)}"
+    if job.status == JobStatus.PENDING and job.scheduled_for > datetime.now(UTC):
+        verb = "will be retried at" if job.retry_count else "due at"
+        return f"{job.status}, {verb} {text(job.scheduled_for)}"
     return f"{job.status} {job.progress_message}" if job.progress_message else str(job.status)

@@ -85,7 +85,9 @@ def run(arguments: list[str]) -> int:
         arguments = with_values(arguments)
     arguments = _in_their_places(arguments)
     for name in unknown_variables():
-        print_hint(f"There is no setting {name}: it is passed over. See `streamvibe --help`", as_json=as_json)
+        print_hint(
+            f"There is no setting {name}: it is passed over. See docs/reference/settings.md", as_json=as_json
+        )
     try:
         status = app(arguments, prog_name="streamvibe", standalone_mode=False)
         return status if isinstance(status, int) else 0

@@ -50,8 +50,8 @@ def print_json(value: object) -> None:
     print(json.dumps(plain(value), ensure_ascii=False))
 
 
-def print_rows(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on a terminal; elsewhere a line per row, tab-separated, without headings."""
+def print_rows(headings: Sequence[str], rows: Iterable[Sequence[object]], *, named: bool = False) -> None:
+    """A table on a terminal; elsewhere a line per row, tab-separated, with headings only if ``named``."""
     screen = console()
     if screen.is_terminal:
         table = Table(*headings, box=None, header_style="bold", pad_edge=False)
@@ -59,6 +59,8 @@ def print_rows(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
             table.add_row(*(text(cell) for cell in row))
         screen.print(table, markup=False)
     else:
+        for row in [headings] if named else []:
+            print("\t".join(row))
         for row in rows:
             print("\t".join(" ".join(text(cell).split()) for cell in row))
 
@@ -105,9 +107,18 @@ def print_fields(values: Iterable[tuple[str, object]]) -> None:
     print_rows(("field", "value"), values)
 
 
-def print_hint(line: str) -> None:
-    """A remark for a person, on standard error."""
-    error_console().print(line, markup=False)
+def print_hint(line: str, *, as_json: bool = False) -> None:
+    """A remark for a person, on standard error; with ``as_json`` an object with the one field hint."""
+    if as_json:
+        print(json.dumps({"hint": line}, ensure_ascii=False), file=sys.stderr)
+    else:
+        error_console().print(line, markup=False)
+
+
+def print_if_empty(items: Sequence[object], what: str) -> None:
+    """Say on a terminal that there is nothing, where an empty table would leave one wondering."""
+    if not items and console().is_terminal:
+        print_hint(f"No {what}.")
 
 
 def print_error(error: StreamVibeError, *, as_json: bool) -> None:

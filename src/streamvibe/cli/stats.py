@@ -20,6 +20,7 @@ def stats_command(as_json: AsJson = False) -> None:
                 (name, *(counts.get(status, 0) for status in JobStatus))
                 for name, counts in sorted(stats.jobs_by_type.items())
             ),
+            named=True,
         )
 
 

@@ -3,7 +3,8 @@
 Known by code and field, never by message.
 """
 
-from streamvibe.errors import ConfigurationError, StreamVibeError
+from streamvibe.config import Settings
+from streamvibe.errors import ConfigurationError, DatabaseUnreachable, StreamVibeError
 from streamvibe.remedies import parameter
 
 _OPTIONS = {
@@ -44,6 +45,12 @@ _REMEDIES = {
 def on_the_command_line(error: StreamVibeError) -> StreamVibeError:
     """The same error, changed in place: the field is an option's name, the fix something one can type."""
     field = error.field
+    if isinstance(error, DatabaseUnreachable) and field == "database_url":
+        error.fix = (
+            "Start the embedded database: `streamvibe db start`"
+            if Settings().database_url is None
+            else "Check that it runs, and that STREAMVIBE_DATABASE_URL (or --database-url) is right"
+        )
     if field is None or isinstance(error, ConfigurationError):  # whose field is a setting
         return error
     if error.sqlstate is not None:

@@ -14,6 +14,7 @@ import typer
 from streamvibe.cli.app_loader import load_job_types
 from streamvibe.cli.output import console, database_dsn
 from streamvibe.cli.platform import platform
+from streamvibe.client import Client
 from streamvibe.config import Settings
 from streamvibe.db.migrate import migrate
 from streamvibe.jobtype import JobType
@@ -122,6 +123,9 @@ async def _run(
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
+        # What the worker does first, too: a database that cannot be used is an error before anything is said to run.
+        async with Client(dsn, max_size=1) as client:
+            await client.register(*job_types)
         names = ", ".join(sorted(job_type.name for job_type in job_types))
         console().print(
             f"Worker {worker.worker_id} runs {names}. Ctrl-C stops it.", markup=False, highlight=False
@@ -139,4 +143,4 @@ async def _run(
             maintenance.stop()
             if maintaining is not None:
                 await maintaining
-    console().print("Stopped; unfinished jobs were handed back.")
+    console().print("Stopped.")

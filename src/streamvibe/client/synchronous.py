@@ -32,6 +32,7 @@ from streamvibe.model import (
     Page,
     QueueStats,
     Requested,
+    WorkerState,
 )
 
 T = TypeVar("T")
@@ -42,13 +43,15 @@ Connection = psycopg.Connection[Any]
 Id = UUID | str
 Ids = UUID | str | Iterable[UUID | str]
 JobChanges = list[JobChange]  # inside the class, list is a method
+Workers = list[WorkerState]
 
 
 class SyncClient:
     """Requests, reads and changes jobs. ``Client`` has the same methods for asynchronous code.
 
         with SyncClient() as client:
-            asked = client.request(sync_youtube, SyncParams(channel="@name"), user_id=user_id)
+            params = {"social_account_id": "@name"}
+            asked = client.request("sync_youtube", params, user_id=user_id)
             done = client.wait(asked, timeout=60)
 
     ``dsn`` None: the database of STREAMVIBE_DATABASE_URL, else the embedded one, which is started if need be.
@@ -123,9 +126,10 @@ class SyncClient:
 
         ``params``: an instance of the job type's params model or a mapping (validated before it is sent); with
         a type known by name only, any mapping, pydantic model or dataclass. None leaves a setting to the job
-        type. ``force`` passes the cache; ``priority`` is 0 to 9, higher first; ``scheduled_for`` is
+        type. A live job that is due later than ``scheduled_for`` (None: now) is not joined.
+        ``force`` passes the cache; ``priority`` is 0 to 9, higher first; ``scheduled_for`` is
         timezone-aware; ``dedupe_window`` or ``cache_ttl`` of 0 switches that off; the same
-        ``idempotency_key`` (1 to 255 characters) always means the same job of this user.
+        ``idempotency_key`` (1 to 255 characters) means the same job of this user as long as that is kept.
 
         Raises InvalidArgument, UnknownJobType, PayloadTooLarge, LimitReached, IdempotencyConflict,
         IsolationNotSupported.
@@ -302,7 +306,10 @@ class SyncClient:
             cursor, more = page.next_cursor, page.has_more
 
     def cancel(self, job_ids: Ids, *, user_id: Id, connection: Connection | None = None) -> JobChanges:
-        """Cancel a user's live jobs, 1 to 10000. A running one is told, and never waited for."""
+        """Cancel a user's jobs, 1 to 10000: live ones, and failed ones that wait for a retry.
+
+        A running one is told, and never waited for.
+        """
         return self._fetch(jobs.cancel_jobs(job_ids, user_id), connection)
 
     def retry(self, job_ids: Ids, *, user_id: Id, connection: Connection | None = None) -> JobChanges:
@@ -312,6 +319,10 @@ class SyncClient:
     def stats(self, *, connection: Connection | None = None) -> QueueStats:
         """The whole queue in numbers; for the service."""
         return self._fetch(settings.get_job_queue_stats(), connection)
+
+    def workers(self, *, connection: Connection | None = None) -> Workers:
+        """The workers there are, dead ones until their jobs were taken back; for the service."""
+        return self._fetch(settings.get_workers(), connection)
 
     def register(self, *job_types: JobType[Any, Any], connection: Connection | None = None) -> None:
         """Register job types, or change their settings; for the service. A worker does it when it starts."""

@@ -7,7 +7,7 @@ from streamvibe.db.registration import registration
 from streamvibe.db.statements import arguments
 from streamvibe.db.statements.statement import Statement, nothing
 from streamvibe.jobtype import JobType
-from streamvibe.model import QueueStats
+from streamvibe.model import QueueStats, WorkerState
 
 _LIMIT = "SELECT public.set_user_limit(p_user_id := %(user_id)s, p_max_live_jobs := %(limit)s::integer)"
 _ENSURE_PARTITIONS = "SELECT partition_name FROM public.ensure_partitions()"
@@ -15,6 +15,9 @@ _STATS = """
 SELECT total_jobs, pending_jobs, processing_jobs, completed_jobs, failed_jobs, cancelled_jobs,
        avg_processing_seconds, avg_wait_seconds, error_rate, jobs_by_type
 FROM public.get_job_queue_stats()
+"""
+_WORKERS = """
+SELECT worker_id, job_types, is_alive, claimed_jobs, started_at, heartbeat_at FROM public.get_workers()
 """
 
 
@@ -41,3 +44,8 @@ def ensure_partitions() -> Statement[list[str]]:
 def get_job_queue_stats() -> Statement[QueueStats]:
     """Count the queue."""
     return Statement(_STATS, {}, lambda rows: QueueStats(*rows[0]))
+
+
+def get_workers() -> Statement[list[WorkerState]]:
+    """The workers there are."""
+    return Statement(_WORKERS, {}, lambda rows: [WorkerState(*row) for row in rows])
