@@ -87,6 +87,22 @@ def test_a_result_too_large(queue: Queue) -> None:
     assert kit.complete(queue.conn, jobs[:1], result=exact) == []
 
 
+@pytest.mark.parametrize("number", ["1e131071", "-1e309", "1e-16383", "-1e-308"])
+def test_a_number_that_grows_when_it_is_written(queue: Queue, number: str) -> None:
+    """Sixteen bytes that would be 128 KiB of text, or that no client could read, are refused before that."""
+    jobs = claimed(queue, 2)
+    bad = f'{{"a": [{number}]}}'
+    with kit.refused("SV001", "p_results") as caught:
+        queue.conn.execute(
+            "SELECT complete_jobs('w1', %s::bigint[], %s::uuid[], ARRAY['{}', %s]::jsonb[])",
+            [[job["token"] for job in jobs], [job["job_id"] for job in jobs], bad],
+        )
+    assert str(jobs[1]["job_id"]) in str(caught.value.diag.message_primary)
+    assert {kit.status(queue.conn, job["job_id"]) for job in jobs} == {"processing"}
+    kit.complete(queue.conn, jobs, result={"a": [1e308, -1e308, 1e-307, 0, 0.5]})
+    assert {kit.status(queue.conn, job["job_id"]) for job in jobs} == {"completed"}
+
+
 def test_complete_clears_an_earlier_failure(queue: Queue) -> None:
     """The second attempt's success leaves no trace of the first one's error; the count stays."""
     jobs = claimed(queue)

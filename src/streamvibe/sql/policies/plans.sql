@@ -2,6 +2,10 @@
 -- one is) lives on in its session until autovacuum has seen the rows that came since: a minute in which a scan that
 -- cost nothing reads a million jobs. So scans of whole partitions are not offered at all; what is left are lookups
 -- in indexes. On 15 a plan without choice looks so dear that it would be compiled, hence jit.
+-- What updates many jobs by their ids must read no more than those, whatever the planner believes to be in the table:
+-- - coalesce(status, ''), or it would rather read an index on the status, which it takes for empty;
+-- - id = ANY (the ids) beside the join, which bounds the lookup, and BETWEEN, which leaves out other partitions;
+-- - enable_nestloop = off, or it may compare every row with every element.
 -- Functions that count or list many jobs are left to the planner; claim_jobs has its own settings.
 DO $$
 DECLARE

@@ -9,6 +9,7 @@ CREATE OR REPLACE FUNCTION streamvibe.apply_failures(
 ) RETURNS TABLE (job_id uuid, status text, retry_at timestamptz)
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
+    SET enable_nestloop = off  -- see policies/plans.sql
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -42,7 +43,8 @@ BEGIN
         -- A failure that the process survived clears the suspicion that this job kills it.
         isolated      = coalesce(d.failure ->> 'kind', 'error') = 'crash'
     FROM decided d
-    WHERE q.id = d.job_id AND q.id = ANY (p_job_ids) AND q.status IN ('pending', 'processing')
+    WHERE q.id = d.job_id AND q.id = ANY (p_job_ids)
+      AND coalesce(q.status, '') IN ('pending', 'processing')
     RETURNING q.id, q.status, CASE WHEN q.status = 'pending' THEN q.scheduled_for ELSE q.retry_at END;
 END
 $$;

@@ -12,10 +12,7 @@ BEGIN
     IF p_user_id IS NULL THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'user_id', NULL, 'user_id is missing',
             'Name the user the job belongs to.');
-    -- Before anything writes the document out: 1e131071 is sixteen bytes in binary and 128 KiB of text, so a small
-    -- document of such numbers would become gigabytes. Nor could Python, JavaScript or Go read them.
-    ELSIF jsonb_path_exists(p_params,
-              '$.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308 || (@ > -1e-307 && @ < 1e-307 && @ != 0)))') THEN
+    ELSIF streamvibe.has_wild_number(p_params) THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'a number beyond 1e308 or nearer to 0 than 1e-307',
             'params hold a number out of range', 'Send such numbers as text.');
     ELSIF jsonb_path_exists(p_params, '$.**{251}') THEN

@@ -10,8 +10,10 @@ BEGIN
     WITH rest AS MATERIALIZED (
         SELECT c.token, ARRAY(
                    SELECT u.id FROM unnest(c.job_ids) u(id)
-                   WHERE NOT EXISTS (SELECT FROM unnest(p_tokens, p_job_ids) r(token, id)
-                                     WHERE r.token = c.token AND r.id = u.id AND r.id <> ALL (p_keep))
+                   -- NOT IN is hashed; NOT EXISTS could become a nested loop over both lists.
+                   WHERE (c.token, u.id) NOT IN (
+                       SELECT r.token, r.id FROM unnest(p_tokens, p_job_ids) r(token, id)
+                       WHERE r.token IS NOT NULL AND r.id IS NOT NULL AND r.id NOT IN (SELECT unnest(p_keep)))
                ) AS job_ids
         FROM streamvibe.claim c
         WHERE c.token = ANY (p_tokens) AND c.worker_id = p_worker_id

@@ -4,6 +4,7 @@
 CREATE OR REPLACE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
+    SET enable_nestloop = off  -- see policies/plans.sql
 AS $$
 DECLARE
     v_now timestamptz := streamvibe.now();
@@ -14,10 +15,10 @@ BEGIN
         -- Somebody did start it in time; what ended that was no fault of its own.
         expires_at = CASE WHEN q.expires_at < v_now + t.expires_after THEN v_now + t.expires_after
                           ELSE q.expires_at END
-    FROM unnest(p_job_ids) r(id), streamvibe.job_type t
-    WHERE q.id = r.id AND q.id = ANY (p_job_ids) AND t.name = q.job_type
-      AND (q.status = 'processing'
-           OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
+    FROM streamvibe.job_type t
+    WHERE q.id = ANY (p_job_ids) AND t.name = q.job_type
+      AND (coalesce(q.status, '') = 'processing'
+           OR coalesce(q.status, '') = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
     PERFORM streamvibe.wake_workers(d.job_type)
     FROM (SELECT DISTINCT q.job_type FROM unnest(p_job_ids) u(id)
           CROSS JOIN LATERAL (SELECT j.job_type, j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q

@@ -26,8 +26,7 @@ BEGIN
     UPDATE public.job_queue q
     SET status = 'failed', failure_kind = 'expired', completed_at = v_now, updated_at = v_now,
         error_message = 'not started before ' || q.expires_at || '; no worker took it in time'
-    FROM unnest(v_ids) r(id)
-    WHERE q.id = r.id AND q.id = ANY (v_ids) AND q.status = 'pending'
+    WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') = 'pending'  -- see policies/plans.sql
       AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c);
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;

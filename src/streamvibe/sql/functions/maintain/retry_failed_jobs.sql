@@ -46,7 +46,8 @@ BEGIN
                 -- What has no attempts left (the type allows fewer now) is final; the rest waits outside.
                 UPDATE public.job_queue q
                 SET retry_at = CASE WHEN v_outcome <> 'attempts_exhausted' THEN v_now + interval '1 minute' END
-                WHERE q.id = v_id AND q.status = 'failed' AND q.retry_at <= v_now;
+                -- See policies/plans.sql.
+                WHERE q.id = v_id AND coalesce(q.status, '') = 'failed' AND q.retry_at <= v_now;
             END IF;
         END LOOP;
     END LOOP;

@@ -34,7 +34,7 @@ BEGIN
     FROM unnest(p_tokens, p_job_ids, p_levels, p_messages, coalesce(p_metadata, '{}'))
          WITH ORDINALITY a(token, job_id, level, message, metadata, n)
     JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-    JOIN public.job_queue q ON q.id = a.job_id;
+    CROSS JOIN LATERAL (SELECT j.user_id FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q;
     RETURN QUERY
     SELECT DISTINCT a.job_id FROM unnest(p_tokens, p_job_ids) a(token, job_id)
     WHERE NOT EXISTS (SELECT FROM streamvibe.held_jobs(p_worker_id, p_tokens) h

@@ -3,12 +3,14 @@
 -- Returns: only those not completed, with their status now (NULL: there is no such job), or 'busy': another
 --          transaction has the row; the claim still holds it, so complete it again in a moment.
 -- Locks:   the claims, then the jobs' rows in id order (SKIP LOCKED).
--- Raises:  SV001, SV003 a result is too large (nothing is written: send the others without it), SV004, SV006.
+-- Raises:  SV001, also for a number out of range in a result, SV003 a result is too large (nothing is written: send
+--          the others without it), SV004, SV006.
 CREATE OR REPLACE FUNCTION public.complete_jobs(
     p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamptz[] DEFAULT NULL
 ) RETURNS TABLE (job_id uuid, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET enable_nestloop = off  -- see policies/plans.sql
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -19,6 +21,12 @@ DECLARE
     v_done uuid[];
 BEGIN
     PERFORM streamvibe.require_service('complete_jobs');
+    SELECT a.job_id INTO v_large FROM unnest(p_job_ids, p_results) a(job_id, result)
+    WHERE streamvibe.has_wild_number(a.result) LIMIT 1;
+    IF FOUND THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_results', 'a number beyond 1e308 or nearer to 0 than 1e-307',
+            'the result of job ' || v_large.job_id || ' holds a number out of range', 'Send such numbers as text.');
+    END IF;
     SELECT a.job_id, octet_length(a.result::text) AS size INTO v_large
     FROM unnest(p_job_ids, p_results) a(job_id, result)
     WHERE octet_length(a.result::text) > v_max LIMIT 1;
@@ -36,23 +44,20 @@ BEGIN
             worker_id = p_worker_id, claim_token = r.token, isolated = false,
             failure_kind = NULL, error_message = NULL,
             progress = CASE WHEN q.progress IS NOT NULL THEN 1 END,
-            started_at = coalesce(q.started_at, least(greatest(r.started_at, r.claimed_at), v_now))
-        FROM (SELECT a.token, a.job_id, a.result, a.started_at, h.claimed_at
-              FROM unnest(p_tokens, p_job_ids, p_results, coalesce(p_started_at, '{}'))
-                   a(token, job_id, result, started_at)
-              JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-              JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r
-        WHERE q.id = r.job_id AND q.status IN ('pending', 'processing')
+            started_at = coalesce(q.started_at, least(greatest(r.started_at, r.since), v_now))
+        FROM unnest(p_tokens, p_job_ids, p_results, coalesce(p_started_at, '{}'), v_mine.since)
+             r(token, job_id, result, started_at, since)
+        WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') IN ('pending', 'processing')
+          AND q.id = ANY (v_mine.locked)
+          AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
         RETURNING q.id
     )
     SELECT coalesce(array_agg(d.id), '{}') INTO v_done FROM done d;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
     IF cardinality(v_done) < cardinality(p_job_ids) THEN
         RETURN QUERY
-        SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
-        FROM unnest(p_job_ids) a(job_id)
-    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true
-        WHERE a.job_id NOT IN (SELECT unnest(v_done));
+        SELECT s.* FROM streamvibe.statuses_now(
+            ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id) WHERE u.id NOT IN (SELECT unnest(v_done))), v_mine.busy) s;
     END IF;
 END
 $$;

@@ -40,22 +40,16 @@ BEGIN
     v_now := streamvibe.now();
     SELECT coalesce(array_agg(r.job_id), '{}') AS ids, coalesce(array_agg(r.failure), '{}') AS failures,
            coalesce(array_agg(r.started_at), '{}') AS started INTO v_held
-    FROM (SELECT a.job_id, a.failure,
-                 least(coalesce(greatest(a.started_at, h.claimed_at), h.claimed_at), v_now) AS started_at
-          FROM unnest(p_tokens, p_job_ids, p_failures, coalesce(p_started_at, '{}'))
-               a(token, job_id, failure, started_at)
-          JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-          JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r;
-    SELECT coalesce(array_agg(m.job_id), '{}') AS ids, coalesce(array_agg(m.status), '{}') AS statuses,
-           coalesce(array_agg(m.retry_at), '{}') AS retries INTO v_moved
+    FROM (SELECT a.job_id, a.failure, least(greatest(a.started_at, a.since), v_now) AS started_at
+          FROM unnest(p_job_ids, p_failures, coalesce(p_started_at, '{}'), v_mine.since)
+               a(job_id, failure, started_at, since)
+          WHERE a.since IS NOT NULL) r;
+    SELECT coalesce(array_agg(m.job_id), '{}') AS ids, coalesce(array_agg(m.retry_at), '{}') AS retries INTO v_moved
     FROM streamvibe.apply_failures(p_worker_id, v_held.ids, v_held.failures, v_held.started, v_now) m;
     RETURN QUERY
-    SELECT a.job_id, m.job_id IS NOT NULL,
-           CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE coalesce(m.status, q.status) END, m.retry_at
-    FROM unnest(p_job_ids) a(job_id)
-    LEFT JOIN unnest(v_moved.ids, v_moved.statuses, v_moved.retries) m(job_id, status, retry_at)
-           ON m.job_id = a.job_id
-    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true;
+    SELECT s.job_id, m.job_id IS NOT NULL, s.status, m.retry_at
+    FROM streamvibe.statuses_now(p_job_ids, v_mine.busy) s
+    LEFT JOIN unnest(v_moved.ids, v_moved.retries) m(job_id, retry_at) ON m.job_id = s.job_id;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
 END
 $$;

@@ -9,6 +9,7 @@ CREATE OR REPLACE FUNCTION public.lease_jobs(
 ) RETURNS TABLE (job_id uuid, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET enable_nestloop = off  -- see policies/plans.sql
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -23,19 +24,16 @@ BEGIN
     WITH leased AS (
         UPDATE public.job_queue q
         SET status = 'processing', worker_id = p_worker_id, claim_token = r.token, updated_at = v_now,
-            started_at = least(greatest(r.started_at, r.claimed_at), v_now)
-        FROM (SELECT a.token, a.job_id, a.started_at, h.claimed_at
-              FROM unnest(p_tokens, p_job_ids, p_started_at) a(token, job_id, started_at)
-              JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-              JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r
-        WHERE q.id = r.job_id AND q.status = 'pending'
+            started_at = least(greatest(r.started_at, r.since), v_now)
+        FROM unnest(p_tokens, p_job_ids, p_started_at, v_mine.since) r(token, job_id, started_at, since)
+        WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') = 'pending'
+          AND q.id = ANY (v_mine.locked)
+          AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
         RETURNING q.id
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
     RETURN QUERY
-    SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
-    FROM unnest(p_job_ids) a(job_id)
-    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true
-    WHERE a.job_id NOT IN (SELECT unnest(v_leased));
+    SELECT s.* FROM streamvibe.statuses_now(
+        ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id) WHERE u.id NOT IN (SELECT unnest(v_leased))), v_mine.busy) s;
 END
 $$;

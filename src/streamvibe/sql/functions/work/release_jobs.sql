@@ -17,9 +17,7 @@ BEGIN
     PERFORM streamvibe.put_back(v_mine.locked, false);
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
     RETURN QUERY
-    SELECT a.job_id, CASE WHEN a.job_id = ANY (v_mine.busy) THEN 'busy' ELSE q.status END
-    FROM unnest(p_job_ids) a(job_id)
-    LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q ON true
-    WHERE a.job_id NOT IN (SELECT unnest(v_mine.locked)) OR q.status IS DISTINCT FROM 'pending';
+    SELECT s.* FROM streamvibe.statuses_now(p_job_ids, v_mine.busy) s
+    WHERE s.job_id NOT IN (SELECT unnest(v_mine.locked)) OR s.status IS DISTINCT FROM 'pending';
 END
 $$;

@@ -7,6 +7,7 @@ CREATE OR REPLACE FUNCTION public.report_job_progress(
 ) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET enable_nestloop = off  -- see policies/plans.sql
 AS $$
 DECLARE
     v_mine record;
@@ -17,9 +18,9 @@ BEGIN
     UPDATE public.job_queue q
     SET progress = CASE WHEN r.progress IS NOT NULL THEN least(greatest(r.progress, 0), 1) END,
         progress_message = left(r.message, 500)
-    FROM (SELECT a.* FROM unnest(p_tokens, p_job_ids, p_progress, p_messages) a(token, job_id, progress, message)
-          JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-          JOIN unnest(v_mine.locked) l(job_id) USING (job_id)) r
-    WHERE q.id = r.job_id AND q.status = 'processing' AND q.claim_token = r.token;
+    FROM unnest(p_tokens, p_job_ids, p_progress, p_messages, v_mine.since) r(token, job_id, progress, message, since)
+    WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') = 'processing'
+      AND q.claim_token = r.token AND q.id = ANY (v_mine.locked)
+      AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)];
 END
 $$;
