@@ -2562,6 +2562,7 @@ REVOKE ALL ON FUNCTION streamvibe.check_job_ids(p_job_ids uuid[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION streamvibe.check_page(p_limit integer, p_status text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.now() FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.now() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_type streamvibe.job_type, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone) FROM PUBLIC;
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from tests.integration.worker_kit import Queue, at_work, eventually, make_worker, run_all
 from tests.support.databases import Database
 
@@ -21,10 +22,17 @@ async def anything(ctx: Context, params: Params) -> str:
     return "done"
 
 
+#: As whom the loop connects: the owner of the tables, and what an operator sets up for services.
+ROLES = pytest.mark.parametrize("role", ["postgres", "service_role"])
+
+
 @contextlib.asynccontextmanager
-async def maintained(database: Database, duties: Sequence[Duty] = DUTIES) -> AsyncIterator[Maintenance]:
+async def maintained(
+    database: Database, duties: Sequence[Duty] = DUTIES, role: str = "postgres"
+) -> AsyncIterator[Maintenance]:
     """The loop runs beside the block."""
-    maintenance = Maintenance(database.dsn, duties=duties, settle=timedelta(0))
+    dsn = f"{database.dsn}&options=-c%20role%3D{role}"
+    maintenance = Maintenance(dsn, duties=duties, settle=timedelta(0))
     task = asyncio.create_task(maintenance.run())
     try:
         yield maintenance
@@ -34,7 +42,8 @@ async def maintained(database: Database, duties: Sequence[Duty] = DUTIES) -> Asy
             await task
 
 
-async def test_jobs_of_a_dead_worker_are_taken_back(database: Database) -> None:
+@ROLES
+async def test_jobs_of_a_dead_worker_are_taken_back(database: Database, role: str) -> None:
     """A worker that claimed and never came back: once its lease is over its jobs are due again."""
     queue = Queue(database)
     queue.register(anything)
@@ -42,13 +51,14 @@ async def test_jobs_of_a_dead_worker_are_taken_back(database: Database) -> None:
     queue.conn.execute("SELECT heartbeat_worker('dead', p_lease := '0.5 seconds')")
     queue.conn.execute("SELECT * FROM claim_jobs('dead', 10)")
     assert {queue.seen(job_id) for job_id in jobs} == {"processing"}
-    async with maintained(database):
+    async with maintained(database, role=role):
         await eventually(lambda: {queue.seen(job_id) for job_id in jobs} == {"pending"}, "taken back", 10)
     assert await run_all(database, anything) == 3
     assert queue.value("SELECT max(retry_count) FROM job_queue") == 0
 
 
-async def test_failed_jobs_come_back_when_their_time_has_come(database18: Database) -> None:
+@ROLES
+async def test_failed_jobs_come_back_when_their_time_has_come(database18: Database, role: str) -> None:
     """A job that asked for a later retry is brought back by the loop alone, and a running worker takes it."""
 
     @job_type("later")
@@ -63,11 +73,12 @@ async def test_failed_jobs_come_back_when_their_time_has_come(database18: Databa
     await run_all(database18, later)
     assert queue.row(job_id)["status"] == "failed"
     database18.advance_clock(timedelta(hours=2))
-    async with maintained(database18), at_work(make_worker(database18, later)):
+    async with maintained(database18, role=role), at_work(make_worker(database18, later)):
         await queue.until(job_id, "completed")
 
 
-async def test_jobs_that_nobody_started_in_time_expire(database18: Database) -> None:
+@ROLES
+async def test_jobs_that_nobody_started_in_time_expire(database18: Database, role: str) -> None:
     """More than one batch of stale jobs fails as expired without waiting for the next turn."""
     queue = Queue(database18)
     queue.register(anything)
@@ -76,7 +87,7 @@ async def test_jobs_that_nobody_started_in_time_expire(database18: Database) -> 
         " 'job_type', 'any')) FROM generate_series(1, 2500)))"
     )
     database18.advance_clock(timedelta(hours=25))
-    async with maintained(database18):
+    async with maintained(database18, role=role):
         await eventually(
             lambda: queue.value("SELECT count(*) FROM job_queue WHERE failure_kind = 'expired'") == 2500,
             "all expire, in three batches",
@@ -84,7 +95,8 @@ async def test_jobs_that_nobody_started_in_time_expire(database18: Database) -> 
         )
 
 
-async def test_partitions_are_made_ahead(database18: Database) -> None:
+@ROLES
+async def test_partitions_are_made_ahead(database18: Database, role: str) -> None:
     """Six weeks later, without a leaf for the present, the loop makes those of the four weeks to come."""
     queue = Queue(database18)
     ahead = (
@@ -94,7 +106,7 @@ async def test_partitions_are_made_ahead(database18: Database) -> None:
     assert queue.value(ahead) is True
     database18.advance_clock(timedelta(weeks=6))
     assert queue.value(ahead) is False
-    async with maintained(database18):
+    async with maintained(database18, role=role):
         await eventually(lambda: queue.value(ahead), "leaves four weeks ahead")
 
 

@@ -16,8 +16,9 @@ from tests.support.cli import command, environment
 from tests.support.databases import Database
 
 from streamvibe import Context, job_type
+from streamvibe.db.session import Session
 from streamvibe.maintenance import Duty, Maintenance
-from streamvibe.maintenance.loop import DUTIES
+from streamvibe.maintenance.loop import DUTIES, LIMITS
 
 Params = dict[str, Any]
 
@@ -32,10 +33,14 @@ async def anything(ctx: Context, params: Params) -> str:
 
 @contextlib.asynccontextmanager
 async def maintained(
-    database: Database, duties: Sequence[Duty], settle: timedelta = timedelta(0)
+    database: Database,
+    duties: Sequence[Duty],
+    settle: timedelta = timedelta(0),
+    role: str = "postgres",
 ) -> AsyncIterator[Maintenance]:
     """The loop runs beside the block, and ends promptly after it."""
-    maintenance = Maintenance(database.dsn, duties=duties, settle=settle)
+    dsn = f"{database.dsn}&options=-c%20role%3D{role}"
+    maintenance = Maintenance(dsn, duties=duties, settle=settle)
     task = asyncio.create_task(maintenance.run())
     try:
         yield maintenance
@@ -96,6 +101,38 @@ async def test_a_duty_waits_for_no_lock(database18: Database) -> None:
     assert queue.value("SELECT max(n) FROM limits") == 60_000
 
 
+async def test_the_limits_are_for_the_duty_alone(database18: Database) -> None:
+    """Behind a transaction pooler the connection is somebody else's next: nothing of the limits stays on it."""
+    session = Session(database18.dsn, application_name="duty", limits=LIMITS)
+    look = "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+    assert await session.fetch(look) == [("2s", "1min")]
+    cursor = await (await session.connection()).execute(look)
+    assert await cursor.fetchone() == ("0", "0")
+    await session.close()
+
+
+async def test_a_call_that_is_late_judges_nobody(database18: Database) -> None:
+    """The machine sleeps after the loop sent its call: the statement finds it later than it should be."""
+    queue = Queue(database18)
+    queue.register(anything)
+    database18.advance_clock(timedelta(0))
+    # It sleeps for an hour inside the call itself, each time that a worker could be judged.
+    queue.conn.execute("CREATE SEQUENCE public.calls")
+    queue.conn.execute(
+        "CREATE FUNCTION public.slept(p_not_after timestamptz) RETURNS timestamptz LANGUAGE plpgsql AS $$"
+        " BEGIN IF isfinite(p_not_after) THEN PERFORM nextval('public.calls');"
+        " UPDATE streamvibe.test_clock SET shift = shift + interval '1 hour'; END IF; RETURN p_not_after; END $$"
+    )
+    [judging] = [duty for duty in FAST if duty.judges_workers]
+    asleep = replace(judging, sql=judging.sql.replace("%s::timestamptz", "slept(%s::timestamptz)"))
+    job_id = claimed_by_the_dead(queue, "dead")
+    async with maintained(database18, [asleep], timedelta(milliseconds=200)):
+        await eventually(lambda: queue.value("SELECT last_value FROM calls") >= 3, "three calls in time")
+        assert queue.seen(job_id) == "processing"
+    async with maintained(database18, [judging], timedelta(milliseconds=200)):
+        await eventually(lambda: queue.seen(job_id) == "pending", "without sleep it is taken back")
+
+
 async def test_nobody_is_dead_before_the_loop_has_watched_for_a_while(database18: Database) -> None:
     """After its start the loop gives heartbeats the time to arrive, while its other duties run."""
     queue = Queue(database18)
@@ -117,8 +154,9 @@ async def _settled(queue: Queue) -> None:
     queue.conn.execute("DELETE FROM job_queue WHERE id = %s", [job_id])
 
 
+@pytest.mark.parametrize("role", ["postgres", "service_role"])
 @pytest.mark.parametrize("what", ["outage", "suspended"])
-async def test_workers_may_renew_their_leases_first(database18: Database, what: str) -> None:
+async def test_workers_may_renew_their_leases_first(database18: Database, what: str, role: str) -> None:
     """After an outage longer than the lease, or a machine's sleep, a live worker keeps its job, uncounted."""
     started, go = asyncio.Event(), asyncio.Event()
 
@@ -132,7 +170,7 @@ async def test_workers_may_renew_their_leases_first(database18: Database, what: 
     queue.register(lasting, anything)
     database18.advance_clock(timedelta(0))
     async with (
-        maintained(database18, FAST, timedelta(seconds=3)),
+        maintained(database18, FAST, timedelta(seconds=3), role),
         at_work(make_worker(database18, lasting, lease=timedelta(seconds=2))) as task,
     ):
         job_id = queue.request("lasting")

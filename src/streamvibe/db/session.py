@@ -31,7 +31,8 @@ class Session:
     """Runs single statements on a connection of its own, each in its own transaction.
 
     Not for concurrent use: one loop, one session. A broken connection raises DatabaseUnreachable once; the next
-    call opens a new one. ``setup``: statements that each new connection begins with.
+    call opens a new one. ``limits``: a statement that each transaction begins with; what it sets for the transaction
+    alone (``set_config(..., true)``) is nobody else's behind a transaction pooler.
     """
 
     def __init__(
@@ -40,18 +41,19 @@ class Session:
         *,
         application_name: str,
         prepare_threshold: int | None = 2,
-        setup: Sequence[LiteralString] = (),
+        limits: LiteralString | None = None,
     ) -> None:
         self._dsn = dsn
         self._application_name = application_name
         self._prepare_threshold = prepare_threshold
-        self._setup = setup
+        self._limits = limits
+        self._url = mask_url(dsn)
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def connection(self) -> psycopg.AsyncConnection[Any]:
         """The open connection (autocommit). Raises DatabaseUnreachable."""
         if self._connection is None or self._connection.closed:
-            with translated(mask_url(self._dsn)):
+            with translated(self._url):
                 connection = await psycopg.AsyncConnection.connect(
                     self._dsn,
                     autocommit=True,
@@ -59,12 +61,6 @@ class Session:
                     application_name=self._application_name,
                     **connection_defaults(self._dsn),
                 )
-                try:
-                    for statement in self._setup:
-                        await connection.execute(statement)
-                except BaseException:
-                    await connection.close()
-                    raise
             configure(connection)
             self._connection = connection
         return self._connection
@@ -73,9 +69,12 @@ class Session:
         """All rows of one statement. Raises the error tree; psycopg errors that it does not know pass through."""
         connection = await self.connection()
         try:
-            with translated():
-                cursor = await connection.execute(sql, params)
-                return await cursor.fetchall()
+            with translated(self._url):
+                if self._limits is None:
+                    return await (await connection.execute(sql, params)).fetchall()
+                async with connection.transaction():
+                    await connection.execute(self._limits)
+                    return await (await connection.execute(sql, params)).fetchall()
         except psycopg.Error as error:
             if not isinstance(error, psycopg.DataError):
                 # It may be this connection's: a plan prepared before a migration stays wrong until it is closed.

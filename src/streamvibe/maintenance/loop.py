@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 
@@ -15,8 +16,7 @@ from streamvibe.eventlog import event_logger
 log = event_logger("streamvibe.maintenance")
 
 #: A duty that met somebody's lock, or has far too much to do, lets the others have their turn.
-LIMITS = ("SET lock_timeout = '2s'", "SET statement_timeout = '60s'")
-CLOCK = "SELECT extract(epoch FROM streamvibe.now())::double precision"
+LIMITS = "SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '60s', true)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Duty:
     """A statement that returns how much it did, and the seconds between two runs of it.
 
     ``batch``: how much it does at most in one run; a run that did so much is followed by the next at once.
-    ``judges_workers``: it takes a late heartbeat for a death, so it must not run before heartbeats could arrive.
+    ``judges_workers``: it takes a late heartbeat for a death, so it must not run before heartbeats could arrive. Its
+    statement takes the time after which it must not judge, and also returns what time the database has.
     """
 
     name: str
@@ -36,7 +37,12 @@ class Duty:
 
 DUTIES: Sequence[Duty] = (
     # A dead worker is known within its lease of 10 s; looking costs one read of a small table.
-    Duty("recover_stuck_jobs", 2.0, "SELECT count(*) FROM recover_stuck_jobs()", judges_workers=True),
+    Duty(
+        "recover_stuck_jobs",
+        2.0,
+        "SELECT (SELECT count(*) FROM recover_stuck_jobs(%s::timestamptz)), streamvibe.now()",
+        judges_workers=True,
+    ),
     Duty("retry_failed_jobs", 10.0, "SELECT retry_failed_jobs(1000)", batch=1000),
     Duty("expire_stale_jobs", 60.0, "SELECT expire_stale_jobs(1000)", batch=1000),
     Duty("ensure_partitions", 3600.0, "SELECT count(*) FROM ensure_partitions()"),
@@ -59,14 +65,13 @@ class Maintenance:
         prepare_threshold: int | None = None,
     ) -> None:
         self._session = Session(
-            dsn, application_name="streamvibe maintenance", prepare_threshold=prepare_threshold, setup=LIMITS
+            dsn, application_name="streamvibe maintenance", prepare_threshold=prepare_threshold, limits=LIMITS
         )
         self._duties = duties
-        self._settle_seconds = settle.total_seconds()
+        self._settle = settle
         self._settled_at = float("inf")
-        self._ahead: float | None = (
-            None  # the database's clock minus the loop's; None: not known since an outage
-        )
+        #: The database's clock and the loop's when it was last read; None: not since an outage.
+        self._read: tuple[datetime, float] | None = None
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[int] | None = None
 
@@ -113,11 +118,12 @@ class Maintenance:
 
     async def _run_duty(self, duty: Duty) -> int:
         try:
-            if duty.judges_workers and not await self._is_settled():
-                return 0
-            rows = await self._session.fetch(duty.sql)
+            if duty.judges_workers:
+                rows = await self._judge(duty)
+            else:
+                rows = await self._session.fetch(duty.sql)
         except DatabaseUnreachable as error:
-            self._ahead = None
+            self._read = None
             log.warning("duty_waits_for_database", duty=duty.name, error=str(error))
         except (StreamVibeError, psycopg.Error) as error:
             log.error("duty_failed", duty=duty.name, error=str(error))
@@ -128,18 +134,26 @@ class Maintenance:
             return done
         return 0
 
-    async def _is_settled(self) -> bool:
-        """Whether live workers had the time to renew their leases, as far as this process can tell.
+    async def _judge(self, duty: Duty) -> list[tuple[Any, ...]]:
+        """Run the duty, which judges nobody unless live workers had the time to renew their leases, as far as this
+        process can tell.
 
-        The loop's clock stands still while the machine sleeps, the database's goes on; a reply that is late may
-        come from a database in which every heartbeat was late.
+        The loop's clock stands still while the machine sleeps, the database's goes on; a call that is late may come
+        from, or to, a machine on which every heartbeat was late. So the statement itself compares the database's
+        clock, in the reading that it judges by, with what it should be.
         """
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
-        clock = float((await self._session.fetch(CLOCK))[0][0])
-        now = loop.time()
-        ahead, self._ahead = self._ahead, clock - now
-        some_time = self._settle_seconds / 5
-        if ahead is None or self._ahead - ahead > some_time or now - asked_at > some_time:
-            self._settled_at = now + self._settle_seconds
-        return now >= self._settled_at
+        in_time: datetime | None = None
+        if self._read is not None:
+            clock, read_at = self._read
+            in_time = clock + timedelta(seconds=asked_at - read_at) + self._settle / 5
+        may_judge = in_time is not None and asked_at >= self._settled_at
+        # Without a time to settle nothing is too late.
+        not_after = ("infinity" if not self._settle else in_time) if may_judge else "-infinity"
+        rows = await self._session.fetch(duty.sql, (not_after,))
+        clock = rows[0][1]
+        if in_time is None or clock > in_time:
+            self._settled_at = loop.time() + self._settle.total_seconds()
+        self._read = clock, loop.time()
+        return rows

@@ -3,8 +3,21 @@
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
 from tests.sql import kit
 from tests.sql.conftest import Queue
+
+# In place of lock_jobs: the same, after another session cancelled a job.
+CANCEL_AT_THE_LOCKS = """
+ALTER FUNCTION streamvibe.lock_jobs(uuid[]) RENAME TO really_lock_jobs;
+CREATE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS uuid[] LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE public.job_queue SET status = 'cancelled', completed_at = now()
+    WHERE id = current_setting('test.cancelled')::uuid;
+    RETURN streamvibe.really_lock_jobs(p_job_ids);
+END
+$$
+"""
 
 
 def claimed(queue: Queue, count: int, name: str = "w1") -> list[kit.Row]:
@@ -148,3 +161,35 @@ def test_backstop(clocked: Queue) -> None:
         (job["job_id"], "w1", "isolated")
     ]
     assert kit.status(clocked.conn, job["job_id"]) == "pending"
+
+
+def test_a_call_that_comes_too_late(clocked: Queue) -> None:
+    """Later than p_not_after nobody is judged, neither a worker nor what the backstop is for; else all are."""
+    [job] = claimed(clocked, 1)
+    now = kit.value(clocked.conn, "SELECT streamvibe.now()")
+    clocked.advance(timedelta(hours=1))
+    for late in (now, now + timedelta(minutes=59)):
+        assert kit.call(clocked.service, "recover_stuck_jobs", p_not_after=late) == []
+    in_time = now + timedelta(minutes=61)
+    [row] = kit.call(clocked.service, "recover_stuck_jobs", p_not_after=in_time)
+    assert (row["job_id"], row["outcome"]) == (job["job_id"], "retried")
+
+
+@pytest.mark.parametrize("unfinished", [1, 2])
+def test_cancelled_at_the_last_moment(queue: Queue, unfinished: int) -> None:
+    """What is cancelled while recovery looks is none of the dead worker's unfinished jobs, nor reported as taken.
+
+    lock_jobs() is replaced by one that cancels before it locks: the only moment that matters.
+    """
+    jobs = claimed(queue, unfinished + 1)
+    cancelled = jobs[-1]["job_id"]
+    kit.kill_worker(queue.conn)
+    with queue.conn.transaction(force_rollback=True):
+        queue.conn.execute(CANCEL_AT_THE_LOCKS)
+        queue.conn.execute("SELECT set_config('test.cancelled', %s, true)", [str(cancelled)])
+        rows = kit.call(queue.conn, "recover_stuck_jobs")
+        outcome = "retried" if unfinished == 1 else "isolated"
+        assert {row["job_id"]: row["outcome"] for row in rows} == {
+            job["job_id"]: outcome for job in jobs[:-1]
+        }
+        assert kit.status(queue.conn, cancelled) == "cancelled"

@@ -119,7 +119,10 @@ CREATE TABLE streamvibe.worker (
     heartbeat_at timestamptz NOT NULL,
     started_at   timestamptz NOT NULL,
     asleep       boolean     NOT NULL DEFAULT false,
-    metadata     jsonb
+    metadata     jsonb,
+    -- It is gone, but others have rows of its jobs locked: what recovery does with those when it can. Handed back by
+    -- a worker that left; isolated, and not taken for the killer, when it died with several.
+    left_over    text        CHECK (left_over IN ('hand back', 'isolate'))
 ) WITH (fillfactor = 50);
 
 -- Who holds what, until it is finished. A job that stands in a list is held by that claim's worker, whatever

@@ -17,7 +17,7 @@ BEGIN
         SELECT o.function AS name,
                o.schema_name = 'public' AND o.function_name = ANY (v_for_users) AS for_users,
                o.schema_name = 'public' AND o.function_name = ANY (v_for_users || v_for_service)
-               OR o.schema_name = 'streamvibe' AND o.function_name = 'create_staged_jobs' AS for_service
+               OR o.schema_name = 'streamvibe' AND o.function_name IN ('create_staged_jobs', 'now') AS for_service
         FROM streamvibe.own_functions() o
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, anon, authenticated, service_role',

@@ -5,6 +5,8 @@ CREATE TABLE streamvibe.test_clock (
     shift    interval NOT NULL DEFAULT '0'
 );
 INSERT INTO streamvibe.test_clock DEFAULT VALUES;
+-- Who may call now() has to be able to read it.
+GRANT SELECT ON streamvibe.test_clock TO service_role;
 
 CREATE OR REPLACE FUNCTION streamvibe.now() RETURNS timestamptz
     LANGUAGE sql VOLATILE PARALLEL SAFE

@@ -2,60 +2,86 @@
 -- 30 minutes under a claim that no longer exists. A slow job of a live worker is left alone.
 -- A worker that died holding one unfinished job: that attempt counts as a crash, and is retried or failed.
 -- Holding several: nobody knows which one killed it, so no attempt counts and each runs alone next time.
--- Returns: a row per job taken back; outcome 'isolated', 'retried' or 'failed'.
--- Locks:   the worker, its claims, then the jobs' rows in id order (all SKIP LOCKED; never waits): a worker that is
---          just finishing, or of whose jobs another transaction has one, is left for the next run.
+-- What a worker that left could not hand back (unregister_worker) goes back as it was.
+-- p_not_after: judge nobody when it is later than this already. A caller that knows what time it should be learns
+--              so that the machine slept, or that this call was late: live workers could not renew their leases.
+-- Returns: a row per job taken back; outcome 'isolated', 'retried', 'failed' or 'released'.
+-- Locks:   the worker, its claims, then the jobs' rows in id order (all SKIP LOCKED; never waits). A worker that is
+--          just finishing is left for the next run, and so is a job that another transaction has.
 -- Index:   idx_job_queue_stuck_detection.
 -- Raises:  SV004, SV006.
-CREATE OR REPLACE FUNCTION public.recover_stuck_jobs()
+CREATE OR REPLACE FUNCTION public.recover_stuck_jobs(p_not_after timestamptz DEFAULT NULL)
     RETURNS TABLE (job_id uuid, worker_id text, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
+    -- Read once: what is compared with p_not_after is what leases are compared with.
     v_now timestamptz := streamvibe.now();
-    v_worker_id text;
+    v_worker record;
     v_claims bigint[];
-    v_ids uuid[];
+    v_locked uuid[];
     v_held record;
 BEGIN
     PERFORM streamvibe.require_service('recover_stuck_jobs');
     PERFORM streamvibe.require_read_committed('recover_stuck_jobs', 'Use READ COMMITTED.');
-    FOR v_worker_id IN
-        SELECT w.id FROM streamvibe.worker w WHERE w.heartbeat_at + w.lease < v_now
+    IF v_now > p_not_after THEN
+        RETURN;
+    END IF;
+    FOR v_worker IN
+        SELECT w.id, w.left_over FROM streamvibe.worker w
+        WHERE w.heartbeat_at + w.lease < v_now OR w.left_over = 'hand back'
         ORDER BY w.id FOR UPDATE SKIP LOCKED
     LOOP
-        v_claims := ARRAY(SELECT c.token FROM streamvibe.claim c WHERE c.worker_id = v_worker_id
+        v_claims := ARRAY(SELECT c.token FROM streamvibe.claim c WHERE c.worker_id = v_worker.id
                           ORDER BY c.token FOR UPDATE SKIP LOCKED);
-        SELECT coalesce(array_agg(q.id), '{}') AS ids, min(h.claimed_at) AS claimed_at INTO v_held
-        FROM streamvibe.held_jobs(v_worker_id, v_claims) h JOIN public.job_queue q ON q.id = h.job_id
+        CONTINUE WHEN EXISTS (SELECT FROM streamvibe.claim c
+                              WHERE c.worker_id = v_worker.id AND c.token <> ALL (v_claims));
+        v_locked := streamvibe.lock_jobs(ARRAY(SELECT h.job_id FROM streamvibe.held_jobs(v_worker.id, v_claims) h));
+        -- Under the locks: what was cancelled meanwhile is no longer one of them.
+        SELECT coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))), '{}') AS ids,
+               coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
+               min(h.claimed_at) AS claimed_at, count(*) > 1 AS are_several INTO v_held
+        FROM streamvibe.held_jobs(v_worker.id, v_claims) h
+        CROSS JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = h.job_id OFFSET 0) q
         WHERE q.status IN ('pending', 'processing');
-        v_ids := streamvibe.lock_jobs(v_held.ids);
-        -- All of it or nothing: how many it held decides what its death means for each.
-        CONTINUE WHEN cardinality(v_ids) < cardinality(v_held.ids)
-                   OR EXISTS (SELECT FROM streamvibe.claim c
-                              WHERE c.worker_id = v_worker_id AND c.token <> ALL (v_claims));
-        DELETE FROM streamvibe.claim c WHERE c.token = ANY (v_claims);
-        DELETE FROM streamvibe.worker w WHERE w.id = v_worker_id;
-        IF cardinality(v_ids) = 1 THEN
-            RETURN QUERY
-            SELECT a.job_id, v_worker_id, CASE WHEN a.status = 'pending' THEN 'retried' ELSE 'failed' END
-            FROM streamvibe.apply_failures(v_worker_id, v_ids, ARRAY[jsonb_build_object(
-                'kind', 'crash', 'retryable', true, 'message', 'its worker died while it ran this job alone')],
-                ARRAY[v_held.claimed_at], v_now) a;
+        IF v_held.are_several AND v_worker.left_over IS NULL THEN
+            v_worker.left_over := 'isolate';
+        END IF;
+        IF v_held.busy = '{}' THEN
+            DELETE FROM streamvibe.claim c WHERE c.token = ANY (v_claims);
+            DELETE FROM streamvibe.worker w WHERE w.id = v_worker.id;
         ELSE
-            PERFORM streamvibe.put_back(v_ids, true);
-            RETURN QUERY SELECT u.id, v_worker_id, 'isolated' FROM unnest(v_ids) u(id);
+            -- They stay until their rows are free; what they then are to the others is decided now.
+            PERFORM streamvibe.drop_from_claims(v_worker.id, h.tokens, h.ids, v_held.busy)
+            FROM (SELECT coalesce(array_agg(h.token), '{}') AS tokens, coalesce(array_agg(h.job_id), '{}') AS ids
+                  FROM streamvibe.held_jobs(v_worker.id, v_claims) h) h;
+            UPDATE streamvibe.worker w SET left_over = v_worker.left_over WHERE w.id = v_worker.id;
+        END IF;
+        IF v_worker.left_over IS NULL THEN
+            RETURN QUERY
+            SELECT a.job_id, v_worker.id, CASE WHEN a.status = 'pending' THEN 'retried' ELSE 'failed' END
+            FROM streamvibe.apply_failures(v_worker.id, v_held.ids, ARRAY(SELECT jsonb_build_object(
+                'kind', 'crash', 'retryable', true, 'message', 'its worker died while it ran this job alone')
+                FROM unnest(v_held.ids)), ARRAY[v_held.claimed_at], v_now) a;
+        ELSE
+            PERFORM streamvibe.put_back(v_held.ids, v_worker.left_over = 'isolate');
+            RETURN QUERY
+            SELECT u.id, v_worker.id, CASE v_worker.left_over WHEN 'isolate' THEN 'isolated' ELSE 'released' END
+            FROM unnest(v_held.ids) u(id);
         END IF;
     END LOOP;
 
-    v_ids := streamvibe.lock_jobs(ARRAY(
+    v_locked := streamvibe.lock_jobs(ARRAY(
         SELECT q.id FROM public.job_queue q
         WHERE q.status = 'processing' AND q.started_at < v_now - interval '30 minutes'
           AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)));
-    RETURN QUERY SELECT q.id, q.worker_id, 'isolated'
-                 FROM public.job_queue q JOIN unnest(v_ids) u(id) ON q.id = u.id;
-    PERFORM streamvibe.put_back(v_ids, true);
+    SELECT coalesce(array_agg(u.id), '{}') AS ids, coalesce(array_agg(q.worker_id), '{}') AS workers INTO v_held
+    FROM unnest(v_locked) u(id)
+    CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    WHERE q.status = 'processing' AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token);
+    PERFORM streamvibe.put_back(v_held.ids, true);
+    RETURN QUERY SELECT u.id, u.worker_id, 'isolated' FROM unnest(v_held.ids, v_held.workers) u(id, worker_id);
 END
 $$;

@@ -30,7 +30,7 @@ BEGIN
     VALUES (p_worker_id, p_job_types, p_lease, v_now, v_now, p_metadata)
     ON CONFLICT (id) DO UPDATE
     SET heartbeat_at = excluded.heartbeat_at, job_types = excluded.job_types, lease = excluded.lease,
-        metadata = coalesce(excluded.metadata, w.metadata);
+        metadata = coalesce(excluded.metadata, w.metadata), left_over = NULL;
     RETURN QUERY
     SELECT r.job_id, CASE WHEN q.status = 'cancelled' THEN 'cancelled' ELSE 'lost' END
     FROM unnest(p_tokens, p_job_ids) r(token, job_id)
