@@ -147,6 +147,10 @@ class Adapter:
         """Whether any job is not finished yet."""
         raise NotImplementedError
 
+    async def until_cancelled(self) -> None:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+
     async def work(self, handled: Callable[[int, int], None]) -> None:
         """Run a worker until cancelled; its handler calls ``handled(number, sent)`` and does nothing else."""
         raise NotImplementedError
