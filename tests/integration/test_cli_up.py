@@ -147,6 +147,18 @@ def test_a_worker_runs_the_job_types_of_an_application(database18: Database, tmp
     assert "worker_stopped" in worker.output and "Traceback" not in worker.output
 
 
+def test_a_worker_that_cannot_start_does_not_say_that_it_runs(
+    empty_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a database without the schema: exit 2 with the fix, and nothing else is printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    (tmp_path / "shop.py").write_text(APP)
+    importlib.invalidate_caches()
+    ran = streamvibe(empty_database.dsn, "worker", "--app", "shop")
+    assert (ran.status, ran.out, ran.err.splitlines()[-1]) == (2, "", "Run `streamvibe migrate`.")
+
+
 @pytest.mark.parametrize("name", ["nowhere", "shop:nothing", "json"])
 def test_an_application_without_job_types_is_named(
     database18: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
