@@ -27,6 +27,8 @@ class System(Adapter):
     async def setup(self):
         client = AsyncClient(self.url)
         await client.migrate()
+        # On a fresh database, what the first worker would activate.
+        await client.install_queue_storage()
         await client.close()
 
     async def open(self):

@@ -6,21 +6,21 @@ from agent import Adapter, Item
 REQUIREMENTS = ["procrastinate==3.10.0", "psycopg[binary,pool]>=3.2"]
 CONCURRENCY = 30
 
-handlers = []
-app = procrastinate.App(connector=procrastinate.PsycopgConnector())
-
-
-@app.task(name="noop")
-async def noop(user, number, sent):
-    handlers[0](number, sent)
-
 
 class System(Adapter):
     packages = ("procrastinate", "psycopg", "psycopg-binary")
     bulk_size = 1000
 
-    def _app(self):
-        return app.with_connector(procrastinate.PsycopgConnector(conninfo=self.url, min_size=10, max_size=20))
+    def _app(self, handled=None):
+        app = procrastinate.App(
+            connector=procrastinate.PsycopgConnector(conninfo=self.url, min_size=10, max_size=20)
+        )
+
+        @app.task(name="noop")
+        async def noop(user, number, sent):
+            handled(number, sent)
+
+        return app
 
     async def setup(self):
         async with self._app().open_async() as opened:
@@ -48,8 +48,7 @@ class System(Adapter):
         return row["found"]
 
     async def work(self, handled):
-        handlers.append(handled)
-        async with self._app().open_async() as opened:
+        async with self._app(handled).open_async() as opened:
             await opened.run_worker_async(
                 concurrency=CONCURRENCY,
                 install_signal_handlers=False,

@@ -79,8 +79,8 @@ class Spooled(Handled):
 
     def __init__(self, marks: list[int], path: str) -> None:
         super().__init__(marks)
-        Path(path).touch()
-        self._file = Path(path).open("rb")  # noqa: SIM115 - as long as the process
+        self._path, self._offset = Path(path), 0
+        self._path.touch()
 
     @classmethod
     def write(cls, descriptor: int, number: int, sent: int) -> None:
@@ -89,11 +89,12 @@ class Spooled(Handled):
 
     def look(self) -> None:
         """Read the records that are new."""
-        data = self._file.read()
-        rest = len(data) % self.record.size
-        if rest:
-            self._file.seek(-rest, os.SEEK_CUR)
-        for number, sent, now in self.record.iter_unpack(data[: len(data) - rest]):
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        data = data[: len(data) - len(data) % self.record.size]
+        self._offset += len(data)
+        for number, sent, now in self.record.iter_unpack(data):
             self.count += 1
             if sent:
                 self.latencies.append(now - sent)

@@ -25,6 +25,12 @@ class Scenario:
     run: Callable[[Stage], list[Figure]]
     for_all: bool = False
     """Also for peers."""
+    on_redis: bool = True
+    """Also for peers that keep their jobs in Redis."""
+
+    def is_for(self, system: System) -> bool:
+        """Whether it is measured of this system."""
+        return system.is_ours or (self.for_all and (self.on_redis or not system.needs_redis))
 
 
 def _listed(*found: Scenario) -> dict[str, Scenario]:
@@ -36,7 +42,7 @@ THROUGHPUT = _listed(
     Scenario("enqueue", scenarios.enqueue, for_all=True),
     Scenario("bulk", scenarios.bulk, for_all=True),
     Scenario("sustained", scenarios.sustained, for_all=True),
-    Scenario("pinned", scenarios.pinned, for_all=True),
+    Scenario("pinned", scenarios.pinned, for_all=True, on_redis=False),
     Scenario("bulk_guarded", scenarios_ours.bulk_guarded),
     Scenario("asleep", scenarios_ours.asleep),
     Scenario("floor", floors.floor),
@@ -135,7 +141,7 @@ def planned(systems: Sequence[System], group: Iterable[Scenario], runs: int) -> 
         for run in range(1, runs + 1)
         for scenario in group
         for system in systems
-        if system.is_ours or scenario.for_all
+        if scenario.is_for(system)
     ]
 
 

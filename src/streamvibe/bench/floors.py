@@ -91,7 +91,7 @@ def _pgbench(url: str, script: str, transactions: int, clients: int = 1, **varia
         )  # fmt: skip
     rate = re.search(r"^tps = ([\d.]+)", done.stdout, re.MULTILINE)
     if done.returncode != 0 or rate is None:
-        error = BenchError("pgbench failed", fix="Read what it says below")
+        error = BenchError("The program pgbench failed", fix="Read what it says below")
         error.add_note((done.stderr or done.stdout)[-2000:])
         raise error
     return float(rate[1])

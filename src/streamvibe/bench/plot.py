@@ -42,7 +42,7 @@ def check_plot(path: Path) -> list[Path]:
             "matplotlib is not installed, so nothing can be plotted",
             field="--plot",
             received=str(path),
-            fix="pip install 'streamvibe[bench]'",
+            fix="Install it: pip install 'streamvibe[bench]'",
         ) from None
     return [path] if path.suffix else [path.with_name(path.name + suffix) for suffix in FORMATS]
 
