@@ -903,7 +903,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_progress real[], p_messages text[]) RETURNS void
+CREATE FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_progress real[], p_messages text[]) RETURNS TABLE(job_id uuid)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_nestloop TO 'off'
@@ -911,6 +911,7 @@ CREATE FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], 
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
     AS $$
+#variable_conflict use_column
 DECLARE
     v_mine record;
 BEGIN
@@ -924,6 +925,7 @@ BEGIN
     WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') = 'processing'
       AND q.claim_token = r.token AND q.id = ANY (v_mine.locked)
       AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)];
+    RETURN QUERY SELECT unnest(v_mine.busy);
 END
 $$;
 
@@ -1704,7 +1706,7 @@ BEGIN
         WHERE q.status = 'pending' AND q.job_priority = p_priority AND q.scheduled_for <= p_now
           AND q.id < p_below
           AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
-          AND (p_alone OR NOT q.isolated OR q.updated_at < p_now - interval '1 minute')
+          AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
         ORDER BY q.scheduled_for, q.id
         LIMIT p_limit
         FOR NO KEY UPDATE OF q SKIP LOCKED;
@@ -1722,7 +1724,7 @@ BEGIN
               AND q.job_priority = p_priority AND q.scheduled_for <= p_now
               AND q.id < p_below
               AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
-              AND (p_alone OR NOT q.isolated OR q.updated_at < p_now - interval '1 minute')
+              AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
             ORDER BY q.scheduled_for, q.id
             LIMIT p_limit
             FOR NO KEY UPDATE OF q SKIP LOCKED

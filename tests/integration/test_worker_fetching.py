@@ -192,49 +192,6 @@ async def test_no_more_handlers_run_than_allowed(database18: Database) -> None:
     assert most == 3
 
 
-async def test_an_isolated_job_runs_alone_in_its_process(database18: Database) -> None:
-    """Marked after a crash it starts when nothing else runs, and nothing else starts until its end is written."""
-    running: set[str] = set()
-    together: list[set[str]] = []
-
-    @job_type("mixed")
-    async def mixed(ctx: Context, params: Params) -> None:
-        running.add(params["name"])
-        together.append(set(running))
-        await asyncio.sleep(0.01)
-        running.discard(params["name"])
-
-    queue = Queue(database18)
-    queue.register(mixed)
-    jobs = [queue.request("mixed", {"name": f"job {n}"}) for n in range(30)]
-    queue.conn.execute("UPDATE job_queue SET isolated = true WHERE (params ->> 'name') ~ '0$'")
-    await run_all(database18, mixed, concurrency=10)
-    assert {queue.row(job_id)["status"] for job_id in jobs} == {"completed"}
-    alone = {"job 0", "job 10", "job 20"}
-    assert all(len(names) == 1 for names in together if names & alone)
-    assert max(len(names) for names in together) > 1
-    assert not any(queue.row(job_id)["isolated"] for job_id in jobs)
-
-
-async def test_a_thread_that_never_ends_does_not_block_isolated_jobs(database18: Database) -> None:
-    """Its job is long failed: the process counts as empty, and an isolated job can run."""
-    go = threading.Event()
-
-    @job_type("hung", timeout=timedelta(milliseconds=50), max_attempts=1)
-    def hung(ctx: Context, params: Params) -> None:
-        go.wait(DEADLINE_SECONDS * 2)
-
-    queue = Queue(database18)
-    async with at_work(make_worker(database18, hung, anything, lease_after=NEVER)):
-        queue.register(hung, anything)
-        await queue.until(queue.request("hung"), "failed")
-        with queue.conn.transaction():
-            isolated = queue.request("any")
-            queue.conn.execute("UPDATE job_queue SET isolated = true WHERE id = %s", [isolated])
-        assert (await queue.until(isolated))["status"] == "completed"
-    go.set()
-
-
 async def test_run_until_idle_runs_what_its_handlers_ask_for(database18: Database) -> None:
     """A handler may request a job of this worker and wait for it; the same worker may be run again."""
 

@@ -1,7 +1,7 @@
 """What handlers log and how far they say they are."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -178,3 +178,43 @@ def _drop_log_leaves(database: Database) -> None:
         ).fetchall()
         for (leaf,) in leaves:
             conn.execute(f"DROP TABLE streamvibe.{leaf}".encode())
+
+
+@pytest.mark.parametrize("what", ["locked", "killed"])
+async def test_progress_that_could_not_be_written_is_written_later(database18: Database, what: str) -> None:
+    """The only note of a handler outlives somebody's lock on the row, and a connection that breaks."""
+    note, noted, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @job_type("lasting")
+    async def lasting(ctx: Context, params: Params) -> None:
+        await note.wait()
+        ctx.progress(0.5, "half")
+        noted.set()
+        await go.wait()
+
+    queue = Queue(database18)
+    queue.register(lasting)
+    async with at_work(make_worker(database18, lasting, lease_after=timedelta(0))):
+        job_id = queue.request("lasting")
+        await queue.until(job_id, "processing")
+        with database18.connect(autocommit=False) as application:
+            if what == "locked":
+                application.execute("SELECT FROM job_queue WHERE id = %s FOR UPDATE", [job_id])
+            else:
+                queue.conn.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name LIKE 'streamvibe lease %'"
+                )
+            note.set()
+            await event(noted, "it is noted")
+            if what == "locked":
+                await eventually(
+                    lambda: queue.value(
+                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'"
+                        " AND application_name LIKE 'streamvibe lease %' AND query LIKE '%report_job_progress%'"
+                    ),
+                    "it is tried",
+                )
+        await eventually(lambda: queue.row(job_id)["progress"] == 0.5, "it arrives")
+        assert queue.row(job_id)["progress_message"] == "half"
+        go.set()

@@ -14,7 +14,6 @@ from tests.integration.worker_kit import (
     NEVER,
     Queue,
     at_work,
-    event,
     eventually,
     make_worker,
 )
@@ -276,31 +275,21 @@ async def test_a_blocked_event_loop_loses_its_jobs_after_their_time_limit(
         assert (row["result"], recovered, blocked) == ("done", [], False)
 
 
-async def test_a_job_that_cannot_be_alone_is_handed_back(
-    database18: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker whose other job runs on and on lets another worker have the isolated one."""
-    monkeypatch.setattr("streamvibe.worker.worker.ALONE_SECONDS", 0.05)
-    started, go = asyncio.Event(), asyncio.Event()
+async def test_a_thread_that_logs_on_and_on_does_not_outrun_its_time_limit(database18: Database) -> None:
+    """Its job fails at its limit: what it logs after that is left out, and holds up no end."""
+    go = threading.Event()
 
-    @job_type("lasting")
-    async def lasting(ctx: Context, params: Params) -> None:
-        started.set()
-        await go.wait()
+    @job_type("endless", timeout=timedelta(milliseconds=100), max_attempts=1)
+    def endless(ctx: Context, params: Params) -> None:
+        while not go.is_set():
+            ctx.log("and on")
 
     queue = Queue(database18)
-    queue.register(lasting, quick)
-    poll = timedelta(milliseconds=20)
-    async with at_work(make_worker(database18, lasting, quick, lease_after=NEVER, poll_interval=poll)):
-        lasts = queue.request("lasting")
-        await event(started, "the lasting one runs")
-        with queue.conn.transaction():
-            isolated = queue.request("quick")
-            queue.conn.execute("UPDATE job_queue SET isolated = true WHERE id = %s", [isolated])
-        await eventually(lambda: queue.seen(isolated) == "processing", "it is claimed")
-        async with at_work(make_worker(database18, quick, poll_interval=poll)):
-            assert (await queue.until(isolated))["retry_count"] == 0
-        assert queue.seen(lasts) == "processing"
+    queue.register(endless, quick)
+    async with at_work(make_worker(database18, endless, quick, lease_after=NEVER)):
+        row = await queue.until(queue.request("endless"))
+        assert (row["status"], row["failure_kind"]) == ("failed", "timeout")
+        assert (await queue.until(queue.request("quick")))["status"] == "completed"
         go.set()
 
 

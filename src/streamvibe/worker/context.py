@@ -31,6 +31,16 @@ class Stop(Enum):
     SHUTDOWN = "shutdown"  # the worker stops; the job is handed back
 
 
+class Progress:
+    """How far a handler said that its job is."""
+
+    __slots__ = ("fraction", "message")
+
+    def __init__(self, fraction: float, message: str | None) -> None:
+        self.fraction = fraction
+        self.message = message
+
+
 class LogLine:
     """A line waiting to be written."""
 
@@ -108,6 +118,7 @@ class ClaimedJob:
     __slots__ = (
         "_on_log",
         "_progress",
+        "_progress_written",
         "attempt",
         "deadline",
         "is_stuck",
@@ -154,7 +165,8 @@ class ClaimedJob:
         self.stop: Stop | None = None
         self.stop_at = 0.0  # loop time
         self.progress_at = 0.0  # loop time of the last written progress
-        self._progress: deque[tuple[float, str | None]] = deque(maxlen=1)  # written from any thread
+        self._progress: Progress | None = None  # the newest; noted in any thread
+        self._progress_written: Progress | None = None
         self._on_log = on_log
 
     def begin(self, loop_time: float) -> None:
@@ -179,7 +191,8 @@ class ClaimedJob:
                 received=repr(level),
                 fix="Use debug, info, warning or error.",
             )
-        if self.lines.leaves_out():
+        # What is reported ends once its lines are written: a thread that logs on and on would put that off for ever.
+        if self.reported or self.lines.leaves_out():
             return
         encoded = orjson.dumps(payload.clean(metadata)).decode() if metadata else None
         if encoded is not None and len(encoded) > MAX_METADATA_BYTES:
@@ -192,13 +205,14 @@ class ClaimedJob:
             raise InvalidArgument(
                 "progress is out of range", field="fraction", received=repr(fraction), fix="Use 0 to 1."
             )
-        self._progress.append(
-            (float(fraction), None if message is None else payload.clean_text(str(message), 500))
-        )
+        text = None if message is None else payload.clean_text(str(message), 500)
+        self._progress = Progress(float(fraction), text)
 
-    def take_progress(self) -> tuple[float, str | None] | None:
-        """The progress noted since the last call; None when there is nothing new."""
-        try:
-            return self._progress.pop()
-        except IndexError:
-            return None
+    def new_progress(self) -> "Progress | None":
+        """The progress noted last, until that note is written."""
+        noted = self._progress
+        return None if noted is self._progress_written else noted
+
+    def progress_written(self, noted: "Progress") -> None:
+        """This note is in the job's row, or never will be."""
+        self._progress_written = noted

@@ -8,10 +8,10 @@ SELECT job_id, reason FROM heartbeat_worker(
 CLAIM = """
 SELECT token, job_id, user_id, job_type, params::text, attempt, max_attempts,
        extract(epoch FROM timeout)::double precision, isolated
-FROM claim_jobs(p_worker_id => %s, p_limit => %s, p_job_types => %s::text[], p_alone => %s)
+FROM claim_jobs(p_worker_id => %s, p_limit => %s, p_job_types => %s::text[], p_alone => %s::boolean)
 """
 LEASE = "SELECT job_id, status FROM lease_jobs(%s, %s::bigint[], %s::uuid[], %s::timestamptz[])"
-PROGRESS = "SELECT report_job_progress(%s, %s::bigint[], %s::uuid[], %s::real[], %s::text[])"
+PROGRESS = "SELECT job_id FROM report_job_progress(%s, %s::bigint[], %s::uuid[], %s::real[], %s::text[])"
 COMPLETE = (
     "SELECT job_id, status "
     "FROM complete_jobs(%s, %s::bigint[], %s::uuid[], %s::text[]::jsonb[], %s::timestamptz[])"

@@ -10,7 +10,7 @@ from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError
 from streamvibe.eventlog import event_logger
 from streamvibe.worker import statements
-from streamvibe.worker.context import ClaimedJob, Stop
+from streamvibe.worker.context import ClaimedJob, Progress, Stop
 from streamvibe.worker.execute import stopped
 from streamvibe.worker.holding import STOP_PATIENCE_SECONDS, Holding
 
@@ -117,23 +117,35 @@ class Leases:
 
     async def _write_progress(self) -> None:
         now = asyncio.get_running_loop().time()
-        noted: list[tuple[ClaimedJob, float, str | None]] = []
+        noted: list[tuple[ClaimedJob, Progress]] = []
         for job in self._active():
             if job.leased and now > job.progress_at + PROGRESS_SECONDS:
-                progress = job.take_progress()
+                progress = job.new_progress()
                 if progress is not None:
                     job.progress_at = now
-                    noted.append((job, *progress))
-        if noted:
-            await self._session.fetch(
+                    noted.append((job, progress))
+        if not noted:
+            return
+        busy: set[UUID] = set()
+        try:
+            rows = await self._session.fetch(
                 statements.PROGRESS,
                 (
                     self._worker_id,
-                    *_columns([job for job, _, _ in noted]),
-                    [fraction for _, fraction, _ in noted],
-                    [message for _, _, message in noted],
+                    *_columns([job for job, _ in noted]),
+                    [progress.fraction for _, progress in noted],
+                    [progress.message for _, progress in noted],
                 ),
             )
+            busy.update(row[0] for row in rows)
+        except DatabaseUnreachable:
+            busy.update(job.job_id for job, _ in noted)
+            raise
+        finally:
+            # What another error refused is not tried again: one note must not hold up the others for ever.
+            for job, progress in noted:
+                if job.job_id not in busy:
+                    job.progress_written(progress)
 
 
 def _columns(jobs: Sequence[ClaimedJob]) -> tuple[list[int], list[UUID]]:

@@ -41,8 +41,10 @@ log = event_logger("streamvibe.worker")
 #: Every so often the worker gives back what it was granted in a reply that never arrived.
 FORGOTTEN_CLAIMS_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 2.0
-#: How long a job that must run alone waits for the others to end before it is handed back.
-ALONE_SECONDS = 30.0
+#: How long a job that must run alone waits for the others to end before it is handed back; nothing is claimed then.
+ALONE_SECONDS = 5.0
+#: How long no such job is taken after that, unless what was in its way has ended.
+NOT_ALONE_SECONDS = 60.0
 
 
 class Worker:
@@ -123,6 +125,8 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._forgotten_looked_at = float("-inf")
+        self._in_the_way: set[ClaimedJob] = set()  # ran on while a job waited to run alone
+        self._not_alone_until = float("-inf")  # loop time
         self._broken: BaseException | None = None
 
     async def run(self) -> None:
@@ -262,7 +266,7 @@ class Worker:
         free = self._concurrency - len(self._holding.running)
         if free <= 0:
             return 0
-        alone = not any(job.leased for job in self._holding.running)
+        alone = self._could_run_alone(loop.time())
         try:
             rows = await self._claims.fetch(statements.CLAIM, (self.worker_id, free, self._names, alone))
         except WorkerUnknown:
@@ -283,24 +287,36 @@ class Worker:
                 self._holding.start(job)
         return len(jobs)
 
+    def _could_run_alone(self, now: float) -> bool | None:
+        """Whether a job could run alone here soon. None: no, not even one that has waited for long elsewhere."""
+        running = self._holding.running
+        self._in_the_way &= running if now < self._not_alone_until else set()
+        if self._in_the_way or any(job.reported for job in running):
+            return None
+        return not any(job.leased for job in running)
+
     async def _run_alone(self, job: ClaimedJob) -> None:
-        """Run a job with nothing else unfinished in this process, so that a crash can be laid at its door."""
-        try:
+        """Run a job with no other handler in this process, so that a crash can be laid at its door."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ALONE_SECONDS):
                 await self._until_nothing_runs()
-        except TimeoutError:
-            # Others run for long: no worker waits for hours, and this job need not wait for this worker.
+                # What is not written yet would be held beside it; what waits for others' locks may take hours.
+                await self._or_stopping(self._flusher.at_most(0))
+        if self._stopping.is_set():
+            return  # it is handed back
+        if self._holding.running:
+            # Others run for long, or do not stop: no worker waits for hours, and this job need not wait for this one.
+            self._in_the_way = set(self._holding.running)
+            self._not_alone_until = asyncio.get_running_loop().time() + NOT_ALONE_SECONDS
             self._holding.report(job, End(job, "released", None))
             return
-        if not self._stopping.is_set():
-            self._holding.start(job)
-            await self._until_nothing_runs()
+        self._holding.start(job)
+        await self._until_nothing_runs()
 
     async def _until_nothing_runs(self) -> None:
         while self._holding.unfinished and not self._stopping.is_set():
             self._holding.changed.clear()
             await self._holding.changed.wait()
-        await self._or_stopping(self._flusher.drained())
 
     async def _or_stopping(self, awaited: Coroutine[Any, Any, None]) -> None:
         """Wait for this of the flusher, but no longer than this worker is wanted: the database may be away."""

@@ -119,7 +119,7 @@ def test_an_isolated_job_comes_alone(queue: Queue) -> None:
 
 @pytest.mark.parametrize("types", [None, ["email"]])
 def test_an_isolated_job_and_a_busy_worker(queue: Queue, types: list[str] | None) -> None:
-    """A worker that runs other jobs passes it over, until it has been isolated for a minute."""
+    """A worker that runs other jobs passes it over until it has been isolated for a minute; NULL does even then."""
     ready(queue)
     kit.register(queue.conn, "other")
     suspect = isolated(queue, waited="50 seconds")
@@ -127,6 +127,7 @@ def test_an_isolated_job_and_a_busy_worker(queue: Queue, types: list[str] | None
     assert ids(kit.claim(queue.conn, limit=10, p_alone=False, p_job_types=types)) == [normal]
     assert kit.claim(queue.conn, limit=10, p_alone=False, p_job_types=types) == []
     queue.conn.execute("UPDATE job_queue SET updated_at = updated_at - interval '20 s'")
+    assert kit.claim(queue.conn, limit=10, p_alone=None, p_job_types=types) == []
     assert ids(kit.claim(queue.conn, limit=10, p_alone=False, p_job_types=types)) == [suspect]
 
 

@@ -1,6 +1,6 @@
 -- Lock up to p_limit claimable jobs of one priority, longest due first, walking past what others hold.
 -- What may be claimed is decided here and nowhere else: pending, due, in nobody's claim; an isolated job only
--- by a worker that can run it alone, or once it has been isolated for a minute.
+-- by a worker that can run it alone, or once it has been isolated for a minute (p_alone NULL: not even then).
 -- Locks: the rows it returns (SKIP LOCKED); with several types up to p_limit of each.
 -- Index: idx_job_queue_pending_pickup, or idx_job_queue_type_status when p_job_types is given.
 CREATE OR REPLACE FUNCTION streamvibe.lock_due_jobs(
@@ -18,7 +18,7 @@ BEGIN
         WHERE q.status = 'pending' AND q.job_priority = p_priority AND q.scheduled_for <= p_now
           AND q.id < p_below
           AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
-          AND (p_alone OR NOT q.isolated OR q.updated_at < p_now - interval '1 minute')
+          AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
         ORDER BY q.scheduled_for, q.id
         LIMIT p_limit
         FOR NO KEY UPDATE OF q SKIP LOCKED;
@@ -36,7 +36,7 @@ BEGIN
               AND q.job_priority = p_priority AND q.scheduled_for <= p_now
               AND q.id < p_below
               AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
-              AND (p_alone OR NOT q.isolated OR q.updated_at < p_now - interval '1 minute')
+              AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
             ORDER BY q.scheduled_for, q.id
             LIMIT p_limit
             FOR NO KEY UPDATE OF q SKIP LOCKED

@@ -1,6 +1,7 @@
 -- Claim up to p_limit due jobs for one worker. No job row is written: the ids go into one new claim, under
 -- whose token alone the jobs can be finished.
--- p_job_types NULL: any type. p_alone: whether the worker could run an isolated job by itself just now.
+-- p_job_types NULL: any type. p_alone: whether the worker could run an isolated job by itself just now; NULL: not even
+-- one that has been isolated for a minute.
 -- Returns: 0..p_limit rows, highest priority first, then longest due; all with the same token. An isolated job
 --          comes as the only row, and must run alone in its process: it may be what killed the last one.
 -- Locks:   the jobs' rows until commit (SKIP LOCKED); never waits.

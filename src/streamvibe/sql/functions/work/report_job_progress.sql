@@ -1,14 +1,16 @@
 -- Note how far leased jobs are: p_progress 0..1 (NULL: unknown), a message of up to 500 characters.
--- What is no longer held, or held by another transaction just now, is passed over. A cheap update: no index holds these columns.
+-- What is no longer held is passed over. A cheap update: no index holds these columns.
+-- Returns: only those whose row another transaction has just now: note it again in a moment.
 -- Locks:  the claims, then the jobs' rows in id order (SKIP LOCKED).
 -- Raises: SV001, SV004, SV006.
 CREATE OR REPLACE FUNCTION public.report_job_progress(
     p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_progress real[], p_messages text[]
-) RETURNS void
+) RETURNS TABLE (job_id uuid)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET enable_nestloop = off  -- see policies/plans.sql
 AS $$
+#variable_conflict use_column
 DECLARE
     v_mine record;
 BEGIN
@@ -22,5 +24,6 @@ BEGIN
     WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') = 'processing'
       AND q.claim_token = r.token AND q.id = ANY (v_mine.locked)
       AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)];
+    RETURN QUERY SELECT unnest(v_mine.busy);
 END
 $$;
