@@ -114,8 +114,11 @@ async def _run(
         worker = Worker(dsn, job_types, concurrency=concurrency, grace=timedelta(seconds=grace))
         maintenance = Maintenance(dsn)
         loop = asyncio.get_running_loop()
+        asked_to_stop = False
 
         def stop() -> None:
+            nonlocal asked_to_stop
+            asked_to_stop = True
             console().print(
                 f"Stopping. Running jobs may go on for {grace:g} s; once more, and they are handed back now."
             )
@@ -133,11 +136,13 @@ async def _run(
         maintaining = asyncio.create_task(maintenance.run()) if maintain else None
         if maintaining is not None:
             # It never ends by itself: without it nothing is taken back, retried or cleaned up.
-            maintaining.add_done_callback(lambda _: worker.stop())
+            # A worker that stops already keeps its grace: told again, it would hand back at once.
+            maintaining.add_done_callback(lambda _: None if asked_to_stop else worker.stop())
         status = 1
         try:
             await worker.run()
-            status = 0
+            if maintaining is None or not maintaining.done():
+                status = 0
         finally:
             leaving.begin(status)
             maintenance.stop()
