@@ -1,12 +1,13 @@
-"""Awa (awa-pg): queue storage as its migration sets it up, COPY for bulk, a queue with claimers of its own."""
+"""Awa (awa-pg): queue storage, COPY for bulk, a thousand places (two claimers were no faster)."""
 
 from dataclasses import dataclass
 
+import psycopg
 from agent import Adapter, Item
 from awa import AsyncClient
 
 REQUIREMENTS = ["awa-pg==0.6.9", "psycopg[binary]>=3.2"]
-WORKERS = 256
+WORKERS = 1000
 
 
 @dataclass
@@ -33,20 +34,30 @@ class System(Adapter):
 
     async def open(self):
         self._client = AsyncClient(self.url)
+        self._looks = await psycopg.AsyncConnection.connect(self.url, autocommit=True)
+        self._enqueued = 0
 
     async def close(self):
         if hasattr(self, "_client"):
             await self._client.close()
+            await self._looks.close()
 
     async def enqueue_one(self, item: Item):
+        self._enqueued += 1
         await self._client.insert(Noop(*item), queue="noop")
 
     async def enqueue_bulk(self, items):
+        self._enqueued += len(items)
         await self._client.enqueue_many_copy([Noop(*item) for item in items], queue="noop")
 
     async def unfinished(self):
-        stats = await self._client.queue_stats()
-        return any(stat.total_queued or stat.running for stat in stats)
+        # Not queue_stats(), nor the view awa.jobs: on tables that were never analyzed either takes 20 seconds after
+        # 8,000 jobs. What was completed stands here until it is pruned, and is counted there then.
+        cursor = await self._looks.execute(
+            "SELECT (SELECT coalesce(sum(completed_count), 0) FROM awa.receipt_completion_batches)"
+            " + (SELECT coalesce(sum(pruned_completed_count), 0) FROM awa.queue_terminal_rollups)"
+        )
+        return (await cursor.fetchone())[0] < self._enqueued
 
     async def work(self, handled):
         client = AsyncClient(self.url)

@@ -4,7 +4,7 @@ from agent import Adapter, Item
 from chancy import Chancy, Queue, Worker, job
 
 REQUIREMENTS = ["chancy==0.26.0", "psycopg[binary,pool]>=3.2"]
-CONCURRENCY = 200
+CONCURRENCY = 500
 
 handlers = []
 

@@ -8,7 +8,7 @@ from psycopg_pool import AsyncConnectionPool
 
 REQUIREMENTS = ["oban==0.7.0", "uvloop>=0.22"]
 PYTHON = (3, 12)
-LIMIT = 100
+LIMIT = 500
 
 handlers = []
 

@@ -121,7 +121,8 @@ class Adapter:
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self.url, self.options = url, options
-        self.spool = str(options.get("spool", ""))
+        # A file of each process's own: a worker must not count the starts of the one before it.
+        self.spool = f"{options.get('spool', '')}-{os.getpid()}"
 
     async def setup(self) -> None:
         """Make the schema, once per database."""
