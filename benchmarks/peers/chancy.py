@@ -1,5 +1,7 @@
 """Chancy: the asynchronous executor, a queue that polls eagerly, notifications on, bulk by push_many."""
 
+import logging
+
 from agent import Adapter, Item
 from chancy import Chancy, Queue, Worker, job
 
@@ -7,6 +9,8 @@ REQUIREMENTS = ["chancy==0.26.0", "psycopg[binary,pool]>=3.2"]
 CONCURRENCY = 500
 
 handlers = []
+# Its own logger writes a line for every job.
+QUIET = logging.getLogger("noop")
 
 
 @job(queue="noop")
@@ -56,5 +60,5 @@ class System(Adapter):
 
     async def work(self, handled):
         handlers.append(handled)
-        async with Chancy(self.url) as chancy, Worker(chancy, register_signal_handlers=False):
+        async with Chancy(self.url, log=QUIET) as chancy, Worker(chancy, register_signal_handlers=False):
             await self.until_cancelled()
