@@ -65,7 +65,9 @@ def plot(found: Document, paths: list[Path]) -> None:
         figure = Figure(figsize=(5.5 * columns, lines * (0.9 + 0.28 * most)), layout="constrained")
         axes = list(figure.subplots(lines, columns, squeeze=False).flat)
         for axis, (measure, title) in zip(axes, panels, strict=False):
-            _draw(axis, title, sorted(rows[measure], key=lambda row: float(row["value"])))
+            # The best stands on top.
+            less = "less is better" in title
+            _draw(axis, title, sorted(rows[measure], key=lambda row: float(row["value"]), reverse=less))
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
         for path in paths:
