@@ -29,12 +29,13 @@ WARM_UP = 8
 
 # The worker handles `mine`; 200 jobs of it are due, and last in line.
 FILL_DUE = """
-INSERT INTO public.job_queue (user_id, job_type, params, job_priority)
-SELECT gen_random_uuid(), 'mine', jsonb_build_object('due', n), 5 FROM generate_series(1, 200) n
+INSERT INTO public.job_queue (created_at, user_id, job_type, params, job_priority, scheduled_for)
+SELECT pg_catalog.now(), gen_random_uuid(), 'mine', jsonb_build_object('due', n), 5, pg_catalog.now()
+FROM generate_series(1, 200) n
 """
 FILL = """
-INSERT INTO public.job_queue (user_id, job_type, params, job_priority, scheduled_for)
-SELECT pg_catalog.md5((n / 10)::text)::uuid, %(job_type)s, jsonb_build_object('n', n), %(priority)s + n %% 3,
+INSERT INTO public.job_queue (created_at, user_id, job_type, params, job_priority, scheduled_for)
+SELECT pg_catalog.now(), pg_catalog.md5((n / 10)::text)::uuid, %(job_type)s, jsonb_build_object('n', n), %(priority)s + n %% 3,
        pg_catalog.now() + %(due)s::interval - n * interval '1 ms'
 FROM generate_series(1, %(jobs)s) n
 """

@@ -102,19 +102,24 @@ CREATE FUNCTION public.claim_jobs(p_worker_id text, p_limit integer DEFAULT 1, p
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
-    SET enable_sort TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
+    v_started timestamptz := clock_timestamp();
     v_now timestamptz := streamvibe.now();
     -- Leaves of the future are never looked at; a minute more allows for another server's clock.
     v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
-    v_types text[] := p_job_types;
+    v_types text[];
     v_asleep boolean;
-    v_priority record;
+    v_waited integer[];
+    v_seen record;
+    v_step record;
+    v_limit integer;
     v_found record;
     v_ids uuid[];
+    v_last bigint;
     v_token bigint;
 BEGIN
     PERFORM streamvibe.require_service('claim_jobs');
@@ -130,29 +135,34 @@ BEGIN
         PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
             'worker is unknown, or its lease is over', 'Call heartbeat_worker(p_worker_id) first.');
     END IF;
-    IF NOT EXISTS (SELECT FROM streamvibe.job_type t WHERE t.name <> ALL (p_job_types)) THEN
-        v_types := NULL;
-    END IF;
+    v_types := CASE WHEN p_job_types IS NULL THEN ARRAY(SELECT t.name FROM streamvibe.job_type t)
+                    ELSE ARRAY(SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) END;
+    v_waited := streamvibe.due_priorities(v_types, v_now, v_below);
+    v_seen := streamvibe.low_water(v_types, v_started);
 
     -- Another worker may commit its claim between this look and the locks: its rows are then free to lock and
     -- not in the list this look saw. So the lists are read again once the locks are held, and what they name
     -- is let go; when nothing is left, look again with fresh eyes.
     FOR v_try IN 1..5 LOOP
         v_ids := '{}';
-        <<priorities>>
-        FOR v_priority IN SELECT d.job_priority, d.job_types FROM streamvibe.due_priorities(v_types, v_below) d LOOP
+        <<steps>>
+        FOR v_step IN SELECT o.* FROM streamvibe.pickup_order(v_waited, v_now, v_seen.seen_us, v_seen.seen_rank) o LOOP
+            v_limit := p_limit - cardinality(v_ids);
+            IF v_step.halved THEN
+                -- Of an odd place each kind has its turn.
+                v_limit := (v_limit + (SELECT s.last_value % 2 FROM streamvibe.claim_token_seq s)) / 2;
+                CONTINUE WHEN v_limit = 0;
+            END IF;
             FOR v_found IN
-                SELECT d.id, d.isolated FROM streamvibe.lock_due_jobs(
-                    v_priority.job_priority, v_priority.job_types, p_limit - cardinality(v_ids), p_alone,
-                    v_now, v_below) d
+                SELECT d.* FROM streamvibe.lock_due_jobs(
+                    v_types, v_step.lows, v_step.highs, v_limit, p_alone, v_ids, v_now, v_below) d
             LOOP
-                IF v_found.isolated THEN
-                    IF v_ids = '{}' THEN
-                        v_ids := ARRAY[v_found.id];
-                        EXIT priorities;
-                    END IF;
-                ELSE
+                v_last := v_found.rank;
+                IF NOT v_found.isolated THEN
                     v_ids := v_ids || v_found.id;
+                ELSIF v_ids = '{}' THEN
+                    v_ids := ARRAY[v_found.id];
+                    EXIT steps;
                 END IF;
             END LOOP;
             EXIT WHEN cardinality(v_ids) >= p_limit;
@@ -163,6 +173,10 @@ BEGIN
                        ORDER BY u.n);
         EXIT WHEN v_ids <> '{}';
     END LOOP;
+    IF v_waited = '{}' THEN
+        PERFORM streamvibe.note_low_water(v_seen, v_types, v_started, v_now, cardinality(v_ids),
+                                          CASE WHEN cardinality(v_ids) >= p_limit THEN v_last END);
+    END IF;
 
     IF v_asleep <> (v_ids = '{}') THEN
         UPDATE streamvibe.worker w SET asleep = NOT w.asleep WHERE w.id = p_worker_id;
@@ -337,8 +351,8 @@ BEGIN
             EXECUTE format('ALTER TABLE streamvibe.%I ENABLE ROW LEVEL SECURITY', partition_name);
             EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION streamvibe.%I FOR VALUES FROM (%L) TO (%L)',
                            v_parent, partition_name, streamvibe.id_bound(v_lower), streamvibe.id_bound(v_upper));
-            INSERT INTO streamvibe.partition (parent_name, lower_at, upper_at, partition_name)
-            VALUES (v_parent, v_lower, v_upper, partition_name);
+            INSERT INTO streamvibe.partition (parent_name, lower_at, upper_at, upper_id, partition_name)
+            VALUES (v_parent, v_lower, v_upper, streamvibe.id_bound(v_upper), partition_name);
             RETURN NEXT;
             v_lower := v_upper;
         END LOOP;
@@ -454,11 +468,12 @@ DECLARE
     v_now timestamptz := streamvibe.now();
     v_id uuid;
 BEGIN
-    PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, NULL, NULL);
+    PERFORM streamvibe.check_request('p_', v_user_id, p_params, v_type.max_params_bytes, NULL, NULL);
     PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
     -- First the id, then the row: inside WHERE the search would run once for every row of the table.
-    v_id := streamvibe.find_cached_result(v_user_id, p_job_type, p_params,
-                                          v_now - coalesce(p_cache_ttl, v_type.cache_ttl));
+    v_id := streamvibe.find_same_work(v_user_id, p_job_type, p_params,
+                                      v_now - coalesce(p_cache_ttl, v_type.cache_ttl), 'infinity', v_now,
+                                      'ffffffff-ffff-ffff-ffff-ffffffffffff');
     RETURN QUERY
     SELECT q.id, q.result, q.completed_at, v_now - q.completed_at FROM public.job_queue q WHERE q.id = v_id;
 END
@@ -932,27 +947,51 @@ $$;
 CREATE FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_priority integer DEFAULT NULL::integer, p_scheduled_for timestamp with time zone DEFAULT NULL::timestamp with time zone, p_force boolean DEFAULT false, p_idempotency_key text DEFAULT NULL::text, p_dedupe_window interval DEFAULT NULL::interval, p_cache_ttl interval DEFAULT NULL::interval, p_enforce_limit boolean DEFAULT true) RETURNS TABLE(outcome text, job_id uuid, status text, result jsonb, result_age interval)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
-    v_user_id uuid := streamvibe.authorize(p_user_id);
-    v_type streamvibe.job_type := streamvibe.known_job_type(p_job_type);
-    v_window interval := coalesce(p_dedupe_window, v_type.dedupe_window);
-    v_ttl interval := CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, v_type.cache_ttl) END;
-    v_priority integer := coalesce(p_priority, v_type.priority);
+    v_service boolean := streamvibe.is_service();
+    v_user_id uuid := p_user_id;
+    v_now timestamptz := streamvibe.now();
+    v_type record;
+    v_window interval;
+    v_ttl interval;
+    v_priority integer;
     v_max_live integer;
-    v_now timestamptz;
     v_due timestamptz;
-    v_job streamvibe.job;
+    v_found record;
+    v_live record;
     v_id uuid;
+    v_turn integer;
 BEGIN
-    PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, v_priority, p_scheduled_for);
-    PERFORM streamvibe.check_window('p_dedupe_window', p_dedupe_window);
-    PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
-    IF NOT streamvibe.is_service() THEN
+    IF NOT v_service OR p_user_id IS NULL THEN
+        v_user_id := streamvibe.authorize(p_user_id);
+    END IF;
+    SELECT t.*, s.default_max_live_jobs, l.lower_at AS leaf_lower_at, l.upper_at AS leaf_upper_at,
+           l.upper_id AS below
+    INTO v_type
+    FROM streamvibe.job_type t CROSS JOIN streamvibe.setting s
+    -- Later leaves are empty, and not even opened. An hour more allows for clocks that differ.
+    LEFT JOIN LATERAL (SELECT p.* FROM streamvibe.partition p
+                       WHERE p.parent_name = 'job_queue' AND p.lower_at <= v_now + interval '1 hour'
+                       ORDER BY p.lower_at DESC LIMIT 1) l ON true
+    WHERE t.name = p_job_type;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.known_job_type(p_job_type);
+    END IF;
+    v_window := coalesce(p_dedupe_window, v_type.dedupe_window);
+    v_ttl := CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, v_type.cache_ttl) END;
+    v_priority := coalesce(p_priority, v_type.priority);
+    PERFORM streamvibe.check_request('p_', v_user_id, p_params, v_type.max_params_bytes, v_priority, p_scheduled_for);
+    IF p_dedupe_window IS NOT NULL OR p_cache_ttl IS NOT NULL THEN
+        PERFORM streamvibe.check_window('p_dedupe_window', p_dedupe_window);
+        PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
+    END IF;
+    IF NOT v_service THEN
         IF v_priority > v_type.priority THEN
             PERFORM streamvibe.raise_error('SV004', 'p_priority', p_priority::text,
                 'only the service may raise a job''s priority',
@@ -960,7 +999,7 @@ BEGIN
         ELSIF p_enforce_limit IS NOT TRUE THEN
             PERFORM streamvibe.raise_error('SV004', 'p_enforce_limit', p_enforce_limit::text,
                 'only the service may switch the limit off', 'Leave p_enforce_limit out.');
-        ELSIF p_scheduled_for > streamvibe.now() + interval '1 year' THEN
+        ELSIF p_scheduled_for > v_now + interval '1 year' THEN
             PERFORM streamvibe.raise_error('SV001', 'p_scheduled_for', p_scheduled_for::text,
                 'p_scheduled_for is more than a year away', 'Use a time within a year; the service may use any.');
         END IF;
@@ -971,78 +1010,95 @@ BEGIN
     END IF;
 
     IF v_ttl > '0' OR v_window > '0' OR p_enforce_limit OR p_idempotency_key IS NOT NULL THEN
-        PERFORM streamvibe.require_read_committed('request_job',
-            'Use READ COMMITTED; or switch the promises off: p_force := true, p_dedupe_window := ''0'', '
-            || 'p_enforce_limit := false, and no p_idempotency_key.');
-        v_max_live := streamvibe.lock_account(v_user_id);
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            PERFORM streamvibe.require_read_committed('request_job',
+                'Use READ COMMITTED; or switch the promises off: p_force := true, p_dedupe_window := ''0'', '
+                || 'p_enforce_limit := false, and no p_idempotency_key.');
+        END IF;
+        v_max_live := streamvibe.lock_account(v_user_id, v_type.default_max_live_jobs);
+        v_now := streamvibe.now();
     END IF;
-    v_now := streamvibe.now();
-    -- A time in the past would jump the queue: nothing is due before it was asked for.
     v_due := greatest(p_scheduled_for, v_now);
 
     IF p_idempotency_key IS NOT NULL THEN
-        SELECT j.* INTO v_job
+        SELECT j.id, j.status, j.result, j.completed_at, j.job_type, j.params INTO v_found
         FROM streamvibe.idempotency i JOIN streamvibe.job j ON j.id = i.job_id
         WHERE i.user_id = v_user_id AND i.idempotency_key = p_idempotency_key;
         IF FOUND THEN
-            IF v_job.job_type <> p_job_type OR v_job.params <> p_params THEN
+            IF v_found.job_type <> p_job_type OR v_found.params <> p_params THEN
                 PERFORM streamvibe.raise_error('SV012', 'p_idempotency_key', p_idempotency_key,
                     'p_idempotency_key was used for another request',
-                    'Use a new key, or repeat the request of job ' || v_job.id || ' exactly.');
+                    'Use a new key, or repeat the request of job ' || v_found.id || ' exactly.');
             END IF;
-            outcome := CASE WHEN v_job.status = 'completed' THEN 'cached' ELSE 'joined' END;
+            v_id := v_found.id;
         END IF;
     END IF;
-
-    IF outcome IS NULL AND v_ttl > '0' THEN
-        v_id := streamvibe.find_cached_result(v_user_id, p_job_type, p_params, v_now - v_ttl);
+    IF v_id IS NULL AND (v_ttl > '0' OR v_window > '0') THEN
+        v_id := streamvibe.find_same_work(v_user_id, p_job_type, p_params,
+            CASE WHEN v_ttl > '0' THEN v_now - v_ttl ELSE 'infinity' END,
+            CASE WHEN v_window > '0' THEN v_now - v_window ELSE 'infinity' END, v_due, v_type.below);
         IF v_id IS NOT NULL THEN
-            SELECT j.* INTO v_job FROM streamvibe.job j WHERE j.id = v_id;
+            SELECT j.id, j.status, j.result, j.completed_at INTO v_found FROM streamvibe.job j WHERE j.id = v_id;
+        END IF;
+    END IF;
+    IF v_id IS NOT NULL THEN
+        PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
+        job_id := v_id;
+        status := v_found.status;
+        outcome := 'joined';
+        IF status = 'completed' THEN
             outcome := 'cached';
+            result := v_found.result;
+            result_age := v_now - v_found.completed_at;
         END IF;
-    END IF;
-
-    IF outcome IS NULL AND v_window > '0' THEN
-        v_id := streamvibe.find_live_twin(v_user_id, p_job_type, p_params, v_now - v_window, v_due);
-        IF v_id IS NOT NULL THEN
-            SELECT j.* INTO v_job FROM streamvibe.job j WHERE j.id = v_id;
-            outcome := 'joined';
-        END IF;
-    END IF;
-
-    IF outcome IS NOT NULL THEN
-        PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_job.id);
-        RETURN QUERY SELECT outcome, v_job.id, v_job.status, v_job.result, v_now - v_job.completed_at
-                     WHERE v_job.status = 'completed'
-                     UNION ALL
-                     SELECT outcome, v_job.id, v_job.status, NULL, NULL
-                     WHERE v_job.status <> 'completed';
+        RETURN NEXT;
         RETURN;
     END IF;
 
-    IF p_enforce_limit
-       AND NOT streamvibe.has_room(v_user_id, p_job_type, v_max_live, v_type.max_live_jobs) THEN
-        PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
-            'the user has as many live jobs as they may',
-            'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
-            || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
-            || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
-            || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
+    IF p_enforce_limit THEN
+        -- Counts no further than the limit, so its cost does not grow with the user's backlog.
+        SELECT count(*) AS jobs, count(*) FILTER (WHERE l.job_type = p_job_type) AS jobs_of_type,
+               max(l.created_at + l.turn * interval '1 minute') AS last_at
+        INTO v_live
+        FROM (SELECT q.job_type, q.created_at, q.turn FROM public.job_queue q
+              WHERE q.user_id = v_user_id AND q.status IN ('pending', 'processing') AND q.id < v_type.below
+              LIMIT v_max_live) l;
+        IF v_live.jobs >= v_max_live OR v_live.jobs_of_type >= v_type.max_live_jobs THEN
+            PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
+                'the user has as many live jobs as they may',
+                'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
+                || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
+                || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
+                || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
+        END IF;
+        v_turn := streamvibe.next_turn(v_live.last_at, v_now);
+    ELSIF current_setting('transaction_isolation') <> 'read committed' THEN
+        v_turn := 0;  -- looking would make serializable transactions fail each other
+    ELSE
+        v_turn := (SELECT n.turn FROM streamvibe.next_turns(ARRAY[v_user_id], v_now, v_type.below) n);
     END IF;
 
     v_id := streamvibe.new_id();
     v_now := streamvibe.id_time(v_id);
     v_due := greatest(p_scheduled_for, v_now);
-    PERFORM streamvibe.require_partition('job_queue', v_now);
+    IF (v_now >= v_type.leaf_lower_at AND v_now < v_type.leaf_upper_at) IS NOT TRUE THEN
+        PERFORM streamvibe.require_partition('job_queue', v_now);
+    END IF;
     INSERT INTO public.job_queue
-        (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, idempotency_key)
-    VALUES (v_id, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
-            p_idempotency_key);
-    PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
+        (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
+         idempotency_key)
+    VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
+            v_turn, p_idempotency_key);
+    IF p_idempotency_key IS NOT NULL THEN
+        PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
+    END IF;
     IF v_due = v_now THEN
         PERFORM streamvibe.wake_workers(p_job_type);
     END IF;
-    RETURN QUERY SELECT 'created', v_id, 'pending', NULL::jsonb, NULL::interval;
+    outcome := 'created';
+    job_id := v_id;
+    status := 'pending';
+    RETURN NEXT;
 END
 $$;
 
@@ -1261,53 +1317,33 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.now() RETURNS timestamp with time zone
-    LANGUAGE sql PARALLEL SAFE
-    AS $$SELECT pg_catalog.clock_timestamp()$$;
-
-CREATE TABLE streamvibe.job_type (
-    name text NOT NULL COLLATE pg_catalog."C",
-    cache_ttl interval DEFAULT '01:00:00'::interval NOT NULL,
-    dedupe_window interval DEFAULT '00:05:00'::interval NOT NULL,
-    max_attempts smallint DEFAULT 3 NOT NULL,
-    backoff_base interval DEFAULT '00:00:02'::interval NOT NULL,
-    backoff_max interval DEFAULT '01:00:00'::interval NOT NULL,
-    timeout interval DEFAULT '00:30:00'::interval NOT NULL,
-    max_live_jobs integer,
-    priority smallint DEFAULT 5 NOT NULL,
-    expires_after interval DEFAULT '24:00:00'::interval,
-    retention interval DEFAULT '7 days'::interval NOT NULL,
-    log_retention interval DEFAULT '30 days'::interval NOT NULL,
-    max_params_bytes integer DEFAULT 1048576 NOT NULL,
-    registered_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
-    CONSTRAINT job_type_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
-    CONSTRAINT job_type_max_live_jobs_check CHECK ((max_live_jobs >= 0)),
-    CONSTRAINT job_type_max_params_bytes_check CHECK ((max_params_bytes > 0)),
-    CONSTRAINT job_type_name_check CHECK ((name ~ '^[a-z][a-z0-9_.-]{0,62}$'::text)),
-    CONSTRAINT job_type_priority_check CHECK (((priority >= 0) AND (priority <= 9)))
-);
-
-CREATE FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_type streamvibe.job_type, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone) RETURNS void
+CREATE FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_params jsonb, p_max_params_bytes integer, p_priority integer, p_scheduled_for timestamp with time zone) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
+DECLARE
+    -- Written out at once only where it cannot become gigabytes: see below.
+    v_bytes integer := CASE WHEN pg_column_size(p_params) < 1000 THEN octet_length(p_params::text) END;
 BEGIN
     IF p_user_id IS NULL THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'user_id', NULL, 'user_id is missing',
             'Name the user the job belongs to.');
-    ELSIF streamvibe.has_wild_number(p_params) THEN
-        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'a number beyond 1e308 or nearer to 0 than 1e-307',
-            'params hold a number out of range', 'Send such numbers as text.');
-    ELSIF jsonb_path_exists(p_params, '$.**{251}') THEN
-        PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'more than 250 levels',
-            'params are nested too deeply', 'Flatten them.');
-    ELSIF p_params IS NULL OR jsonb_typeof(p_params) <> 'object' THEN
+    -- A number of more than 300 digits or a nest of 250 levels does not fit into 300 bytes.
+    ELSIF v_bytes >= 300 OR v_bytes IS NULL THEN
+        IF streamvibe.has_wild_number(p_params) THEN
+            PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'a number beyond 1e308 or nearer to 0 than 1e-307',
+                'params hold a number out of range', 'Send such numbers as text.');
+        ELSIF jsonb_path_exists(p_params, '$.**{251}') THEN
+            PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', 'more than 250 levels',
+                'params are nested too deeply', 'Flatten them.');
+        END IF;
+        v_bytes := octet_length(p_params::text);
+    END IF;
+    IF p_params IS NULL OR jsonb_typeof(p_params) <> 'object' THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'params', left(p_params::text, 200),
             'params is not a JSON object', 'Pass an object such as {"key": "value"}, or {}.');
-    ELSIF octet_length(p_params::text) > p_type.max_params_bytes THEN
-        PERFORM streamvibe.raise_error('SV003', p_prefix || 'params',
-            octet_length(p_params::text) || ' bytes', 'params are too large',
-            'Keep them within ' || p_type.max_params_bytes || ' bytes (pass a reference instead of the data), '
+    ELSIF v_bytes > p_max_params_bytes THEN
+        PERFORM streamvibe.raise_error('SV003', p_prefix || 'params', v_bytes || ' bytes', 'params are too large',
+            'Keep them within ' || p_max_params_bytes || ' bytes (pass a reference instead of the data), '
             || 'or register the type with a larger p_max_params_bytes.');
     ELSIF p_priority NOT BETWEEN 0 AND 9 THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'priority', p_priority::text,
@@ -1342,6 +1378,7 @@ CREATE FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean DEF
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
+    v_below uuid;
     v_default_max integer := (SELECT s.default_max_live_jobs FROM streamvibe.setting s);
     v_unknown record;
 BEGIN
@@ -1355,10 +1392,15 @@ BEGIN
             v_unknown.job_type, 'job type is not registered',
             'Check the spelling, or register it: SELECT register_job_type(''name'').');
     END IF;
-    PERFORM streamvibe.check_request('p_jobs[' || s.ordinal || '].', s.user_id, t, s.params, s.priority,
-                                     s.scheduled_for)
+    -- What is plainly right need not be asked about one by one.
+    PERFORM streamvibe.check_request('p_jobs[' || s.ordinal || '].', s.user_id, s.params, t.max_params_bytes,
+                                     s.priority, s.scheduled_for)
     FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
-    WHERE s.batch = p_batch;
+    WHERE s.batch = p_batch
+      AND (s.user_id IS NOT NULL AND jsonb_typeof(s.params) = 'object'
+           AND CASE WHEN pg_column_size(s.params) < 300 AND t.max_params_bytes >= 300
+                    THEN octet_length(s.params::text) < 300 END
+           AND coalesce(s.priority BETWEEN 0 AND 9, true) AND s.scheduled_for IS NULL) IS NOT TRUE;
 
     IF p_dedupe OR p_enforce_limit THEN
         PERFORM streamvibe.require_read_committed('create_jobs',
@@ -1373,14 +1415,38 @@ BEGIN
     v_now := streamvibe.now();
     PERFORM streamvibe.require_partition('job_queue', v_now);
 
+    v_below := (SELECT p.upper_id FROM streamvibe.partition p
+                WHERE p.parent_name = 'job_queue' AND p.lower_at <= v_now + interval '1 hour'
+                ORDER BY p.lower_at DESC LIMIT 1);
+    IF NOT p_dedupe AND NOT p_enforce_limit THEN
+        RETURN QUERY
+        WITH accepted AS MATERIALIZED (
+            SELECT n.*, streamvibe.new_id() AS id
+            FROM (SELECT s.*, t.expires_after, t.priority AS usual,
+                         row_number() OVER (PARTITION BY s.user_id ORDER BY s.ordinal) - 1 AS nth
+                  FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
+                  WHERE s.batch = p_batch ORDER BY s.ordinal) n
+        ), inserted AS (
+            INSERT INTO public.job_queue
+                (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
+            SELECT a.id, streamvibe.id_time(a.id), a.user_id, a.job_type, a.params, coalesce(a.priority, a.usual),
+                   greatest(a.scheduled_for, v_now), greatest(a.scheduled_for, v_now) + a.expires_after, v_now,
+                   u.turn + a.nth
+            FROM accepted a
+            JOIN streamvibe.next_turns(ARRAY(SELECT DISTINCT s.user_id FROM streamvibe.staging s
+                                             WHERE s.batch = p_batch), v_now, v_below) u USING (user_id)
+            ORDER BY a.ordinal
+        )
+        SELECT a.ordinal, a.id, 'created' FROM accepted a ORDER BY a.ordinal;
+    ELSE
     RETURN QUERY
     WITH staged AS MATERIALIZED (
         SELECT s.ordinal, s.user_id, s.job_type, s.params, coalesce(s.priority, t.priority) AS priority,
                greatest(s.scheduled_for, v_now) AS due, t.expires_after, t.max_live_jobs AS type_max,
                p_dedupe AND t.dedupe_window > '0' AS dedupe,
                CASE WHEN p_dedupe AND t.dedupe_window > '0' THEN
-                   streamvibe.find_live_twin(s.user_id, s.job_type, s.params, v_now - t.dedupe_window,
-                                             greatest(s.scheduled_for, v_now))
+                   streamvibe.find_same_work(s.user_id, s.job_type, s.params, 'infinity', v_now - t.dedupe_window,
+                                             greatest(s.scheduled_for, v_now), v_below)
                END AS twin
         FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
         WHERE s.batch = p_batch
@@ -1423,9 +1489,11 @@ BEGIN
               ORDER BY f.ordinal) n
     ), inserted AS (
         INSERT INTO public.job_queue
-            (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at)
-        SELECT a.id, s.user_id, s.job_type, s.params, s.priority, s.due, s.due + s.expires_after, v_now
+            (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
+        SELECT a.id, streamvibe.id_time(a.id), s.user_id, s.job_type, s.params, s.priority, s.due,
+               s.due + s.expires_after, v_now, u.turn + row_number() OVER (PARTITION BY s.user_id ORDER BY a.ordinal) - 1
         FROM accepted a JOIN staged s USING (ordinal)
+        JOIN streamvibe.next_turns(ARRAY(SELECT DISTINCT w.user_id FROM wanted w), v_now, v_below) u USING (user_id)
         ORDER BY a.ordinal
     )
     SELECT f.ordinal, coalesce(f.twin, a.id),
@@ -1433,6 +1501,7 @@ BEGIN
                 WHEN f.original = f.ordinal THEN 'created' ELSE 'joined' END
     FROM first_of_kind f LEFT JOIN accepted a ON a.ordinal = f.original
     ORDER BY f.ordinal;
+    END IF;
 
     PERFORM streamvibe.wake_workers(d.job_type)
     FROM (SELECT DISTINCT s.job_type FROM streamvibe.staging s
@@ -1474,85 +1543,68 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.due_priorities(p_job_types text[], p_below uuid) RETURNS TABLE(job_priority smallint, job_types text[])
-    LANGUAGE plpgsql ROWS 3
-    SET search_path TO 'pg_catalog', 'pg_temp'
+CREATE FUNCTION streamvibe.due_priorities(p_job_types text[], p_now timestamp with time zone, p_below uuid) RETURNS integer[]
+    LANGUAGE plpgsql
     AS $$
-#variable_conflict use_column
 DECLARE
-    v_priority smallint := 10;
+    v_found integer[] := '{}';
+    v_rank bigint := 1::bigint << 62;
+    v_priority integer;
 BEGIN
-    IF p_job_types IS NULL THEN
-        LOOP
-            SELECT q.job_priority INTO v_priority FROM public.job_queue q
-            WHERE q.status = 'pending' AND q.job_priority < v_priority AND q.id < p_below
-            ORDER BY q.job_priority DESC LIMIT 1;
-            EXIT WHEN NOT FOUND;
-            job_priority := v_priority;
-            RETURN NEXT;
-        END LOOP;
-    ELSE
-        RETURN QUERY
-        -- That the status is 'pending' is kept from the planner: see lock_due_jobs.
-        WITH RECURSIVE present AS (
-            SELECT t.name, t.status,
-                   (SELECT q.job_priority FROM public.job_queue q
-                    WHERE q.job_type = t.name AND q.status = t.status AND q.id < p_below
-                      AND q.status IN ('pending', 'processing', 'failed')
-                    ORDER BY q.job_priority DESC LIMIT 1) AS job_priority
-            FROM (SELECT DISTINCT u.name, u.status
-                  FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)]))
-                       u(name, status)) t
-            UNION ALL
-            SELECT p.name, p.status,
-                   (SELECT q.job_priority FROM public.job_queue q
-                    WHERE q.job_type = p.name AND q.status = p.status AND q.id < p_below
-                      AND q.status IN ('pending', 'processing', 'failed')
-                      AND q.job_priority < p.job_priority
-                    ORDER BY q.job_priority DESC LIMIT 1)
-            FROM present p WHERE p.job_priority IS NOT NULL
-        )
-        SELECT p.job_priority, array_agg(p.name) FROM present p
-        WHERE p.job_priority IS NOT NULL
-        GROUP BY p.job_priority ORDER BY p.job_priority DESC;
-    END IF;
+    LOOP
+        v_rank := (SELECT min(d.rank)
+            FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
+            CROSS JOIN LATERAL (
+                SELECT streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) AS rank
+                FROM public.job_queue q
+                WHERE q.job_type = t.name
+                  AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
+                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= v_rank
+                  AND q.id < p_below
+                ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
+                LIMIT 1) d);
+        EXIT WHEN v_rank IS NULL;
+        v_priority := 9 - ((v_rank >> 58) & 15);
+        IF v_rank <= streamvibe.pickup_rank(v_priority::smallint, p_now, '-infinity', 0) THEN
+            v_found := v_found || v_priority;
+        END IF;
+        EXIT WHEN v_priority = 0;
+        v_rank := (1::bigint << 62) + ((10 - v_priority)::bigint << 58);
+    END LOOP;
+    RETURN v_found;
 END
 $$;
 
-CREATE FUNCTION streamvibe.find_cached_result(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone) RETURNS uuid
+CREATE FUNCTION streamvibe.find_same_work(p_user_id uuid, p_job_type text, p_params jsonb, p_cached_since timestamp with time zone, p_live_since timestamp with time zone, p_due timestamp with time zone, p_below uuid) RETURNS uuid
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+DECLARE
+    v_hash bigint := streamvibe.identity_hash(p_user_id, p_job_type, p_params);
 BEGIN
-    RETURN (SELECT q.id
-        FROM public.job_queue q
-        WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
-                  = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
-          AND q.completed_at > p_since
-          AND q.status = 'completed'
-          AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
-        ORDER BY q.completed_at DESC
-        LIMIT 1);
-END
-$$;
-
-CREATE FUNCTION streamvibe.find_live_twin(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone, p_due timestamp with time zone) RETURNS uuid
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-BEGIN
-    RETURN (SELECT q.id
-        FROM public.job_queue q
-        WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params)
-                  = streamvibe.identity_hash(p_user_id, p_job_type, p_params)
-          AND q.completed_at IS NULL
-          AND q.status IN ('pending', 'processing')
-          AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
-          AND (q.scheduled_for <= p_due OR q.retry_count > 0 OR q.status = 'processing')
-          AND q.id >= streamvibe.id_floor(p_since)
-        -- The same order as by id, but not one that the primary key could be read in.
-        ORDER BY q.created_at, q.id
-        LIMIT 1);
+    RETURN (SELECT f.id FROM (
+        (SELECT q.id, 1 AS kind
+         FROM public.job_queue q
+         WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params) = v_hash
+           AND q.completed_at > p_cached_since
+           AND q.status = 'completed'
+           AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
+           AND q.id < p_below
+         ORDER BY q.completed_at DESC
+         LIMIT 1)
+        UNION ALL
+        (SELECT q.id, 2
+         FROM public.job_queue q
+         WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params) = v_hash
+           AND q.completed_at IS NULL
+           AND q.status IN ('pending', 'processing')
+           AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
+           AND q.created_at >= p_live_since
+           AND (q.scheduled_for <= p_due OR q.retry_count > 0 OR q.status = 'processing')
+           AND q.id < p_below
+         -- The same order as by id, but not one that the primary key could be read in.
+         ORDER BY q.created_at, q.id
+         LIMIT 1)) f
+        ORDER BY f.kind LIMIT 1);
 END
 $$;
 
@@ -1602,10 +1654,10 @@ CREATE FUNCTION streamvibe.id_floor(p_at timestamp with time zone) RETURNS uuid
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     AS $$
     SELECT (pg_catalog.encode(
-        substring(pg_catalog.int8send(t.us / 1000) FROM 3)
-        || substring(pg_catalog.int4send((28672 + ((t.us % 1000) * 4096 + 999) / 1000)::integer) FROM 3),
+        substring(pg_catalog.int8send(streamvibe.microseconds(least(greatest(p_at, 'epoch'), '9999-01-01')) / 1000) FROM 3)
+        || substring(pg_catalog.int4send((28672 + ((streamvibe.microseconds(least(greatest(p_at, 'epoch'), '9999-01-01'))
+                                                    % 1000) * 4096 + 999) / 1000)::integer) FROM 3),
         'hex') || '8000000000000000')::uuid
-    FROM (SELECT (extract(epoch FROM least(greatest(p_at, 'epoch'), '9999-01-01')) * 1000000)::bigint AS us) t
 $$;
 
 CREATE FUNCTION streamvibe.id_time(p_id uuid) RETURNS timestamp with time zone
@@ -1632,15 +1684,46 @@ CREATE FUNCTION streamvibe.is_held(p_job_id uuid) RETURNS boolean
 $$;
 
 CREATE FUNCTION streamvibe.is_service() RETURNS boolean
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
+    LANGUAGE plpgsql STABLE
     AS $$
-    SELECT r.rolname = 'service_role' OR r.rolsuper
-           OR r.oid = (SELECT c.relowner FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass)
-    FROM pg_roles r
-    WHERE r.rolname = CASE WHEN current_setting('role') = 'none' THEN session_user
-                           ELSE current_setting('role')::name END
+BEGIN
+    -- Every call of the queue asks; these two answers need no query. (is_superuser is of that same role.)
+    IF current_setting('role') = 'service_role' OR current_setting('is_superuser') = 'on' THEN
+        RETURN true;
+    END IF;
+    RETURN (SELECT r.rolname = 'service_role' OR r.rolsuper
+                   OR r.oid = (SELECT c.relowner FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass)
+            FROM pg_roles r
+            WHERE r.rolname = CASE WHEN current_setting('role') = 'none' THEN session_user
+                                   ELSE current_setting('role')::name END);
+END
 $$;
+
+CREATE FUNCTION streamvibe.now() RETURNS timestamp with time zone
+    LANGUAGE sql PARALLEL SAFE
+    AS $$SELECT pg_catalog.clock_timestamp()$$;
+
+CREATE TABLE streamvibe.job_type (
+    name text NOT NULL COLLATE pg_catalog."C",
+    cache_ttl interval DEFAULT '01:00:00'::interval NOT NULL,
+    dedupe_window interval DEFAULT '00:05:00'::interval NOT NULL,
+    max_attempts smallint DEFAULT 3 NOT NULL,
+    backoff_base interval DEFAULT '00:00:02'::interval NOT NULL,
+    backoff_max interval DEFAULT '01:00:00'::interval NOT NULL,
+    timeout interval DEFAULT '00:30:00'::interval NOT NULL,
+    max_live_jobs integer,
+    priority smallint DEFAULT 5 NOT NULL,
+    expires_after interval DEFAULT '24:00:00'::interval,
+    retention interval DEFAULT '7 days'::interval NOT NULL,
+    log_retention interval DEFAULT '30 days'::interval NOT NULL,
+    max_params_bytes integer DEFAULT 1048576 NOT NULL,
+    registered_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
+    CONSTRAINT job_type_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
+    CONSTRAINT job_type_max_live_jobs_check CHECK ((max_live_jobs >= 0)),
+    CONSTRAINT job_type_max_params_bytes_check CHECK ((max_params_bytes > 0)),
+    CONSTRAINT job_type_name_check CHECK ((name ~ '^[a-z][a-z0-9_.-]{0,62}$'::text)),
+    CONSTRAINT job_type_priority_check CHECK (((priority >= 0) AND (priority <= 9)))
+);
 
 CREATE FUNCTION streamvibe.known_job_type(p_job_type text) RETURNS streamvibe.job_type
     LANGUAGE plpgsql STABLE
@@ -1658,9 +1741,8 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.lock_account(p_user_id uuid) RETURNS integer
+CREATE FUNCTION streamvibe.lock_account(p_user_id uuid, p_default integer DEFAULT NULL::integer) RETURNS integer
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     v_limit integer;
@@ -1670,6 +1752,7 @@ BEGIN
         INSERT INTO streamvibe.account (user_id) VALUES (p_user_id) ON CONFLICT DO NOTHING;
         SELECT a.max_live_jobs INTO v_limit FROM streamvibe.account a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
     END IF;
+    v_limit := coalesce(v_limit, p_default);
     IF v_limit IS NULL THEN
         SELECT s.default_max_live_jobs INTO v_limit FROM streamvibe.setting s;
     END IF;
@@ -1693,45 +1776,62 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.lock_due_jobs(p_priority smallint, p_job_types text[], p_limit integer, p_alone boolean, p_now timestamp with time zone, p_below uuid) RETURNS TABLE(id uuid, isolated boolean)
+CREATE FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[], p_now timestamp with time zone, p_below uuid) RETURNS TABLE(id uuid, isolated boolean, rank bigint)
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 #variable_conflict use_column
+DECLARE
+    v_most bigint;
 BEGIN
-    IF p_job_types IS NULL THEN
-        RETURN QUERY
-        SELECT q.id, q.isolated
-        FROM public.job_queue q
-        WHERE q.status = 'pending' AND q.job_priority = p_priority AND q.scheduled_for <= p_now
-          AND q.id < p_below
-          AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
-          AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
-        ORDER BY q.scheduled_for, q.id
-        LIMIT p_limit
-        FOR NO KEY UPDATE OF q SKIP LOCKED;
-    ELSE
-        RETURN QUERY
-        SELECT d.id, d.isolated
-        -- That the status is 'pending' is kept from the planner, or it could take the other index, which walks
-        -- over every job of other types.
-        FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
+    IF cardinality(p_job_types) > 1 THEN
+        -- The last rank that fits, so that not p_limit of every type are locked.
+        v_most := (SELECT f.rank
+            FROM (SELECT d.rank
+                  FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
+                  CROSS JOIN LATERAL (
+                      SELECT e.rank
+                      FROM unnest(p_lows, p_highs) r(low, high)
+                      CROSS JOIN LATERAL (
+                          SELECT streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) AS rank
+                          FROM public.job_queue q
+                          WHERE q.job_type = t.name
+                            AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
+                            AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= r.low
+                            AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < r.high
+                            AND q.id < p_below
+                            AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+                            AND q.id <> ALL (p_besides)
+                            AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
+                          ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
+                          LIMIT p_limit) e
+                      LIMIT p_limit) d
+                  ORDER BY d.rank LIMIT p_limit) f
+            ORDER BY f.rank DESC LIMIT 1);
+    END IF;
+    RETURN QUERY
+    SELECT d.id, d.isolated, d.rank
+    FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
+    CROSS JOIN LATERAL (
+        SELECT e.*
+        FROM unnest(p_lows, p_highs) r(low, high)
         CROSS JOIN LATERAL (
-            SELECT q.id, q.isolated, q.scheduled_for
+            SELECT q.id, q.isolated,
+                   streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) AS rank
             FROM public.job_queue q
             WHERE q.job_type = t.name
               AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
-              AND q.job_priority = p_priority AND q.scheduled_for <= p_now
+              AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= r.low
+              AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
+                  < least(r.high, v_most + 1)
               AND q.id < p_below
               AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+              AND q.id <> ALL (p_besides)
               AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
-            ORDER BY q.scheduled_for, q.id
+            ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
             LIMIT p_limit
-            FOR NO KEY UPDATE OF q SKIP LOCKED
-        ) d
-        ORDER BY d.scheduled_for, d.id
-        LIMIT p_limit;
-    END IF;
+            FOR NO KEY UPDATE OF q SKIP LOCKED) e
+        LIMIT p_limit) d
+    ORDER BY d.rank LIMIT p_limit;
 END
 $$;
 
@@ -1778,6 +1878,20 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.low_water(p_job_types text[], p_started timestamp with time zone, OUT seen_us bigint, OUT seen_rank bigint, OUT until_us bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    v_state text[] := string_to_array(nullif(current_setting('streamvibe.low_water', true), ''), ' ');
+BEGIN
+    IF v_state[1] = md5(p_job_types::text) AND streamvibe.microseconds(p_started) < v_state[2]::bigint THEN
+        until_us := v_state[2];
+        seen_us := v_state[3];
+        seen_rank := v_state[4];
+    END IF;
+END
+$$;
+
 CREATE FUNCTION streamvibe.make_id(p_at timestamp with time zone) RETURNS uuid
     LANGUAGE sql PARALLEL SAFE
     AS $$
@@ -1789,9 +1903,61 @@ CREATE FUNCTION streamvibe.make_id(p_at timestamp with time zone) RETURNS uuid
     FROM (SELECT (extract(epoch FROM p_at) * 1000000)::bigint AS us) t
 $$;
 
+CREATE FUNCTION streamvibe.microseconds(p_at timestamp with time zone) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    SELECT (pg_catalog.date_part('epoch', p_at - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
+$$;
+
 CREATE FUNCTION streamvibe.new_id() RETURNS uuid
     LANGUAGE sql PARALLEL SAFE
     AS $$SELECT pg_catalog.uuidv7()$$;
+
+CREATE FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now timestamp with time zone) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT CASE WHEN p_last_at + interval '1 minute' > p_now
+                THEN least(ceil(date_part('epoch', p_last_at - p_now) / 60) + 1, 1000000000)::integer
+                ELSE 0 END
+$$;
+
+CREATE FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_now timestamp with time zone, p_below uuid) RETURNS TABLE(user_id uuid, turn integer)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT u.user_id, streamvibe.next_turn(l.last_at, p_now)
+    FROM unnest(p_user_ids) u(user_id)
+    LEFT JOIN LATERAL (
+        SELECT q.created_at + q.turn * interval '1 minute' AS last_at
+        FROM public.job_queue q
+        WHERE q.user_id = u.user_id AND q.status = 'pending' AND q.id < p_below
+        ORDER BY q.created_at DESC, q.id DESC LIMIT 1) l ON true
+$$;
+
+CREATE FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    -- Beyond what its rows take: what it walked over in vain.
+    v_wasted bigint := streamvibe.microseconds(clock_timestamp()) - streamvibe.microseconds(p_started) - 15 * p_rows;
+    v_until bigint := p_low_water.until_us;
+BEGIN
+    IF p_low_water.seen_rank IS NULL THEN
+        -- A large batch behind thousands of dead rows; any batch behind a hundred thousand.
+        IF v_wasted < (CASE WHEN p_rows >= 100 AND p_last_rank IS NOT NULL THEN 1000 ELSE 20000 END) THEN
+            RETURN;
+        END IF;
+        -- So that full looks waste a fiftieth of the time at most.
+        v_until := streamvibe.microseconds(p_started) + least(50 * v_wasted, 1000000);
+    ELSIF p_last_rank < p_low_water.seen_rank THEN
+        -- It got all it wanted from what came since: not one step further.
+        RETURN;
+    END IF;
+    PERFORM set_config('streamvibe.low_water',
+        concat_ws(' ', md5(p_job_types::text), v_until, streamvibe.microseconds(p_now),
+                  coalesce(p_last_rank, (1::bigint << 62) - 1)),
+        false);
+END
+$$;
 
 CREATE FUNCTION streamvibe.own_functions() RETURNS TABLE(function regprocedure, schema_name name, function_name name)
     LANGUAGE sql STABLE
@@ -1806,6 +1972,61 @@ CREATE FUNCTION streamvibe.own_functions() RETURNS TABLE(function regprocedure, 
               AND EXISTS (SELECT FROM streamvibe.schema_migration m
                           WHERE m.kind = 'function' AND substring(m.name FROM '([^/]+)\.sql$') = p.proname))
 $_$;
+
+CREATE FUNCTION streamvibe.pickup_order(p_waited integer[], p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) RETURNS TABLE(lows bigint[], highs bigint[], halved boolean)
+    LANGUAGE plpgsql STABLE
+    AS $$
+DECLARE
+    v_priority integer;
+    v_from bigint := 0;
+    v_base bigint;
+    v_all constant bigint := 1::bigint << 62;
+    v_now bigint := streamvibe.microseconds(p_now);
+BEGIN
+    halved := false;
+    FOREACH v_priority IN ARRAY p_waited LOOP
+        v_base := (9 - v_priority)::bigint << 58;
+        lows := ARRAY[v_from];
+        highs := ARRAY[v_base];
+        IF v_from < v_base THEN
+            RETURN NEXT;
+        END IF;
+        v_from := v_base + (1::bigint << 58);
+        FOR v_step IN 1..3 LOOP
+            lows := ARRAY[CASE v_step WHEN 2 THEN v_base ELSE v_all + v_base END];
+            highs := ARRAY[CASE v_step WHEN 2 THEN v_from ELSE v_all + v_base + v_now + 1 END];
+            halved := v_step = 1;
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+    IF p_seen_rank IS NULL OR p_waited <> '{}' THEN
+        lows := ARRAY[v_from];
+        highs := ARRAY[v_all];
+    ELSE
+        -- What came since: at a higher priority anything not older than that look (and a little, for what was
+        -- committed meanwhile), at its own priority what came before the last rank it reached, then all behind that.
+        lows := '{}';
+        highs := '{}';
+        FOR v_rank IN 0..(p_seen_rank >> 58) LOOP
+            v_base := v_rank << 58;
+            lows := lows || (v_base + p_seen_us - 100000);
+            highs := highs || CASE WHEN v_rank < p_seen_rank >> 58 THEN v_base + (1::bigint << 58)
+                                   ELSE least(v_base + v_now + 1, p_seen_rank) END;
+        END LOOP;
+        lows := lows || p_seen_rank;
+        highs := highs || v_all;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+CREATE FUNCTION streamvibe.pickup_rank(p_priority smallint, p_scheduled_for timestamp with time zone, p_created_at timestamp with time zone, p_turn integer) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT CASE WHEN p_scheduled_for > p_created_at THEN 4611686018427387904 ELSE p_turn::bigint * 60000000 END
+           + ((9 - p_priority)::bigint << 58)
+           + (pg_catalog.date_part('epoch', p_scheduled_for - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
+$$;
 
 CREATE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURNS void
     LANGUAGE plpgsql
@@ -1872,7 +2093,6 @@ $_$;
 
 CREATE FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     IF p_idempotency_key IS NOT NULL THEN
@@ -1944,7 +2164,8 @@ BEGIN
     v_type := streamvibe.known_job_type(v_job.job_type);
     IF v_job.retry_count >= v_type.max_attempts THEN RETURN 'attempts_exhausted'; END IF;
     IF v_job.retry_at IS NULL THEN RETURN 'not_retryable'; END IF;
-    IF streamvibe.find_live_twin(p_user_id, v_job.job_type, v_job.params, 'epoch', 'infinity') IS NOT NULL THEN
+    IF streamvibe.find_same_work(p_user_id, v_job.job_type, v_job.params, 'infinity', '-infinity',
+                                 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff') IS NOT NULL THEN
         RETURN 'has_twin';
     END IF;
     IF NOT streamvibe.has_room(p_user_id, v_job.job_type, v_max_live, v_type.max_live_jobs) THEN
@@ -1971,7 +2192,6 @@ $$;
 
 CREATE FUNCTION streamvibe.wake_workers(p_job_type text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     IF EXISTS (
@@ -2056,7 +2276,7 @@ COMMENT ON TABLE public.job_log IS 'StreamVibe: what handlers logged. No foreign
 CREATE TABLE public.job_queue (
     id uuid DEFAULT streamvibe.new_id() NOT NULL,
     user_id uuid NOT NULL,
-    created_at timestamp with time zone GENERATED ALWAYS AS (streamvibe.id_time(id)) STORED NOT NULL,
+    created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
     scheduled_for timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
     expires_at timestamp with time zone,
@@ -2067,6 +2287,7 @@ CREATE TABLE public.job_queue (
     job_priority smallint DEFAULT 5 NOT NULL,
     retry_count smallint DEFAULT 0 NOT NULL,
     progress real,
+    turn integer DEFAULT 0 NOT NULL,
     isolated boolean DEFAULT false NOT NULL,
     job_type text NOT NULL COLLATE pg_catalog."C",
     status text DEFAULT 'pending'::text NOT NULL COLLATE pg_catalog."C",
@@ -2094,6 +2315,8 @@ COMMENT ON COLUMN public.job_queue.retry_at IS 'On a failed job: when retry_fail
 COMMENT ON COLUMN public.job_queue.claim_token IS 'The claim that holds a processing job. Stale tokens are refused.';
 
 COMMENT ON COLUMN public.job_queue.retry_count IS 'Attempts that failed so far; the running attempt is retry_count + 1.';
+
+COMMENT ON COLUMN public.job_queue.turn IS 'How many of the user''s jobs waited when this one was asked for: see streamvibe.pickup_rank().';
 
 COMMENT ON COLUMN public.job_queue.isolated IS 'Was held by a worker that died with several jobs: runs alone in its process next time.';
 
@@ -2170,7 +2393,7 @@ WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_analyze_scale_factor='0.
 CREATE TABLE streamvibe.job_queue_leaf (
     id uuid DEFAULT streamvibe.new_id() CONSTRAINT job_queue_id_not_null NOT NULL,
     user_id uuid CONSTRAINT job_queue_user_id_not_null NOT NULL,
-    created_at timestamp with time zone GENERATED ALWAYS AS (streamvibe.id_time(id)) STORED CONSTRAINT job_queue_created_at_not_null NOT NULL,
+    created_at timestamp with time zone CONSTRAINT job_queue_created_at_not_null NOT NULL,
     updated_at timestamp with time zone DEFAULT streamvibe.now() CONSTRAINT job_queue_updated_at_not_null NOT NULL,
     scheduled_for timestamp with time zone DEFAULT streamvibe.now() CONSTRAINT job_queue_scheduled_for_not_null NOT NULL,
     expires_at timestamp with time zone,
@@ -2181,6 +2404,7 @@ CREATE TABLE streamvibe.job_queue_leaf (
     job_priority smallint DEFAULT 5 CONSTRAINT job_queue_job_priority_not_null NOT NULL,
     retry_count smallint DEFAULT 0 CONSTRAINT job_queue_retry_count_not_null NOT NULL,
     progress real,
+    turn integer DEFAULT 0 CONSTRAINT job_queue_turn_not_null NOT NULL,
     isolated boolean DEFAULT false CONSTRAINT job_queue_isolated_not_null NOT NULL,
     job_type text CONSTRAINT job_queue_job_type_not_null NOT NULL COLLATE pg_catalog."C",
     status text DEFAULT 'pending'::text CONSTRAINT job_queue_status_not_null NOT NULL COLLATE pg_catalog."C",
@@ -2205,6 +2429,7 @@ CREATE TABLE streamvibe.partition (
     parent_name text NOT NULL,
     lower_at timestamp with time zone NOT NULL,
     upper_at timestamp with time zone NOT NULL,
+    upper_id uuid NOT NULL,
     partition_name text NOT NULL,
     CONSTRAINT partition_check CHECK ((lower_at < upper_at))
 );
@@ -2327,7 +2552,7 @@ CREATE INDEX idx_job_queue_cleanup ON ONLY public.job_queue USING btree (status,
 
 CREATE INDEX idx_job_queue_expiration ON ONLY public.job_queue USING btree (expires_at) WHERE (status = 'pending'::text);
 
-CREATE INDEX idx_job_queue_identity ON ONLY public.job_queue USING btree (streamvibe.identity_hash(user_id, job_type, params), completed_at DESC);
+CREATE INDEX idx_job_queue_identity ON ONLY public.job_queue USING btree (jsonb_hash_extended(params, hashtextextended(job_type, uuid_hash_extended(user_id, (0)::bigint))), completed_at DESC);
 
 CREATE INDEX idx_job_queue_params_gin ON ONLY public.job_queue USING gin (params jsonb_path_ops);
 
@@ -2339,7 +2564,11 @@ CREATE INDEX idx_job_queue_retry_eligible ON ONLY public.job_queue USING btree (
 
 CREATE INDEX idx_job_queue_stuck_detection ON ONLY public.job_queue USING btree (started_at) WHERE (status = 'processing'::text);
 
-CREATE INDEX idx_job_queue_type_status ON ONLY public.job_queue USING btree (job_type, status, job_priority DESC, scheduled_for, id) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
+CREATE INDEX idx_job_queue_type_status ON ONLY public.job_queue USING btree (job_type, status, (((
+CASE
+    WHEN (scheduled_for > created_at) THEN '4611686018427387904'::bigint
+    ELSE ((turn)::bigint * 60000000)
+END + (((9 - job_priority))::bigint << 58)) + ((date_part('epoch'::text, (scheduled_for - '1970-01-01 00:00:00+00'::timestamp with time zone)) * (1000000)::double precision))::bigint))) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
 
 CREATE INDEX idx_job_queue_user_active ON ONLY public.job_queue USING btree (user_id, status) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text]));
 
@@ -2359,11 +2588,15 @@ CREATE INDEX job_log_leaf_to_tsvector_idx ON streamvibe.job_log_leaf USING gin (
 
 CREATE INDEX job_queue_leaf_expires_at_idx ON streamvibe.job_queue_leaf USING btree (expires_at) WHERE (status = 'pending'::text);
 
-CREATE INDEX job_queue_leaf_identity_hash_completed_at_idx ON streamvibe.job_queue_leaf USING btree (streamvibe.identity_hash(user_id, job_type, params), completed_at DESC);
-
 CREATE INDEX job_queue_leaf_job_priority_scheduled_for_id_idx ON streamvibe.job_queue_leaf USING btree (job_priority DESC, scheduled_for, id) WHERE (status = 'pending'::text);
 
-CREATE INDEX job_queue_leaf_job_type_status_job_priority_scheduled_f_idx ON streamvibe.job_queue_leaf USING btree (job_type, status, job_priority DESC, scheduled_for, id) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
+CREATE INDEX job_queue_leaf_job_type_status_expr_idx ON streamvibe.job_queue_leaf USING btree (job_type, status, (((
+CASE
+    WHEN (scheduled_for > created_at) THEN '4611686018427387904'::bigint
+    ELSE ((turn)::bigint * 60000000)
+END + (((9 - job_priority))::bigint << 58)) + ((date_part('epoch'::text, (scheduled_for - '1970-01-01 00:00:00+00'::timestamp with time zone)) * (1000000)::double precision))::bigint))) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
+
+CREATE INDEX job_queue_leaf_jsonb_hash_extended_completed_at_idx ON streamvibe.job_queue_leaf USING btree (jsonb_hash_extended(params, hashtextextended(job_type, uuid_hash_extended(user_id, (0)::bigint))), completed_at DESC);
 
 CREATE INDEX job_queue_leaf_params_idx ON streamvibe.job_queue_leaf USING gin (params jsonb_path_ops);
 
@@ -2393,11 +2626,11 @@ ALTER INDEX public.idx_job_log_message_fts ATTACH PARTITION streamvibe.job_log_l
 
 ALTER INDEX public.idx_job_queue_expiration ATTACH PARTITION streamvibe.job_queue_leaf_expires_at_idx;
 
-ALTER INDEX public.idx_job_queue_identity ATTACH PARTITION streamvibe.job_queue_leaf_identity_hash_completed_at_idx;
-
 ALTER INDEX public.idx_job_queue_pending_pickup ATTACH PARTITION streamvibe.job_queue_leaf_job_priority_scheduled_for_id_idx;
 
-ALTER INDEX public.idx_job_queue_type_status ATTACH PARTITION streamvibe.job_queue_leaf_job_type_status_job_priority_scheduled_f_idx;
+ALTER INDEX public.idx_job_queue_type_status ATTACH PARTITION streamvibe.job_queue_leaf_job_type_status_expr_idx;
+
+ALTER INDEX public.idx_job_queue_identity ATTACH PARTITION streamvibe.job_queue_leaf_jsonb_hash_extended_completed_at_idx;
 
 ALTER INDEX public.idx_job_queue_params_gin ATTACH PARTITION streamvibe.job_queue_leaf_params_idx;
 
@@ -2563,10 +2796,7 @@ REVOKE ALL ON FUNCTION streamvibe.check_job_ids(p_job_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.check_page(p_limit integer, p_status text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.now() FROM PUBLIC;
-GRANT ALL ON FUNCTION streamvibe.now() TO service_role;
-
-REVOKE ALL ON FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_type streamvibe.job_type, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_params jsonb, p_max_params_bytes integer, p_priority integer, p_scheduled_for timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.check_window(p_field text, p_window interval) FROM PUBLIC;
 
@@ -2577,11 +2807,9 @@ REVOKE ALL ON FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) FROM PUBLI
 
 REVOKE ALL ON FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_keep uuid[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_below uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.find_cached_result(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION streamvibe.find_live_twin(p_user_id uuid, p_job_type text, p_params jsonb, p_since timestamp with time zone, p_due timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.find_same_work(p_user_id uuid, p_job_type text, p_params jsonb, p_cached_since timestamp with time zone, p_live_since timestamp with time zone, p_due timestamp with time zone, p_below uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer) FROM PUBLIC;
 
@@ -2601,23 +2829,40 @@ REVOKE ALL ON FUNCTION streamvibe.is_held(p_job_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.is_service() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.now() FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.now() TO service_role;
+
 REVOKE ALL ON FUNCTION streamvibe.known_job_type(p_job_type text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.lock_account(p_user_id uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.lock_account(p_user_id uuid, p_default integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.lock_claims(p_worker_id text, p_tokens bigint[], p_sizes integer[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_priority smallint, p_job_types text[], p_limit integer, p_alone boolean, p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT since timestamp with time zone[], OUT locked uuid[], OUT busy uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.low_water(p_job_types text[], p_started timestamp with time zone, OUT seen_us bigint, OUT seen_rank bigint, OUT until_us bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.make_id(p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.microseconds(p_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.new_id() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.own_functions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.pickup_order(p_waited integer[], p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.pickup_rank(p_priority smallint, p_scheduled_for timestamp with time zone, p_created_at timestamp with time zone, p_turn integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) FROM PUBLIC;
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
+from uvloop import new_event_loop
 
 from streamvibe.cli.app_loader import load_job_types
 from streamvibe.cli.output import console, database_dsn
@@ -67,7 +68,8 @@ def _run_until_stopped(
 ) -> None:
     leaving = _Leaving()
     try:
-        asyncio.run(_run(dsn, job_types, concurrency, grace, leaving, maintain=maintain))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_run(dsn, job_types, concurrency, grace, leaving, maintain=maintain))
     finally:
         leaving.done()
 

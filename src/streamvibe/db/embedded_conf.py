@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from pathlib import Path
 
 from streamvibe.db.embedded_programs import Account
 
@@ -23,8 +24,8 @@ cluster_name = 'streamvibe'
 
 max_connections = 450                     # two hundred gated callers, workers, and room for tools
 shared_preload_libraries = 'pg_stat_statements'
-shared_buffers = '256MB'
-effective_cache_size = '1GB'
+shared_buffers = '{shared_buffers_mib()}MB'
+effective_cache_size = '{3 * shared_buffers_mib()}MB'
 maintenance_work_mem = '128MB'
 random_page_cost = 1.1                    # solid-state disks
 
@@ -51,6 +52,18 @@ log_rotation_age = 0
 log_rotation_size = '10MB'
 log_line_prefix = '%m [%p] %q%u@%d %a '
 """
+
+
+def shared_buffers_mib() -> int:
+    """A quarter of the memory, as PostgreSQL's documentation advises: from 128 MiB to 2 GiB.
+
+    Below that inserts into the indexes of some hundred thousand jobs wait for reads. Memory that is never used costs
+    nothing.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # no such control group, or one without a limit
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return max(128, min(2048, memory // 4 // 1024**2))
 
 
 def client_authentication(tcp_port: int | None) -> str:

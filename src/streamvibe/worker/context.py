@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -112,68 +111,69 @@ class WaitingLines:
             self._characters += sum(line.size for line in lines)
 
 
+_making_lines = threading.Lock()
+
+
 class ClaimedJob:
     """A job this worker holds; it is also the handler's Context (``streamvibe.Context`` documents that part)."""
 
-    __slots__ = (
-        "_on_log",
-        "_progress",
-        "_progress_written",
-        "attempt",
-        "deadline",
-        "is_stuck",
-        "isolated",
-        "job_id",
-        "job_type",
-        "lease_at",
-        "leased",
-        "lines",
-        "max_attempts",
-        "params",
-        "progress_at",
-        "reported",
-        "started",
-        "started_at",
-        "stop",
-        "stop_at",
-        "task",
-        "timeout_seconds",
-        "token",
-        "user_id",
-    )
+    # Most jobs leave most of these as they are, so they are set on the few that do not.
+    task: "asyncio.Task[None] | None" = None
+    entered = False  # its task has begun
+    started = 0.0  # loop time
+    started_epoch: float | None = None  # seconds since 1970
+    deadline = 0.0  # loop time
+    leased = False
+    lease_at = 0.0  # loop time of the next try to lease its row
+    is_stuck = False  # it was told to stop long ago, and runs
+    reported = False
+    stop: Stop | None = None
+    stop_at = 0.0  # loop time
+    progress_at = 0.0  # loop time of the last written progress
+    _lines: WaitingLines | None = None
+    _progress: "Progress | None" = None  # the newest; noted in any thread
+    _progress_written: "Progress | None" = None
 
     def __init__(self, row: tuple[Any, ...], on_log: Callable[["ClaimedJob"], None]) -> None:
         """``on_log``: the first line waits to be written. Called in the handler's thread."""
         self.token: int = row[0]
-        self.job_id: UUID = row[1]
-        self.user_id: UUID = row[2]
+        self.key: str = row[1]  # the id as text, as all statements take it
+        self._user_key: str = row[2]
         self.job_type: str = row[3]
         self.params: str = row[4]  # JSON text: it may hold what only this job's type can tell is wrong
         self.attempt: int = row[5]
         self.max_attempts: int = row[6]
         self.timeout_seconds: float = row[7]
         self.isolated: bool = row[8]
-        self.task: asyncio.Task[Any] | None = None
-        self.started = 0.0  # loop time
-        self.started_at: datetime | None = None
-        self.deadline = 0.0  # loop time
-        self.leased = False
-        self.lease_at = 0.0  # loop time of the next try to lease its row
-        self.lines = WaitingLines(self)
-        self.is_stuck = False  # it was told to stop long ago, and runs
-        self.reported = False
-        self.stop: Stop | None = None
-        self.stop_at = 0.0  # loop time
-        self.progress_at = 0.0  # loop time of the last written progress
-        self._progress: Progress | None = None  # the newest; noted in any thread
-        self._progress_written: Progress | None = None
         self._on_log = on_log
 
-    def begin(self, loop_time: float) -> None:
+    def begin(self, loop_time: float, epoch: float) -> None:
         """Note that the handler starts now."""
         self.started = loop_time
-        self.started_at = datetime.now(UTC)
+        self.started_epoch = epoch
         self.deadline = loop_time + self.timeout_seconds
+
+    @property
+    def job_id(self) -> UUID:
+        return UUID(self.key)
+
+    @property
+    def user_id(self) -> UUID:
+        return UUID(self._user_key)
+
+    @property
+    def lines(self) -> WaitingLines:
+        """The lines that wait to be written."""
+        if self._lines is None:
+            with _making_lines:  # two threads may log first at once
+                if self._lines is None:
+                    self._lines = WaitingLines(self)
+        return self._lines
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether lines wait to be written."""
+        return self._lines is not None and bool(self._lines)
 
     @property
     def cancelled(self) -> bool:

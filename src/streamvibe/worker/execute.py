@@ -55,9 +55,7 @@ def _end_of(job: ClaimedJob, error: BaseException) -> End | None:
         # What a handler raises while it is told to stop is no failure of its own.
         return stopped(job)
     # The job keeps one line, which its user may read; where it happened is for the operator.
-    log.warning(
-        "handler_failed", job_id=str(job.job_id), job_type=job.job_type, attempt=job.attempt, exc_info=error
-    )
+    log.warning("handler_failed", job_id=job.key, job_type=job.job_type, attempt=job.attempt, exc_info=error)
     return End(job, "failed", failure("error", describe(error), retryable=True))
 
 

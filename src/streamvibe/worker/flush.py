@@ -54,16 +54,15 @@ LONGEST_PAUSE_SECONDS = 2.0
 class End:
     """How a job ended in this worker: completed (payload: result), failed (failure) or released (None)."""
 
-    __slots__ = ("again_at", "is_minimal", "job", "kind", "pause", "payload", "tries")
+    tries = 0
+    pause = 0.0  # seconds
+    again_at = 0.0  # loop time
 
     def __init__(self, job: ClaimedJob, kind: Kind, text: str | None, *, is_minimal: bool = False) -> None:
         self.job = job
         self.kind = kind
         self.payload = text
         self.is_minimal = is_minimal
-        self.tries = 0
-        self.pause = 0.0  # seconds
-        self.again_at = 0.0  # loop time
 
 
 def failure(kind: str, message: str, *, retryable: bool, retry_after: float | None = None) -> str:
@@ -100,7 +99,7 @@ class Flusher:
 
     def add_end(self, end: End) -> None:
         """Write this end soon, after the lines of its job."""
-        if end.job.lines:
+        if end.job.has_lines:
             self._logging[end.job] = None
         self._ends.append(end)
         self._idle.clear()
@@ -162,21 +161,23 @@ class Flusher:
         now = asyncio.get_running_loop().time()
         self._ends += [end for end in self._postponed if end.again_at <= now]
         self._postponed = [end for end in self._postponed if end.again_at > now]
-        ready = [end for end in self._ends if not end.job.lines and end.job not in self._logging]
-        for kind in STATEMENTS:
-            these = [end for end in ready if end.kind == kind]
+        ready: dict[Kind, list[End]] = {}
+        for end in self._ends:
+            if end.job not in self._logging:
+                ready.setdefault(end.kind, []).append(end)
+        for these in ready.values():
             await self._write_all(these, _end_size, self._send_ends, self._end_failed)
 
     async def _send_ends(self, ends: list[End]) -> None:
         kind = ends[0].kind
         columns: list[object] = [
             self._worker_id,
-            [end.job.token for end in ends],
-            [end.job.job_id for end in ends],
+            statements.array([end.job.token for end in ends]),
+            statements.array([end.job.key for end in ends]),
         ]
         if kind != "released":
-            columns.append([end.payload for end in ends])
-            columns.append([end.job.started_at for end in ends])
+            columns.append(statements.documents([end.payload for end in ends]))
+            columns.append(statements.moments([end.job.started_epoch for end in ends]))
         busy = set()
         for row in await self._session.fetch(STATEMENTS[kind], columns):
             if kind == "failed" and row[1]:
@@ -185,18 +186,18 @@ class Flusher:
                 busy.add(row[0])
             else:
                 # The job is somebody else's, or cancelled: its row is untouched, which is what the token is for.
-                log.info("job_end_not_accepted", job_id=str(row[0]), kind=kind)
+                log.info("job_end_not_accepted", job_id=row[0], kind=kind)
         sent = set(ends)
         self._ends = [end for end in self._ends if end not in sent]
         for end in ends:
-            if end.job.job_id in busy:
+            if end.job.key in busy:
                 # Somebody's open transaction holds the job's row, for example one that cancels it.
                 self._postpone(end)
-        self._on_written([end for end in ends if end.job.job_id not in busy])
+        self._on_written([end for end in ends if end.job.key not in busy])
 
     def _postpone(self, end: End) -> None:
         if not end.pause:
-            log.info("job_end_waits", job_id=str(end.job.job_id), kind=end.kind)
+            log.info("job_end_waits", job_id=end.job.key, kind=end.kind)
         end.pause = _longer(end.pause)
         end.again_at = asyncio.get_running_loop().time() + end.pause
         self._postponed.append(end)
@@ -207,14 +208,14 @@ class Flusher:
         if _may_pass(error, end.tries):
             self._postpone(end)
             return
-        log.error("job_end_refused", job_id=str(end.job.job_id), kind=end.kind, error=str(error))
+        log.error("job_end_refused", job_id=end.job.key, kind=end.kind, error=str(error))
         if end.kind == "completed":
             text = failure("invalid_result", f"the database refused the result: {error}", retryable=False)
             self.add_end(End(end.job, "failed", text))
         elif end.kind == "failed" and not end.is_minimal:
             self.add_end(End(end.job, "failed", _shortened(end), is_minimal=True))
         else:
-            log.critical("job_end_given_up", job_id=str(end.job.job_id), kind=end.kind, error=str(error))
+            log.critical("job_end_given_up", job_id=end.job.key, kind=end.kind, error=str(error))
             self._on_written([end])
 
     # Lines
@@ -242,10 +243,10 @@ class Flusher:
             line.tries += 1
             if _may_pass(error, line.tries):
                 held_up.add(line.job)
-                log.warning("lines_wait", job_id=str(line.job.job_id), error=str(error))
+                log.warning("lines_wait", job_id=line.job.key, error=str(error))
             else:
                 del left[line]
-                log.error("log_line_refused", job_id=str(line.job.job_id), error=str(error))
+                log.error("log_line_refused", job_id=line.job.key, error=str(error))
 
         try:
             await self._write_all(lines, lambda line: line.size, send, failed)
@@ -256,7 +257,7 @@ class Flusher:
                 job.lines.put_back([line for line in left if line.job is job])
                 # Those that were not written in full come after the others next time.
                 del self._logging[job]
-                if job.lines:
+                if job.has_lines:
                     self._logging[job] = None
         if self._ends:
             self._wanted.set()
@@ -266,8 +267,8 @@ class Flusher:
             statements.APPEND_LOGS,
             (
                 self._worker_id,
-                [line.job.token for line in lines],
-                [line.job.job_id for line in lines],
+                statements.array([line.job.token for line in lines]),
+                statements.array([line.job.key for line in lines]),
                 [line.level for line in lines],
                 [line.message for line in lines],
                 [line.metadata for line in lines],

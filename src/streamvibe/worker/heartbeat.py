@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import orjson
 import psycopg
@@ -21,9 +20,9 @@ from streamvibe.worker import statements
 
 log = event_logger("streamvibe.worker")
 
-Held = Sequence[tuple[UUID, int]]
+Held = Sequence[tuple[str, int]]
 #: (job id, token, reason) of jobs that are no longer held: reason cancelled or lost.
-Gone = Sequence[tuple[UUID, int, str]]
+Gone = Sequence[tuple[str, int, str]]
 
 RETRY_SECONDS = 0.5
 
@@ -99,7 +98,7 @@ class Heartbeat:
         if self._connection is not None:
             self._connection.close()
 
-    def _renew(self, held: dict[UUID, int]) -> list[tuple[UUID, str]]:
+    def _renew(self, held: dict[str, int]) -> list[tuple[str, str]]:
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
                 self._dsn,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -30,7 +30,7 @@ class Holding:
     def __init__(self, job_types: Mapping[str, JobType[Any, Any]], on_end: Callable[[End], None]) -> None:
         self._job_types = job_types
         self._on_end = on_end
-        self._held: dict[UUID, ClaimedJob] = {}
+        self._held: dict[str, ClaimedJob] = {}
         self.running: set[ClaimedJob] = set()
         #: Loop time of the last look at the clock; infinite until somebody looks.
         self.ticked_at = float("inf")
@@ -41,7 +41,7 @@ class Holding:
         return len(self._held)
 
     def __contains__(self, job_id: UUID) -> bool:
-        return job_id in self._held
+        return str(job_id) in self._held
 
     @property
     def unfinished(self) -> bool:
@@ -50,7 +50,7 @@ class Holding:
 
     def held_now(self) -> Held:
         """What the worker believes to hold and works on."""
-        return [(job.job_id, job.token) for job in tuple(self._held.values()) if not job.reported]
+        return [(job.key, job.token) for job in tuple(self._held.values()) if not job.reported]
 
     def is_alive(self) -> bool:
         """Whether the event loop runs, or is blocked by handlers that may yet end within their time."""
@@ -70,32 +70,35 @@ class Holding:
 
     def add(self, job: ClaimedJob) -> None:
         """Hold a job that was just claimed."""
-        self._held[job.job_id] = job
+        self._held[job.key] = job
         if job.job_type not in self._job_types:
             # Its type was registered between this worker's claim and the database's look at all types.
             self.report(job, End(job, "released", None))
 
-    def start(self, job: ClaimedJob) -> None:
-        """Run the job's handler, unless there is no more reason to."""
-        if job.reported:
-            return
+    def start(self, jobs: Iterable[ClaimedJob]) -> None:
+        """Run the jobs' handlers, but for those where there is no more reason to."""
         loop = asyncio.get_running_loop()
-        self.running.add(job)
-        job.begin(loop.time())
-        job.task = loop.create_task(execute(job, self._job_types[job.job_type]))
-        # Not a finally in the task: one cancelled before its first step would never come to it.
-        job.task.add_done_callback(lambda task: self._over(job, task))
+        now, epoch = loop.time(), time.time()
+        for job in jobs:
+            if not job.reported:
+                self.running.add(job)
+                job.begin(now, epoch)
+                job.task = loop.create_task(self._run(job))
 
-    def _over(self, job: ClaimedJob, task: "asyncio.Task[End | None]") -> None:
+    async def _run(self, job: ClaimedJob) -> None:
+        job.entered = True
+        try:
+            end = await execute(job, self._job_types[job.job_type])
+        except asyncio.CancelledError:
+            end = stopped(job)
+        except BaseException as error:
+            log.error("job_not_run", job_id=job.key, error=describe(error))
+            end = End(job, "failed", failure("error", describe(error), retryable=True))
+        self._over(job, end)
+
+    def _over(self, job: ClaimedJob, end: End | None) -> None:
         self.running.discard(job)
         self.changed.set()
-        if task.cancelled():
-            end = stopped(job)
-        elif error := task.exception():
-            log.error("job_not_run", job_id=str(job.job_id), error=describe(error))
-            end = End(job, "failed", failure("error", describe(error), retryable=True))
-        else:
-            end = task.result()
         self.report(job, end)
 
     def report(self, job: ClaimedJob, end: End | None) -> None:
@@ -116,8 +119,8 @@ class Holding:
 
     def _forget(self, job: ClaimedJob) -> None:
         # The same job may have come back under a new claim by now.
-        if self._held.get(job.job_id) is job:
-            del self._held[job.job_id]
+        if self._held.get(job.key) is job:
+            del self._held[job.key]
 
     def gone(self, gone: Gone) -> None:
         """Stop the handlers of jobs that are held no longer under these tokens."""
@@ -125,7 +128,7 @@ class Holding:
             job = self._held.get(job_id)
             if job is not None and job.token == token and job.stop is None and not job.reported:
                 why = Stop.CANCELLED if reason == "cancelled" else Stop.LOST
-                log.info("job_no_longer_held", job_id=str(job_id), reason=why.value)
+                log.info("job_no_longer_held", job_id=job_id, reason=why.value)
                 self.stop(job, why)
 
     def stop(self, job: ClaimedJob, why: Stop) -> None:
@@ -137,6 +140,8 @@ class Holding:
         is_async = job.task is not None and self._job_types[job.job_type].is_async
         if job.task is not None and is_async:
             job.task.cancel()
+            if not job.entered:  # nor will it ever be
+                self._over(job, stopped(job))
         if job.task is None or why is Stop.LOST or (why is Stop.TIMEOUT and not is_async):
             # A thread cannot be interrupted: its job is failed now, its place is free when it ends.
             self.report(job, stopped(job))

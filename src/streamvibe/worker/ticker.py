@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from uuid import UUID
 
 import psycopg
 
@@ -43,7 +42,7 @@ async def enforce_limits(holding: Holding, concurrency: int) -> None:
             elif job.stop is not None and now > job.stop_at + STOP_PATIENCE_SECONDS:
                 if not job.is_stuck:
                     job.is_stuck = True
-                    log.error("handler_does_not_stop", job_id=str(job.job_id), job_type=job.job_type)
+                    log.error("handler_does_not_stop", job_id=job.key, job_type=job.job_type)
                 holding.report(job, stopped(job))
         if sum(job.is_stuck for job in holding.running) < concurrency:
             free_at = now
@@ -105,11 +104,12 @@ class Leases:
         if not lasting:
             return
         refused = await self._session.fetch(
-            statements.LEASE, (self._worker_id, *_columns(lasting), [job.started_at for job in lasting])
+            statements.LEASE,
+            (self._worker_id, *_columns(lasting), statements.moments(job.started_epoch for job in lasting)),
         )
         busy = {job_id for job_id, status in refused if status == "busy"}
         for job in lasting:
-            job.leased = job.job_id not in busy
+            job.leased = job.key not in busy
             job.lease_at = now + BUSY_SECONDS
         # 'processing': the same was written before, and the reply was lost. The heartbeat knows better anyway.
         if any(status not in ("processing", "busy") for _, status in refused):
@@ -126,7 +126,7 @@ class Leases:
                     noted.append((job, progress))
         if not noted:
             return
-        busy: set[UUID] = set()
+        busy: set[str] = set()
         try:
             rows = await self._session.fetch(
                 statements.PROGRESS,
@@ -139,14 +139,14 @@ class Leases:
             )
             busy.update(row[0] for row in rows)
         except DatabaseUnreachable:
-            busy.update(job.job_id for job, _ in noted)
+            busy.update(job.key for job, _ in noted)
             raise
         finally:
             # What another error refused is not tried again: one note must not hold up the others for ever.
             for job, progress in noted:
-                if job.job_id not in busy:
+                if job.key not in busy:
                     job.progress_written(progress)
 
 
-def _columns(jobs: Sequence[ClaimedJob]) -> tuple[list[int], list[UUID]]:
-    return [job.token for job in jobs], [job.job_id for job in jobs]
+def _columns(jobs: Sequence[ClaimedJob]) -> tuple[str, str]:
+    return statements.array(job.token for job in jobs), statements.array(job.key for job in jobs)

@@ -33,6 +33,7 @@ from streamvibe.worker.execute import stopped
 from streamvibe.worker.flush import End, Flusher
 from streamvibe.worker.heartbeat import Gone, Heartbeat
 from streamvibe.worker.holding import Holding
+from streamvibe.worker.lanes import Lanes
 from streamvibe.worker.listen import listen
 from streamvibe.worker.ticker import Leases, enforce_limits
 
@@ -41,6 +42,8 @@ log = event_logger("streamvibe.worker")
 #: Every so often the worker gives back what it was granted in a reply that never arrived.
 FORGOTTEN_CLAIMS_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 2.0
+#: How many connections write ends and log lines.
+LANES = 2
 #: How long a job that must run alone waits for the others to end before it is handed back; nothing is claimed then.
 ALONE_SECONDS = 5.0
 #: How long no such job is taken after that, unless what was in its way has ended.
@@ -99,8 +102,10 @@ class Worker:
 
         self._claims, self._ticks = session("claim"), session("lease")
         self._listening = session("listen", listen_dsn or dsn)
-        self._flushes = session("flush")
-        self._flusher = Flusher(self._flushes, self.worker_id, on_written=self._written)
+        self._flushes = [session("flush") for _ in range(LANES)]
+        self._flusher = Lanes(
+            [Flusher(lane, self.worker_id, on_written=self._written) for lane in self._flushes]
+        )
         self._holding = Holding(self._job_types, on_end=self._flusher.add_end)
         self._heartbeat = Heartbeat(
             dsn,
@@ -202,7 +207,7 @@ class Worker:
                 await self._unregister()
         finally:
             await asyncio.to_thread(self._heartbeat.stop)
-            for session in (self._claims, self._ticks, self._listening, self._flushes):
+            for session in (self._claims, self._ticks, self._listening, *self._flushes):
                 await session.close()
         log.info("worker_stopped", worker_id=self.worker_id)
         if self._broken is not None:
@@ -283,8 +288,7 @@ class Worker:
         if jobs and jobs[0].isolated:
             await self._run_alone(jobs[0])
         else:
-            for job in jobs:
-                self._holding.start(job)
+            self._holding.start(jobs)
         return len(jobs)
 
     def _could_run_alone(self, now: float) -> bool | None:
@@ -310,7 +314,7 @@ class Worker:
             self._not_alone_until = asyncio.get_running_loop().time() + NOT_ALONE_SECONDS
             self._holding.report(job, End(job, "released", None))
             return
-        self._holding.start(job)
+        self._holding.start([job])
         await self._until_nothing_runs()
 
     async def _until_nothing_runs(self) -> None:

@@ -45,9 +45,10 @@ def add_jobs(queue: Queue, user_id: UUID, count: int, at: str | None = None) -> 
             kit.job_id(queue.conn, user_id)
         else:
             queue.conn.execute(
-                "INSERT INTO public.job_queue (id, user_id, job_type) "
-                "VALUES (streamvibe.make_id(%s::timestamptz), %s, 'email')",
-                [at, user_id],
+                "INSERT INTO public.job_queue (id, created_at, user_id, job_type) "
+                "SELECT i.id, streamvibe.id_time(i.id), %s, 'email' "
+                "FROM (SELECT streamvibe.make_id(%s::timestamptz) AS id OFFSET 0) i",
+                [user_id, at],
             )
 
 
@@ -100,8 +101,8 @@ def test_jobs_filtered(queue: Queue) -> None:
     kit.worker(queue.conn)
     emails = [kit.job_id(queue.conn, user_id) for _ in range(4)]
     sms = [kit.job_id(queue.conn, user_id, "sms") for _ in range(4)]
-    kit.job_id(queue.conn)
     held = [job["job_id"] for job in kit.claim(queue.conn, limit=2)]
+    kit.job_id(queue.conn)
     conn = queue.as_user(user_id)
 
     def seen(**filters: Any) -> list[UUID]:

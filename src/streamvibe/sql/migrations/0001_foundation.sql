@@ -42,6 +42,13 @@ CREATE FUNCTION streamvibe.now() RETURNS timestamptz
     LANGUAGE sql VOLATILE PARALLEL SAFE
 AS 'SELECT pg_catalog.clock_timestamp()';
 
+-- Whole microseconds since 1970. (extract() from a timestamptz is not immutable, from an interval it is.)
+CREATE FUNCTION streamvibe.microseconds(p_at timestamptz) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+    SELECT (pg_catalog.date_part('epoch', p_at - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
+$$;
+
 -- A UUIDv7 of a given moment, exact to the microsecond: 48 bits of milliseconds, then the microseconds
 -- within it scaled to the 12 bits that PostgreSQL 18's own uuidv7() uses for the same purpose.
 CREATE FUNCTION streamvibe.make_id(p_at timestamptz) RETURNS uuid
@@ -70,10 +77,10 @@ CREATE FUNCTION streamvibe.id_floor(p_at timestamptz) RETURNS uuid
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
 AS $$
     SELECT (pg_catalog.encode(
-        substring(pg_catalog.int8send(t.us / 1000) FROM 3)
-        || substring(pg_catalog.int4send((28672 + ((t.us % 1000) * 4096 + 999) / 1000)::integer) FROM 3),
+        substring(pg_catalog.int8send(streamvibe.microseconds(least(greatest(p_at, 'epoch'), '9999-01-01')) / 1000) FROM 3)
+        || substring(pg_catalog.int4send((28672 + ((streamvibe.microseconds(least(greatest(p_at, 'epoch'), '9999-01-01'))
+                                                    % 1000) * 4096 + 999) / 1000)::integer) FROM 3),
         'hex') || '8000000000000000')::uuid
-    FROM (SELECT (extract(epoch FROM least(greatest(p_at, 'epoch'), '9999-01-01')) * 1000000)::bigint AS us) t
 $$;
 
 DO $$
@@ -94,4 +101,18 @@ CREATE FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_para
 AS $$
     SELECT pg_catalog.jsonb_hash_extended(
         p_params, pg_catalog.hashtextextended(p_job_type COLLATE "C", pg_catalog.uuid_hash_extended(p_user_id, 0)))
+$$;
+
+-- Where a pending job stands among those of its type: the smallest is picked up first. From the top bit down: whether
+-- its time was still to come when it was asked for or retried (what is due at once is never behind what is not), its
+-- priority, its time. Of a user's jobs that wait at the same time each counts as due a minute after the one before
+-- (p_turn): that is the fair share. The year 6500 and a turn of a billion still fit.
+CREATE FUNCTION streamvibe.pickup_rank(
+    p_priority smallint, p_scheduled_for timestamptz, p_created_at timestamptz, p_turn integer
+) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT CASE WHEN p_scheduled_for > p_created_at THEN 4611686018427387904 ELSE p_turn::bigint * 60000000 END
+           + ((9 - p_priority)::bigint << 58)
+           + (pg_catalog.date_part('epoch', p_scheduled_for - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
 $$;

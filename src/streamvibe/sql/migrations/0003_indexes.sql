@@ -15,9 +15,12 @@ CREATE INDEX idx_job_queue_cleanup ON public.job_queue (status, completed_at)
 -- I5: failed jobs by attempts, then by when they are due again.
 CREATE INDEX idx_job_queue_retry_eligible ON public.job_queue (retry_count, retry_at)
     WHERE status = 'failed';
--- I6: breakdown by type; with its tail also what runs next of one type.
-CREATE INDEX idx_job_queue_type_status
-    ON public.job_queue (job_type, status, job_priority DESC, scheduled_for, id)
+-- I6: breakdown by type; with its tail also what runs next of one type: streamvibe.pickup_rank(job_priority,
+-- scheduled_for, created_at, turn), spelt out, because a function would be unfolded by every statement that inserts.
+CREATE INDEX idx_job_queue_type_status ON public.job_queue (job_type, status, (
+    CASE WHEN scheduled_for > created_at THEN 4611686018427387904 ELSE turn::bigint * 60000000 END
+    + ((9 - job_priority)::bigint << 58)
+    + (date_part('epoch', scheduled_for - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint))
     WHERE status IN ('pending', 'processing', 'failed');
 -- I7: a user's live jobs.
 CREATE INDEX idx_job_queue_user_active ON public.job_queue (user_id, status)
@@ -44,5 +47,6 @@ CREATE INDEX idx_job_log_metadata_gin ON public.job_log USING gin (metadata json
     WHERE metadata IS NOT NULL;
 
 -- Ours: the same work asked again, live (completed_at IS NULL sorts first) or cached (newest first).
-CREATE INDEX idx_job_queue_identity
-    ON public.job_queue (streamvibe.identity_hash(user_id, job_type, params), completed_at DESC);
+-- The expression is streamvibe.identity_hash(user_id, job_type, params), spelt out as above.
+CREATE INDEX idx_job_queue_identity ON public.job_queue (
+    jsonb_hash_extended(params, hashtextextended(job_type, uuid_hash_extended(user_id, 0))), completed_at DESC);

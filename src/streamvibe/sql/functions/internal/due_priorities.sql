@@ -1,48 +1,36 @@
--- The priorities at which pending jobs exist, highest first: per type when p_job_types is given, else over all.
--- One index probe per priority found and one more, however many jobs there are.
--- Index: idx_job_queue_pending_pickup, idx_job_queue_type_status.
-CREATE OR REPLACE FUNCTION streamvibe.due_priorities(p_job_types text[], p_below uuid)
-    RETURNS TABLE (job_priority smallint, job_types text[])
-    LANGUAGE plpgsql VOLATILE ROWS 3
-    SET search_path = pg_catalog, pg_temp
+-- The priorities at which jobs of these types wait whose time has come after they were asked for (scheduled ones and
+-- retries), highest first. Usually there are none, which one probe per type tells.
+-- (That the status is 'pending' is kept from the planner: see lock_due_jobs.)
+-- Index: idx_job_queue_type_status.
+CREATE OR REPLACE FUNCTION streamvibe.due_priorities(p_job_types text[], p_now timestamptz, p_below uuid)
+    RETURNS integer[]
+    LANGUAGE plpgsql VOLATILE
 AS $$
-#variable_conflict use_column
 DECLARE
-    v_priority smallint := 10;
+    v_found integer[] := '{}';
+    v_rank bigint := 1::bigint << 62;
+    v_priority integer;
 BEGIN
-    IF p_job_types IS NULL THEN
-        LOOP
-            SELECT q.job_priority INTO v_priority FROM public.job_queue q
-            WHERE q.status = 'pending' AND q.job_priority < v_priority AND q.id < p_below
-            ORDER BY q.job_priority DESC LIMIT 1;
-            EXIT WHEN NOT FOUND;
-            job_priority := v_priority;
-            RETURN NEXT;
-        END LOOP;
-    ELSE
-        RETURN QUERY
-        -- That the status is 'pending' is kept from the planner: see lock_due_jobs.
-        WITH RECURSIVE present AS (
-            SELECT t.name, t.status,
-                   (SELECT q.job_priority FROM public.job_queue q
-                    WHERE q.job_type = t.name AND q.status = t.status AND q.id < p_below
-                      AND q.status IN ('pending', 'processing', 'failed')
-                    ORDER BY q.job_priority DESC LIMIT 1) AS job_priority
-            FROM (SELECT DISTINCT u.name, u.status
-                  FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)]))
-                       u(name, status)) t
-            UNION ALL
-            SELECT p.name, p.status,
-                   (SELECT q.job_priority FROM public.job_queue q
-                    WHERE q.job_type = p.name AND q.status = p.status AND q.id < p_below
-                      AND q.status IN ('pending', 'processing', 'failed')
-                      AND q.job_priority < p.job_priority
-                    ORDER BY q.job_priority DESC LIMIT 1)
-            FROM present p WHERE p.job_priority IS NOT NULL
-        )
-        SELECT p.job_priority, array_agg(p.name) FROM present p
-        WHERE p.job_priority IS NOT NULL
-        GROUP BY p.job_priority ORDER BY p.job_priority DESC;
-    END IF;
+    LOOP
+        v_rank := (SELECT min(d.rank)
+            FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
+            CROSS JOIN LATERAL (
+                SELECT streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) AS rank
+                FROM public.job_queue q
+                WHERE q.job_type = t.name
+                  AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
+                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= v_rank
+                  AND q.id < p_below
+                ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
+                LIMIT 1) d);
+        EXIT WHEN v_rank IS NULL;
+        v_priority := 9 - ((v_rank >> 58) & 15);
+        IF v_rank <= streamvibe.pickup_rank(v_priority::smallint, p_now, '-infinity', 0) THEN
+            v_found := v_found || v_priority;
+        END IF;
+        EXIT WHEN v_priority = 0;
+        v_rank := (1::bigint << 62) + ((10 - v_priority)::bigint << 58);
+    END LOOP;
+    RETURN v_found;
 END
 $$;

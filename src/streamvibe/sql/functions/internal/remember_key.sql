@@ -2,7 +2,6 @@
 -- A key whose job has left with its partition may mean a new one.
 CREATE OR REPLACE FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) RETURNS void
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF p_idempotency_key IS NOT NULL THEN

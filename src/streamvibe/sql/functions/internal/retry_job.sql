@@ -19,7 +19,8 @@ BEGIN
     v_type := streamvibe.known_job_type(v_job.job_type);
     IF v_job.retry_count >= v_type.max_attempts THEN RETURN 'attempts_exhausted'; END IF;
     IF v_job.retry_at IS NULL THEN RETURN 'not_retryable'; END IF;
-    IF streamvibe.find_live_twin(p_user_id, v_job.job_type, v_job.params, 'epoch', 'infinity') IS NOT NULL THEN
+    IF streamvibe.find_same_work(p_user_id, v_job.job_type, v_job.params, 'infinity', '-infinity',
+                                 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff') IS NOT NULL THEN
         RETURN 'has_twin';
     END IF;
     IF NOT streamvibe.has_room(p_user_id, v_job.job_type, v_max_live, v_type.max_live_jobs) THEN

@@ -2,7 +2,6 @@
 -- the commit wait for every other commit that notifies. One message per type and transaction is sent at most.
 CREATE OR REPLACE FUNCTION streamvibe.wake_workers(p_job_type text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF EXISTS (

@@ -50,8 +50,8 @@ BEGIN
             EXECUTE format('ALTER TABLE streamvibe.%I ENABLE ROW LEVEL SECURITY', partition_name);
             EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION streamvibe.%I FOR VALUES FROM (%L) TO (%L)',
                            v_parent, partition_name, streamvibe.id_bound(v_lower), streamvibe.id_bound(v_upper));
-            INSERT INTO streamvibe.partition (parent_name, lower_at, upper_at, partition_name)
-            VALUES (v_parent, v_lower, v_upper, partition_name);
+            INSERT INTO streamvibe.partition (parent_name, lower_at, upper_at, upper_id, partition_name)
+            VALUES (v_parent, v_lower, v_upper, streamvibe.id_bound(v_upper), partition_name);
             RETURN NEXT;
             v_lower := v_upper;
         END LOOP;

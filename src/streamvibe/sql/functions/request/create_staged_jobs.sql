@@ -12,6 +12,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
+    v_below uuid;
     v_default_max integer := (SELECT s.default_max_live_jobs FROM streamvibe.setting s);
     v_unknown record;
 BEGIN
@@ -25,10 +26,15 @@ BEGIN
             v_unknown.job_type, 'job type is not registered',
             'Check the spelling, or register it: SELECT register_job_type(''name'').');
     END IF;
-    PERFORM streamvibe.check_request('p_jobs[' || s.ordinal || '].', s.user_id, t, s.params, s.priority,
-                                     s.scheduled_for)
+    -- What is plainly right need not be asked about one by one.
+    PERFORM streamvibe.check_request('p_jobs[' || s.ordinal || '].', s.user_id, s.params, t.max_params_bytes,
+                                     s.priority, s.scheduled_for)
     FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
-    WHERE s.batch = p_batch;
+    WHERE s.batch = p_batch
+      AND (s.user_id IS NOT NULL AND jsonb_typeof(s.params) = 'object'
+           AND CASE WHEN pg_column_size(s.params) < 300 AND t.max_params_bytes >= 300
+                    THEN octet_length(s.params::text) < 300 END
+           AND coalesce(s.priority BETWEEN 0 AND 9, true) AND s.scheduled_for IS NULL) IS NOT TRUE;
 
     IF p_dedupe OR p_enforce_limit THEN
         PERFORM streamvibe.require_read_committed('create_jobs',
@@ -43,14 +49,38 @@ BEGIN
     v_now := streamvibe.now();
     PERFORM streamvibe.require_partition('job_queue', v_now);
 
+    v_below := (SELECT p.upper_id FROM streamvibe.partition p
+                WHERE p.parent_name = 'job_queue' AND p.lower_at <= v_now + interval '1 hour'
+                ORDER BY p.lower_at DESC LIMIT 1);
+    IF NOT p_dedupe AND NOT p_enforce_limit THEN
+        RETURN QUERY
+        WITH accepted AS MATERIALIZED (
+            SELECT n.*, streamvibe.new_id() AS id
+            FROM (SELECT s.*, t.expires_after, t.priority AS usual,
+                         row_number() OVER (PARTITION BY s.user_id ORDER BY s.ordinal) - 1 AS nth
+                  FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
+                  WHERE s.batch = p_batch ORDER BY s.ordinal) n
+        ), inserted AS (
+            INSERT INTO public.job_queue
+                (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
+            SELECT a.id, streamvibe.id_time(a.id), a.user_id, a.job_type, a.params, coalesce(a.priority, a.usual),
+                   greatest(a.scheduled_for, v_now), greatest(a.scheduled_for, v_now) + a.expires_after, v_now,
+                   u.turn + a.nth
+            FROM accepted a
+            JOIN streamvibe.next_turns(ARRAY(SELECT DISTINCT s.user_id FROM streamvibe.staging s
+                                             WHERE s.batch = p_batch), v_now, v_below) u USING (user_id)
+            ORDER BY a.ordinal
+        )
+        SELECT a.ordinal, a.id, 'created' FROM accepted a ORDER BY a.ordinal;
+    ELSE
     RETURN QUERY
     WITH staged AS MATERIALIZED (
         SELECT s.ordinal, s.user_id, s.job_type, s.params, coalesce(s.priority, t.priority) AS priority,
                greatest(s.scheduled_for, v_now) AS due, t.expires_after, t.max_live_jobs AS type_max,
                p_dedupe AND t.dedupe_window > '0' AS dedupe,
                CASE WHEN p_dedupe AND t.dedupe_window > '0' THEN
-                   streamvibe.find_live_twin(s.user_id, s.job_type, s.params, v_now - t.dedupe_window,
-                                             greatest(s.scheduled_for, v_now))
+                   streamvibe.find_same_work(s.user_id, s.job_type, s.params, 'infinity', v_now - t.dedupe_window,
+                                             greatest(s.scheduled_for, v_now), v_below)
                END AS twin
         FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
         WHERE s.batch = p_batch
@@ -93,9 +123,11 @@ BEGIN
               ORDER BY f.ordinal) n
     ), inserted AS (
         INSERT INTO public.job_queue
-            (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at)
-        SELECT a.id, s.user_id, s.job_type, s.params, s.priority, s.due, s.due + s.expires_after, v_now
+            (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
+        SELECT a.id, streamvibe.id_time(a.id), s.user_id, s.job_type, s.params, s.priority, s.due,
+               s.due + s.expires_after, v_now, u.turn + row_number() OVER (PARTITION BY s.user_id ORDER BY a.ordinal) - 1
         FROM accepted a JOIN staged s USING (ordinal)
+        JOIN streamvibe.next_turns(ARRAY(SELECT DISTINCT w.user_id FROM wanted w), v_now, v_below) u USING (user_id)
         ORDER BY a.ordinal
     )
     SELECT f.ordinal, coalesce(f.twin, a.id),
@@ -103,6 +135,7 @@ BEGIN
                 WHEN f.original = f.ordinal THEN 'created' ELSE 'joined' END
     FROM first_of_kind f LEFT JOIN accepted a ON a.ordinal = f.original
     ORDER BY f.ordinal;
+    END IF;
 
     PERFORM streamvibe.wake_workers(d.job_type)
     FROM (SELECT DISTINCT s.job_type FROM streamvibe.staging s

@@ -15,11 +15,12 @@ DECLARE
     v_now timestamptz := streamvibe.now();
     v_id uuid;
 BEGIN
-    PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, NULL, NULL);
+    PERFORM streamvibe.check_request('p_', v_user_id, p_params, v_type.max_params_bytes, NULL, NULL);
     PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
     -- First the id, then the row: inside WHERE the search would run once for every row of the table.
-    v_id := streamvibe.find_cached_result(v_user_id, p_job_type, p_params,
-                                          v_now - coalesce(p_cache_ttl, v_type.cache_ttl));
+    v_id := streamvibe.find_same_work(v_user_id, p_job_type, p_params,
+                                      v_now - coalesce(p_cache_ttl, v_type.cache_ttl), 'infinity', v_now,
+                                      'ffffffff-ffff-ffff-ffff-ffffffffffff');
     RETURN QUERY
     SELECT q.id, q.result, q.completed_at, v_now - q.completed_at FROM public.job_queue q WHERE q.id = v_id;
 END

@@ -5,7 +5,8 @@
 -- p_force passes the cache. p_dedupe_window '0' never joins. NULL means what the job type says.
 -- Only the service may raise the priority above the type's own or switch the limit off.
 -- Locks:   the user's row in streamvibe.account, until the transaction ends. Other users never wait.
--- Index:   idx_job_queue_identity, idx_job_queue_user_active.
+-- Index:   idx_job_queue_identity, idx_job_queue_user_active. Every statement here costs more to start than to run, so
+--          there are few, and their plans are kept.
 -- Raises:  SV001 bad argument, SV002 unknown type, SV003 params too large, SV004 another user,
 --          SV005 the user's limit, SV006 isolation level, SV009 partition missing, SV012 idempotency key reused.
 CREATE OR REPLACE FUNCTION public.request_job(
@@ -22,24 +23,48 @@ CREATE OR REPLACE FUNCTION public.request_job(
 ) RETURNS TABLE (outcome text, job_id uuid, status text, result jsonb, result_age interval)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_user_id uuid := streamvibe.authorize(p_user_id);
-    v_type streamvibe.job_type := streamvibe.known_job_type(p_job_type);
-    v_window interval := coalesce(p_dedupe_window, v_type.dedupe_window);
-    v_ttl interval := CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, v_type.cache_ttl) END;
-    v_priority integer := coalesce(p_priority, v_type.priority);
+    v_service boolean := streamvibe.is_service();
+    v_user_id uuid := p_user_id;
+    v_now timestamptz := streamvibe.now();
+    v_type record;
+    v_window interval;
+    v_ttl interval;
+    v_priority integer;
     v_max_live integer;
-    v_now timestamptz;
     v_due timestamptz;
-    v_job streamvibe.job;
+    v_found record;
+    v_live record;
     v_id uuid;
+    v_turn integer;
 BEGIN
-    PERFORM streamvibe.check_request('p_', v_user_id, v_type, p_params, v_priority, p_scheduled_for);
-    PERFORM streamvibe.check_window('p_dedupe_window', p_dedupe_window);
-    PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
-    IF NOT streamvibe.is_service() THEN
+    IF NOT v_service OR p_user_id IS NULL THEN
+        v_user_id := streamvibe.authorize(p_user_id);
+    END IF;
+    SELECT t.*, s.default_max_live_jobs, l.lower_at AS leaf_lower_at, l.upper_at AS leaf_upper_at,
+           l.upper_id AS below
+    INTO v_type
+    FROM streamvibe.job_type t CROSS JOIN streamvibe.setting s
+    -- Later leaves are empty, and not even opened. An hour more allows for clocks that differ.
+    LEFT JOIN LATERAL (SELECT p.* FROM streamvibe.partition p
+                       WHERE p.parent_name = 'job_queue' AND p.lower_at <= v_now + interval '1 hour'
+                       ORDER BY p.lower_at DESC LIMIT 1) l ON true
+    WHERE t.name = p_job_type;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.known_job_type(p_job_type);
+    END IF;
+    v_window := coalesce(p_dedupe_window, v_type.dedupe_window);
+    v_ttl := CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, v_type.cache_ttl) END;
+    v_priority := coalesce(p_priority, v_type.priority);
+    PERFORM streamvibe.check_request('p_', v_user_id, p_params, v_type.max_params_bytes, v_priority, p_scheduled_for);
+    IF p_dedupe_window IS NOT NULL OR p_cache_ttl IS NOT NULL THEN
+        PERFORM streamvibe.check_window('p_dedupe_window', p_dedupe_window);
+        PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
+    END IF;
+    IF NOT v_service THEN
         IF v_priority > v_type.priority THEN
             PERFORM streamvibe.raise_error('SV004', 'p_priority', p_priority::text,
                 'only the service may raise a job''s priority',
@@ -47,7 +72,7 @@ BEGIN
         ELSIF p_enforce_limit IS NOT TRUE THEN
             PERFORM streamvibe.raise_error('SV004', 'p_enforce_limit', p_enforce_limit::text,
                 'only the service may switch the limit off', 'Leave p_enforce_limit out.');
-        ELSIF p_scheduled_for > streamvibe.now() + interval '1 year' THEN
+        ELSIF p_scheduled_for > v_now + interval '1 year' THEN
             PERFORM streamvibe.raise_error('SV001', 'p_scheduled_for', p_scheduled_for::text,
                 'p_scheduled_for is more than a year away', 'Use a time within a year; the service may use any.');
         END IF;
@@ -58,77 +83,94 @@ BEGIN
     END IF;
 
     IF v_ttl > '0' OR v_window > '0' OR p_enforce_limit OR p_idempotency_key IS NOT NULL THEN
-        PERFORM streamvibe.require_read_committed('request_job',
-            'Use READ COMMITTED; or switch the promises off: p_force := true, p_dedupe_window := ''0'', '
-            || 'p_enforce_limit := false, and no p_idempotency_key.');
-        v_max_live := streamvibe.lock_account(v_user_id);
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            PERFORM streamvibe.require_read_committed('request_job',
+                'Use READ COMMITTED; or switch the promises off: p_force := true, p_dedupe_window := ''0'', '
+                || 'p_enforce_limit := false, and no p_idempotency_key.');
+        END IF;
+        v_max_live := streamvibe.lock_account(v_user_id, v_type.default_max_live_jobs);
+        v_now := streamvibe.now();
     END IF;
-    v_now := streamvibe.now();
-    -- A time in the past would jump the queue: nothing is due before it was asked for.
     v_due := greatest(p_scheduled_for, v_now);
 
     IF p_idempotency_key IS NOT NULL THEN
-        SELECT j.* INTO v_job
+        SELECT j.id, j.status, j.result, j.completed_at, j.job_type, j.params INTO v_found
         FROM streamvibe.idempotency i JOIN streamvibe.job j ON j.id = i.job_id
         WHERE i.user_id = v_user_id AND i.idempotency_key = p_idempotency_key;
         IF FOUND THEN
-            IF v_job.job_type <> p_job_type OR v_job.params <> p_params THEN
+            IF v_found.job_type <> p_job_type OR v_found.params <> p_params THEN
                 PERFORM streamvibe.raise_error('SV012', 'p_idempotency_key', p_idempotency_key,
                     'p_idempotency_key was used for another request',
-                    'Use a new key, or repeat the request of job ' || v_job.id || ' exactly.');
+                    'Use a new key, or repeat the request of job ' || v_found.id || ' exactly.');
             END IF;
-            outcome := CASE WHEN v_job.status = 'completed' THEN 'cached' ELSE 'joined' END;
+            v_id := v_found.id;
         END IF;
     END IF;
-
-    IF outcome IS NULL AND v_ttl > '0' THEN
-        v_id := streamvibe.find_cached_result(v_user_id, p_job_type, p_params, v_now - v_ttl);
+    IF v_id IS NULL AND (v_ttl > '0' OR v_window > '0') THEN
+        v_id := streamvibe.find_same_work(v_user_id, p_job_type, p_params,
+            CASE WHEN v_ttl > '0' THEN v_now - v_ttl ELSE 'infinity' END,
+            CASE WHEN v_window > '0' THEN v_now - v_window ELSE 'infinity' END, v_due, v_type.below);
         IF v_id IS NOT NULL THEN
-            SELECT j.* INTO v_job FROM streamvibe.job j WHERE j.id = v_id;
+            SELECT j.id, j.status, j.result, j.completed_at INTO v_found FROM streamvibe.job j WHERE j.id = v_id;
+        END IF;
+    END IF;
+    IF v_id IS NOT NULL THEN
+        PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
+        job_id := v_id;
+        status := v_found.status;
+        outcome := 'joined';
+        IF status = 'completed' THEN
             outcome := 'cached';
+            result := v_found.result;
+            result_age := v_now - v_found.completed_at;
         END IF;
-    END IF;
-
-    IF outcome IS NULL AND v_window > '0' THEN
-        v_id := streamvibe.find_live_twin(v_user_id, p_job_type, p_params, v_now - v_window, v_due);
-        IF v_id IS NOT NULL THEN
-            SELECT j.* INTO v_job FROM streamvibe.job j WHERE j.id = v_id;
-            outcome := 'joined';
-        END IF;
-    END IF;
-
-    IF outcome IS NOT NULL THEN
-        PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_job.id);
-        RETURN QUERY SELECT outcome, v_job.id, v_job.status, v_job.result, v_now - v_job.completed_at
-                     WHERE v_job.status = 'completed'
-                     UNION ALL
-                     SELECT outcome, v_job.id, v_job.status, NULL, NULL
-                     WHERE v_job.status <> 'completed';
+        RETURN NEXT;
         RETURN;
     END IF;
 
-    IF p_enforce_limit
-       AND NOT streamvibe.has_room(v_user_id, p_job_type, v_max_live, v_type.max_live_jobs) THEN
-        PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
-            'the user has as many live jobs as they may',
-            'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
-            || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
-            || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
-            || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
+    IF p_enforce_limit THEN
+        -- Counts no further than the limit, so its cost does not grow with the user's backlog.
+        SELECT count(*) AS jobs, count(*) FILTER (WHERE l.job_type = p_job_type) AS jobs_of_type,
+               max(l.created_at + l.turn * interval '1 minute') AS last_at
+        INTO v_live
+        FROM (SELECT q.job_type, q.created_at, q.turn FROM public.job_queue q
+              WHERE q.user_id = v_user_id AND q.status IN ('pending', 'processing') AND q.id < v_type.below
+              LIMIT v_max_live) l;
+        IF v_live.jobs >= v_max_live OR v_live.jobs_of_type >= v_type.max_live_jobs THEN
+            PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
+                'the user has as many live jobs as they may',
+                'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
+                || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
+                || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
+                || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
+        END IF;
+        v_turn := streamvibe.next_turn(v_live.last_at, v_now);
+    ELSIF current_setting('transaction_isolation') <> 'read committed' THEN
+        v_turn := 0;  -- looking would make serializable transactions fail each other
+    ELSE
+        v_turn := (SELECT n.turn FROM streamvibe.next_turns(ARRAY[v_user_id], v_now, v_type.below) n);
     END IF;
 
     v_id := streamvibe.new_id();
     v_now := streamvibe.id_time(v_id);
     v_due := greatest(p_scheduled_for, v_now);
-    PERFORM streamvibe.require_partition('job_queue', v_now);
+    IF (v_now >= v_type.leaf_lower_at AND v_now < v_type.leaf_upper_at) IS NOT TRUE THEN
+        PERFORM streamvibe.require_partition('job_queue', v_now);
+    END IF;
     INSERT INTO public.job_queue
-        (id, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, idempotency_key)
-    VALUES (v_id, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
-            p_idempotency_key);
-    PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
+        (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
+         idempotency_key)
+    VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
+            v_turn, p_idempotency_key);
+    IF p_idempotency_key IS NOT NULL THEN
+        PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
+    END IF;
     IF v_due = v_now THEN
         PERFORM streamvibe.wake_workers(p_job_type);
     END IF;
-    RETURN QUERY SELECT 'created', v_id, 'pending', NULL::jsonb, NULL::interval;
+    outcome := 'created';
+    job_id := v_id;
+    status := 'pending';
+    RETURN NEXT;
 END
 $$;

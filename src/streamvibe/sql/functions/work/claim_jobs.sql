@@ -2,10 +2,11 @@
 -- whose token alone the jobs can be finished.
 -- p_job_types NULL: any type. p_alone: whether the worker could run an isolated job by itself just now; NULL: not even
 -- one that has been isolated for a minute.
--- Returns: 0..p_limit rows, highest priority first, then longest due; all with the same token. An isolated job
---          comes as the only row, and must run alone in its process: it may be what killed the last one.
+-- Returns: 0..p_limit rows, highest priority first, then longest due, with a fair share for every user
+--          (streamvibe.pickup_rank); all with the same token. An isolated job comes as the only row, and must run
+--          alone in its process: it may be what killed the last one.
 -- Locks:   the jobs' rows until commit (SKIP LOCKED); never waits.
--- Index:   idx_job_queue_pending_pickup, idx_job_queue_type_status; the plans are pinned by
+-- Index:   idx_job_queue_type_status; the plans are pinned by
 --          tests/sql/functions/test_claim_jobs.py.
 -- Raises:  SV001, SV004, SV006, SV010 worker unknown or its lease over.
 CREATE OR REPLACE FUNCTION public.claim_jobs(
@@ -17,23 +18,28 @@ CREATE OR REPLACE FUNCTION public.claim_jobs(
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     -- A plan made while the queue was empty lives on in its session when a million jobs have come since: these
-    -- leave the planner nothing but the two indexes and lookups by id. (On 15 a plan without choice looks so dear
+    -- leave the planner nothing but the index and lookups by id. (On 15 a plan without choice looks so dear
     -- that it would be compiled, hence jit.)
     SET enable_seqscan = off
     SET enable_bitmapscan = off
-    SET enable_sort = off
     SET jit = off
+    SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
+    v_started timestamptz := clock_timestamp();
     v_now timestamptz := streamvibe.now();
     -- Leaves of the future are never looked at; a minute more allows for another server's clock.
     v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
-    v_types text[] := p_job_types;
+    v_types text[];
     v_asleep boolean;
-    v_priority record;
+    v_waited integer[];
+    v_seen record;
+    v_step record;
+    v_limit integer;
     v_found record;
     v_ids uuid[];
+    v_last bigint;
     v_token bigint;
 BEGIN
     PERFORM streamvibe.require_service('claim_jobs');
@@ -49,29 +55,34 @@ BEGIN
         PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
             'worker is unknown, or its lease is over', 'Call heartbeat_worker(p_worker_id) first.');
     END IF;
-    IF NOT EXISTS (SELECT FROM streamvibe.job_type t WHERE t.name <> ALL (p_job_types)) THEN
-        v_types := NULL;
-    END IF;
+    v_types := CASE WHEN p_job_types IS NULL THEN ARRAY(SELECT t.name FROM streamvibe.job_type t)
+                    ELSE ARRAY(SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) END;
+    v_waited := streamvibe.due_priorities(v_types, v_now, v_below);
+    v_seen := streamvibe.low_water(v_types, v_started);
 
     -- Another worker may commit its claim between this look and the locks: its rows are then free to lock and
     -- not in the list this look saw. So the lists are read again once the locks are held, and what they name
     -- is let go; when nothing is left, look again with fresh eyes.
     FOR v_try IN 1..5 LOOP
         v_ids := '{}';
-        <<priorities>>
-        FOR v_priority IN SELECT d.job_priority, d.job_types FROM streamvibe.due_priorities(v_types, v_below) d LOOP
+        <<steps>>
+        FOR v_step IN SELECT o.* FROM streamvibe.pickup_order(v_waited, v_now, v_seen.seen_us, v_seen.seen_rank) o LOOP
+            v_limit := p_limit - cardinality(v_ids);
+            IF v_step.halved THEN
+                -- Of an odd place each kind has its turn.
+                v_limit := (v_limit + (SELECT s.last_value % 2 FROM streamvibe.claim_token_seq s)) / 2;
+                CONTINUE WHEN v_limit = 0;
+            END IF;
             FOR v_found IN
-                SELECT d.id, d.isolated FROM streamvibe.lock_due_jobs(
-                    v_priority.job_priority, v_priority.job_types, p_limit - cardinality(v_ids), p_alone,
-                    v_now, v_below) d
+                SELECT d.* FROM streamvibe.lock_due_jobs(
+                    v_types, v_step.lows, v_step.highs, v_limit, p_alone, v_ids, v_now, v_below) d
             LOOP
-                IF v_found.isolated THEN
-                    IF v_ids = '{}' THEN
-                        v_ids := ARRAY[v_found.id];
-                        EXIT priorities;
-                    END IF;
-                ELSE
+                v_last := v_found.rank;
+                IF NOT v_found.isolated THEN
                     v_ids := v_ids || v_found.id;
+                ELSIF v_ids = '{}' THEN
+                    v_ids := ARRAY[v_found.id];
+                    EXIT steps;
                 END IF;
             END LOOP;
             EXIT WHEN cardinality(v_ids) >= p_limit;
@@ -82,6 +93,10 @@ BEGIN
                        ORDER BY u.n);
         EXIT WHEN v_ids <> '{}';
     END LOOP;
+    IF v_waited = '{}' THEN
+        PERFORM streamvibe.note_low_water(v_seen, v_types, v_started, v_now, cardinality(v_ids),
+                                          CASE WHEN cardinality(v_ids) >= p_limit THEN v_last END);
+    END IF;
 
     IF v_asleep <> (v_ids = '{}') THEN
         UPDATE streamvibe.worker w SET asleep = NOT w.asleep WHERE w.id = p_worker_id;

@@ -1,0 +1,130 @@
+"""Fair share: of users' jobs at one priority, who asked for many does not delay who asked for one."""
+
+from uuid import UUID, uuid4
+
+import pytest
+from psycopg.types.json import Jsonb
+from tests.sql import kit
+from tests.sql.conftest import Queue
+
+MANY = 3_000
+OTHERS = 99
+
+
+def ready(queue: Queue) -> None:
+    """A job type and a worker."""
+    kit.register(queue.conn)
+    kit.worker(queue.conn)
+
+
+def bulk(queue: Queue, user_id: UUID, count: int, **job: object) -> None:
+    """So many jobs of one user at once, beyond any limit."""
+    jobs = [{"user_id": str(user_id), "job_type": "email", "params": {"n": n}, **job} for n in range(count)]
+    for start in range(0, count, 1000):
+        kit.call(queue.conn, "create_jobs", p_jobs=Jsonb(jobs[start : start + 1000]))
+
+
+def owners(queue: Queue, batch: int, claims: int) -> list[UUID]:
+    """Whose jobs come, in order, from so many claims that finish what they take."""
+    found: list[UUID] = []
+    for _ in range(claims):
+        jobs = kit.claim(queue.conn, limit=batch)
+        kit.complete(queue.conn, jobs)
+        found += [job["user_id"] for job in jobs]
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 10, 100])
+def test_one_job_beside_many(queue: Queue, batch: int) -> None:
+    """99 users with one job each, asked for after 3,000 of one user, have all started within 2 x 99 jobs."""
+    ready(queue)
+    bulk(queue, uuid4(), MANY)
+    others = [uuid4() for _ in range(OTHERS)]
+    for user_id in others:
+        kit.job_id(queue.conn, user_id)
+    assert set(others) <= set(owners(queue, batch, 2 * OTHERS // batch))
+
+
+def test_two_with_many_take_turns(queue: Queue) -> None:
+    """Who asks for many after another did need not wait for all of those; and neither is left behind."""
+    ready(queue)
+    first, second = uuid4(), uuid4()
+    bulk(queue, first, 500)
+    bulk(queue, second, 500)
+    started = owners(queue, 20, 10)
+    assert 90 <= started.count(first) <= 110
+
+
+def test_many_small_batches_are_one_user(queue: Queue) -> None:
+    """Asking for many in small portions, or one by one, gains nothing over asking at once."""
+    ready(queue)
+    at_once, in_portions, one_by_one = uuid4(), uuid4(), uuid4()
+    bulk(queue, at_once, 100)
+    for _ in range(10):
+        bulk(queue, in_portions, 10)
+    kit.call(queue.conn, "set_user_limit", p_user_id=one_by_one, p_max_live_jobs=100)
+    for _ in range(100):
+        kit.job_id(queue.conn, one_by_one)
+    started = owners(queue, 10, 9)
+    assert all(29 <= started.count(user_id) <= 31 for user_id in (at_once, in_portions, one_by_one))
+
+
+def test_who_comes_often_is_not_put_back(clocked: Queue) -> None:
+    """One job after the other, each asked for when the last one is done, is always the next."""
+    ready(clocked)
+    bulk(clocked, uuid4(), 200)
+    regular = uuid4()
+    for _ in range(20):
+        kit.job_id(clocked.conn, regular)
+        assert regular in owners(clocked, 1, 2)
+        clocked.advance(kit.SECOND)
+        kit.worker(clocked.conn)
+
+
+def test_those_with_many_get_on(clocked: Queue) -> None:
+    """A steady stream of new users does not stop the one with many: a minute of waiting counts for one job."""
+    ready(clocked)
+    heavy = uuid4()
+    bulk(clocked, heavy, 50)
+    started: list[UUID] = []
+    for _ in range(30):
+        for _ in range(4):
+            kit.job_id(clocked.conn)
+        kit.worker(clocked.conn)
+        started += owners(clocked, 4, 1)
+        clocked.advance(kit.MINUTE)
+    assert started.count(heavy) >= 5
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+def test_jobs_whose_time_came_share_with_the_others(clocked: Queue, batch: int) -> None:
+    """Many jobs scheduled for one moment take half of the places, not all of them; alone they take all."""
+    ready(clocked)
+    heavy = uuid4()
+    later = kit.value(clocked.conn, "SELECT (streamvibe.now() + interval '1 hour')::text")
+    bulk(clocked, heavy, 200, scheduled_for=later)
+    assert owners(clocked, 10, 1) == []
+    clocked.advance(2 * kit.HOUR)
+    kit.worker(clocked.conn)
+    others = [uuid4() for _ in range(20)]
+    for user_id in others:
+        kit.job_id(clocked.conn, user_id)
+    started = owners(clocked, batch, 40 // batch)
+    assert set(others) <= set(started)
+    assert started[:10].count(heavy) == 5
+    assert owners(clocked, 100, 1) == [heavy] * 100
+
+
+def test_priority_comes_first(clocked: Queue) -> None:
+    """Scheduled or not, a job of a higher priority starts before all of a lower one."""
+    ready(clocked)
+    later = kit.value(clocked.conn, "SELECT (streamvibe.now() + interval '1 minute')::text")
+    made = [
+        kit.job_id(clocked.conn, p_priority=priority, p_scheduled_for=at)
+        for priority in (3, 7, 5)
+        for at in (None, later)
+    ]
+    clocked.advance(kit.HOUR)
+    kit.worker(clocked.conn)
+    started = [job["job_id"] for job in kit.claim(clocked.conn, limit=10)]
+    assert [set(started[at : at + 2]) for at in (0, 2, 4)] == [set(made[2:4]), set(made[4:]), set(made[:2])]

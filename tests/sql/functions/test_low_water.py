@@ -1,0 +1,72 @@
+"""What claims read while a forgotten transaction keeps the finished jobs' rows from being removed."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from tests.sql import kit
+from tests.sql.conftest import Queue
+
+JOBS = 30_000
+BATCH = 500
+FILL = """
+SELECT count(*) FROM create_jobs((
+    SELECT jsonb_agg(jsonb_build_object('user_id', gen_random_uuid(), 'job_type', 'email'))
+    FROM generate_series(1, 10000)))
+"""
+
+
+@contextlib.contextmanager
+def pinned(queue: Queue) -> Iterator[None]:
+    """30,000 jobs, of which 25,000 were finished since another session's transaction began, which goes on."""
+    kit.register(queue.conn)
+    kit.worker(queue.conn, p_lease="1 hour")
+    for _ in range(JOBS // 10_000):
+        queue.conn.execute(FILL)
+    other = queue.database.connect()
+    other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    other.execute("SELECT pg_current_xact_id()")
+    for _ in range(25_000 // BATCH):
+        assert kit.complete(queue.conn, kit.claim(queue.conn, limit=BATCH)) == []
+    yield
+    other.execute("ROLLBACK")
+
+
+def claim_buffers(queue: Queue) -> int:
+    """What claiming a batch reads."""
+    [row] = kit.query(
+        queue.conn,
+        "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) SELECT * FROM claim_jobs('w1', 500, ARRAY['email'])",
+    )
+    plan = row["QUERY PLAN"][0]["Plan"]
+    assert plan["Actual Rows"] == BATCH
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def test_finished_jobs_are_not_walked_over_again(queue: Queue) -> None:
+    """Once a look took long beyond its rows, the next ones do not read the 25,000 finished jobs before its end."""
+    with pinned(queue):
+        [full] = [claim_buffers(queue)]
+        last = kit.value(
+            queue.conn,
+            "SELECT max(streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)) "
+            "FROM job_queue q JOIN (SELECT unnest(job_ids) AS id FROM streamvibe.claim) c USING (id)",
+        )
+        queue.conn.execute(
+            "SELECT streamvibe.note_low_water(w, ARRAY['email'], clock_timestamp() - interval '0.1 s', "
+            "streamvibe.now(), 500, %s) FROM streamvibe.low_water(ARRAY['email'], clock_timestamp()) w",
+            [last],
+        )
+        assert claim_buffers(queue) < full - 200
+
+
+def test_what_came_before_is_found_again(queue: Queue) -> None:
+    """A job handed back, which stands before what was seen, and one of top priority do not wait for the backlog."""
+    with pinned(queue):
+        jobs = kit.claim(queue.conn, limit=BATCH)
+        kit.release(queue.conn, jobs[:1])
+        urgent = kit.job_id(queue.conn, p_priority=9)
+        assert kit.claim(queue.conn, limit=1)[0]["job_id"] == urgent
+        until = time.monotonic() + 10
+        while jobs[0]["job_id"] not in {job["job_id"] for job in kit.claim(queue.conn, limit=1)}:
+            assert time.monotonic() < until, "the job handed back is not found"
