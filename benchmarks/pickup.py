@@ -35,7 +35,8 @@ FROM generate_series(1, 200) n
 """
 FILL = """
 INSERT INTO public.job_queue (created_at, user_id, job_type, params, job_priority, scheduled_for)
-SELECT pg_catalog.now(), pg_catalog.md5((n / 10)::text)::uuid, %(job_type)s, jsonb_build_object('n', n), %(priority)s + n %% 3,
+SELECT pg_catalog.now(), pg_catalog.md5((n / 10)::text)::uuid, %(job_type)s, jsonb_build_object('n', n),
+       %(priority)s + n %% 3,
        pg_catalog.now() + %(due)s::interval - n * interval '1 ms'
 FROM generate_series(1, %(jobs)s) n
 """
