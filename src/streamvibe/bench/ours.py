@@ -10,6 +10,8 @@ if __package__:
 else:  # loaded by agent.py, by its path
     from agent import Adapter, Item  # type: ignore[import-not-found, no-redef]
 
+import uvloop
+
 import streamvibe
 from streamvibe.model import NewJob
 
@@ -44,8 +46,9 @@ def declare(handled: Callable[[int, int], None]) -> streamvibe.JobType[Params, D
 class System(Adapter):
     """StreamVibe through ``Client`` and ``Worker``."""
 
-    packages = ("streamvibe", "psycopg", "psycopg-binary", "pydantic", "orjson")
+    packages = ("streamvibe", "psycopg", "psycopg-binary", "pydantic", "orjson", "uvloop")
     bulk_size = 10_000
+    loop_factory = staticmethod(uvloop.new_event_loop)  # as `streamvibe worker` has it
 
     async def setup(self) -> None:
         """The harness has migrated the database; the type is registered as a worker would."""
