@@ -1,6 +1,6 @@
 """``streamvibe jobs request|list|show|result|logs|cancel|retry``."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from streamvibe.cli.jobs_input import read_params, read_time
-from streamvibe.cli.jobs_wait import state, watching
+from streamvibe.cli.jobs_wait import interruptible, state, watching
 from streamvibe.cli.output import (
     AsJson,
     console,
@@ -122,12 +122,20 @@ def request(
                 if asked.result is not None:
                     print_fields([("result_age", asked.result_age), ("result", asked.result)])
             return
-        if not as_json:
-            print_hint(f"{asked.outcome} {asked.job_id}")
-        _wait(client, asked, timeout, as_json=as_json)
+        with interruptible() as check_interrupt:
+            if not as_json:
+                print_hint(f"{asked.outcome} {asked.job_id}")
+            _wait(client, asked, timeout, check_interrupt, as_json=as_json)
 
 
-def _wait(client: SyncClient, asked: Requested[Any], timeout: float | None, *, as_json: bool) -> None:
+def _wait(
+    client: SyncClient,
+    asked: Requested[Any],
+    timeout: float | None,
+    check_interrupt: Callable[[], None],
+    *,
+    as_json: bool,
+) -> None:
     latest: Job | None = None
     with watching(client, as_json=as_json) as show:
 
@@ -135,6 +143,7 @@ def _wait(client: SyncClient, asked: Requested[Any], timeout: float | None, *, a
             nonlocal latest
             latest = job
             show(job)
+            check_interrupt()
 
         try:
             done = client.wait(asked, timeout=timeout, on_look=look)

@@ -1,5 +1,6 @@
 """Watching a job while a command waits for it."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,31 @@ from streamvibe.model import Job, JobStatus
 
 #: A worker that lives takes a due job within a second or two, unless it is busy.
 NO_WORKER_SECONDS = 3.0
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Ctrl-C within is raised by the function that this gives, between two looks; the second time, at once.
+
+    Raised in the middle of a statement it can be lost, or leave a connection that says so.
+    """
+    interrupted = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted = True
+
+    def check() -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
