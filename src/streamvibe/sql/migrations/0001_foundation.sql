@@ -95,12 +95,13 @@ BEGIN
 END
 $$;
 
--- What makes two jobs the same work: user, type and params. 64 bits, so equality is always checked as well.
+-- What makes two jobs the same work: user, type and params. 64 bits, so equality is always checked as well. The upper half
+-- is the user's, so that what one user asks for lies together in the index.
 CREATE FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_params jsonb) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 AS $$
-    SELECT pg_catalog.jsonb_hash_extended(
-        p_params, pg_catalog.hashtextextended(p_job_type COLLATE "C", pg_catalog.uuid_hash_extended(p_user_id, 0)))
+    SELECT (pg_catalog.uuid_hash(p_user_id)::bigint << 32)
+           + (pg_catalog.jsonb_hash_extended(p_params, pg_catalog.hashtextextended(p_job_type COLLATE "C", 0)) & 4294967295)
 $$;
 
 -- Where a pending job stands among those of its type: the smallest is picked up first. From the top bit down: whether

@@ -49,4 +49,5 @@ CREATE INDEX idx_job_log_metadata_gin ON public.job_log USING gin (metadata json
 -- Ours: the same work asked again, live (completed_at IS NULL sorts first) or cached (newest first).
 -- The expression is streamvibe.identity_hash(user_id, job_type, params), spelt out as above.
 CREATE INDEX idx_job_queue_identity ON public.job_queue (
-    jsonb_hash_extended(params, hashtextextended(job_type, uuid_hash_extended(user_id, 0))), completed_at DESC);
+    ((uuid_hash(user_id)::bigint << 32) + (jsonb_hash_extended(params, hashtextextended(job_type, 0)) & 4294967295)),
+    completed_at DESC);

@@ -56,8 +56,7 @@ BEGIN
         RETURN QUERY
         WITH accepted AS MATERIALIZED (
             SELECT n.*, streamvibe.new_id() AS id
-            FROM (SELECT s.*, t.expires_after, t.priority AS usual,
-                         row_number() OVER (PARTITION BY s.user_id ORDER BY s.ordinal) - 1 AS nth
+            FROM (SELECT s.*, t.expires_after, t.priority AS usual
                   FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
                   WHERE s.batch = p_batch ORDER BY s.ordinal) n
         ), inserted AS (
@@ -65,11 +64,12 @@ BEGIN
                 (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
             SELECT a.id, streamvibe.id_time(a.id), a.user_id, a.job_type, a.params, coalesce(a.priority, a.usual),
                    greatest(a.scheduled_for, v_now), greatest(a.scheduled_for, v_now) + a.expires_after, v_now,
-                   u.turn + a.nth
+                   u.turn + row_number() OVER (PARTITION BY a.user_id ORDER BY a.ordinal) - 1
             FROM accepted a
             JOIN streamvibe.next_turns(ARRAY(SELECT DISTINCT s.user_id FROM streamvibe.staging s
                                              WHERE s.batch = p_batch), v_now, v_below) u USING (user_id)
-            ORDER BY a.ordinal
+            -- A user's rows after each other: three indexes begin with the user.
+            ORDER BY a.user_id, a.ordinal
         )
         SELECT a.ordinal, a.id, 'created' FROM accepted a ORDER BY a.ordinal;
     ELSE
