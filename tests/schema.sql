@@ -1422,8 +1422,7 @@ BEGIN
         RETURN QUERY
         WITH accepted AS MATERIALIZED (
             SELECT n.*, streamvibe.new_id() AS id
-            FROM (SELECT s.*, t.expires_after, t.priority AS usual,
-                         row_number() OVER (PARTITION BY s.user_id ORDER BY s.ordinal) - 1 AS nth
+            FROM (SELECT s.*, t.expires_after, t.priority AS usual
                   FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
                   WHERE s.batch = p_batch ORDER BY s.ordinal) n
         ), inserted AS (
@@ -1431,11 +1430,12 @@ BEGIN
                 (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
             SELECT a.id, streamvibe.id_time(a.id), a.user_id, a.job_type, a.params, coalesce(a.priority, a.usual),
                    greatest(a.scheduled_for, v_now), greatest(a.scheduled_for, v_now) + a.expires_after, v_now,
-                   u.turn + a.nth
+                   u.turn + row_number() OVER (PARTITION BY a.user_id ORDER BY a.ordinal) - 1
             FROM accepted a
             JOIN streamvibe.next_turns(ARRAY(SELECT DISTINCT s.user_id FROM streamvibe.staging s
                                              WHERE s.batch = p_batch), v_now, v_below) u USING (user_id)
-            ORDER BY a.ordinal
+            -- A user's rows after each other: three indexes begin with the user.
+            ORDER BY a.user_id, a.ordinal
         )
         SELECT a.ordinal, a.id, 'created' FROM accepted a ORDER BY a.ordinal;
     ELSE
@@ -1672,8 +1672,8 @@ $$;
 CREATE FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_params jsonb) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$
-    SELECT pg_catalog.jsonb_hash_extended(
-        p_params, pg_catalog.hashtextextended(p_job_type COLLATE "C", pg_catalog.uuid_hash_extended(p_user_id, 0)))
+    SELECT (pg_catalog.uuid_hash(p_user_id)::bigint << 32)
+           + (pg_catalog.jsonb_hash_extended(p_params, pg_catalog.hashtextextended(p_job_type COLLATE "C", 0)) & 4294967295)
 $$;
 
 CREATE FUNCTION streamvibe.is_held(p_job_id uuid) RETURNS boolean
@@ -1686,16 +1686,16 @@ $$;
 CREATE FUNCTION streamvibe.is_service() RETURNS boolean
     LANGUAGE plpgsql STABLE
     AS $$
+DECLARE
+    v_role name := CASE WHEN current_setting('role') = 'none' THEN session_user
+                        ELSE current_setting('role')::name END;
 BEGIN
-    -- Every call of the queue asks; these two answers need no query. (is_superuser is of that same role.)
-    IF current_setting('role') = 'service_role' OR current_setting('is_superuser') = 'on' THEN
+    -- Every call of the queue asks, and these two answers need no query. (is_superuser is of that same role.)
+    IF v_role = 'service_role' OR current_setting('is_superuser') = 'on' THEN
         RETURN true;
     END IF;
-    RETURN (SELECT r.rolname = 'service_role' OR r.rolsuper
-                   OR r.oid = (SELECT c.relowner FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass)
-            FROM pg_roles r
-            WHERE r.rolname = CASE WHEN current_setting('role') = 'none' THEN session_user
-                                   ELSE current_setting('role')::name END);
+    RETURN EXISTS (SELECT FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+                   WHERE c.oid = 'public.job_queue'::regclass AND r.rolname = v_role);
 END
 $$;
 
@@ -2552,7 +2552,7 @@ CREATE INDEX idx_job_queue_cleanup ON ONLY public.job_queue USING btree (status,
 
 CREATE INDEX idx_job_queue_expiration ON ONLY public.job_queue USING btree (expires_at) WHERE (status = 'pending'::text);
 
-CREATE INDEX idx_job_queue_identity ON ONLY public.job_queue USING btree (jsonb_hash_extended(params, hashtextextended(job_type, uuid_hash_extended(user_id, (0)::bigint))), completed_at DESC);
+CREATE INDEX idx_job_queue_identity ON ONLY public.job_queue USING btree (((((uuid_hash(user_id))::bigint << 32) + (jsonb_hash_extended(params, hashtextextended(job_type, (0)::bigint)) & '4294967295'::bigint))), completed_at DESC);
 
 CREATE INDEX idx_job_queue_params_gin ON ONLY public.job_queue USING gin (params jsonb_path_ops);
 
@@ -2588,6 +2588,8 @@ CREATE INDEX job_log_leaf_to_tsvector_idx ON streamvibe.job_log_leaf USING gin (
 
 CREATE INDEX job_queue_leaf_expires_at_idx ON streamvibe.job_queue_leaf USING btree (expires_at) WHERE (status = 'pending'::text);
 
+CREATE INDEX job_queue_leaf_expr_completed_at_idx ON streamvibe.job_queue_leaf USING btree (((((uuid_hash(user_id))::bigint << 32) + (jsonb_hash_extended(params, hashtextextended(job_type, (0)::bigint)) & '4294967295'::bigint))), completed_at DESC);
+
 CREATE INDEX job_queue_leaf_job_priority_scheduled_for_id_idx ON streamvibe.job_queue_leaf USING btree (job_priority DESC, scheduled_for, id) WHERE (status = 'pending'::text);
 
 CREATE INDEX job_queue_leaf_job_type_status_expr_idx ON streamvibe.job_queue_leaf USING btree (job_type, status, (((
@@ -2595,8 +2597,6 @@ CASE
     WHEN (scheduled_for > created_at) THEN '4611686018427387904'::bigint
     ELSE ((turn)::bigint * 60000000)
 END + (((9 - job_priority))::bigint << 58)) + ((date_part('epoch'::text, (scheduled_for - '1970-01-01 00:00:00+00'::timestamp with time zone)) * (1000000)::double precision))::bigint))) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
-
-CREATE INDEX job_queue_leaf_jsonb_hash_extended_completed_at_idx ON streamvibe.job_queue_leaf USING btree (jsonb_hash_extended(params, hashtextextended(job_type, uuid_hash_extended(user_id, (0)::bigint))), completed_at DESC);
 
 CREATE INDEX job_queue_leaf_params_idx ON streamvibe.job_queue_leaf USING gin (params jsonb_path_ops);
 
@@ -2626,11 +2626,11 @@ ALTER INDEX public.idx_job_log_message_fts ATTACH PARTITION streamvibe.job_log_l
 
 ALTER INDEX public.idx_job_queue_expiration ATTACH PARTITION streamvibe.job_queue_leaf_expires_at_idx;
 
+ALTER INDEX public.idx_job_queue_identity ATTACH PARTITION streamvibe.job_queue_leaf_expr_completed_at_idx;
+
 ALTER INDEX public.idx_job_queue_pending_pickup ATTACH PARTITION streamvibe.job_queue_leaf_job_priority_scheduled_for_id_idx;
 
 ALTER INDEX public.idx_job_queue_type_status ATTACH PARTITION streamvibe.job_queue_leaf_job_type_status_expr_idx;
-
-ALTER INDEX public.idx_job_queue_identity ATTACH PARTITION streamvibe.job_queue_leaf_jsonb_hash_extended_completed_at_idx;
 
 ALTER INDEX public.idx_job_queue_params_gin ATTACH PARTITION streamvibe.job_queue_leaf_params_idx;
 

@@ -4,15 +4,15 @@
 CREATE OR REPLACE FUNCTION streamvibe.is_service() RETURNS boolean
     LANGUAGE plpgsql STABLE
 AS $$
+DECLARE
+    v_role name := CASE WHEN current_setting('role') = 'none' THEN session_user
+                        ELSE current_setting('role')::name END;
 BEGIN
-    -- Every call of the queue asks; these two answers need no query. (is_superuser is of that same role.)
-    IF current_setting('role') = 'service_role' OR current_setting('is_superuser') = 'on' THEN
+    -- Every call of the queue asks, and these two answers need no query. (is_superuser is of that same role.)
+    IF v_role = 'service_role' OR current_setting('is_superuser') = 'on' THEN
         RETURN true;
     END IF;
-    RETURN (SELECT r.rolname = 'service_role' OR r.rolsuper
-                   OR r.oid = (SELECT c.relowner FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass)
-            FROM pg_roles r
-            WHERE r.rolname = CASE WHEN current_setting('role') = 'none' THEN session_user
-                                   ELSE current_setting('role')::name END);
+    RETURN EXISTS (SELECT FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+                   WHERE c.oid = 'public.job_queue'::regclass AND r.rolname = v_role);
 END
 $$;
