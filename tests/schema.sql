@@ -2025,7 +2025,7 @@ CREATE FUNCTION streamvibe.pickup_rank(p_priority smallint, p_scheduled_for time
     AS $$
     SELECT CASE WHEN p_scheduled_for > p_created_at THEN 4611686018427387904 ELSE p_turn::bigint * 60000000 END
            + ((9 - p_priority)::bigint << 58)
-           + (pg_catalog.date_part('epoch', p_scheduled_for - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
+           + (pg_catalog.date_part('epoch', greatest(p_scheduled_for, p_created_at) - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
 $$;
 
 CREATE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURNS void
@@ -2568,7 +2568,7 @@ CREATE INDEX idx_job_queue_type_status ON ONLY public.job_queue USING btree (job
 CASE
     WHEN (scheduled_for > created_at) THEN '4611686018427387904'::bigint
     ELSE ((turn)::bigint * 60000000)
-END + (((9 - job_priority))::bigint << 58)) + ((date_part('epoch'::text, (scheduled_for - '1970-01-01 00:00:00+00'::timestamp with time zone)) * (1000000)::double precision))::bigint))) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
+END + (((9 - job_priority))::bigint << 58)) + ((date_part('epoch'::text, (GREATEST(scheduled_for, created_at) - '1970-01-01 00:00:00+00'::timestamp with time zone)) * (1000000)::double precision))::bigint))) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
 
 CREATE INDEX idx_job_queue_user_active ON ONLY public.job_queue USING btree (user_id, status) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text]));
 
@@ -2596,7 +2596,7 @@ CREATE INDEX job_queue_leaf_job_type_status_expr_idx ON streamvibe.job_queue_lea
 CASE
     WHEN (scheduled_for > created_at) THEN '4611686018427387904'::bigint
     ELSE ((turn)::bigint * 60000000)
-END + (((9 - job_priority))::bigint << 58)) + ((date_part('epoch'::text, (scheduled_for - '1970-01-01 00:00:00+00'::timestamp with time zone)) * (1000000)::double precision))::bigint))) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
+END + (((9 - job_priority))::bigint << 58)) + ((date_part('epoch'::text, (GREATEST(scheduled_for, created_at) - '1970-01-01 00:00:00+00'::timestamp with time zone)) * (1000000)::double precision))::bigint))) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text, 'failed'::text]));
 
 CREATE INDEX job_queue_leaf_params_idx ON streamvibe.job_queue_leaf USING gin (params jsonb_path_ops);
 

@@ -48,7 +48,9 @@ def test_order(queue: Queue) -> None:
     for priority in (2, 9, 0, 5):
         for at in ("2020-01-02", "2020-01-01", "2020-01-02"):
             job_id = kit.job_id(queue.conn, p_priority=priority)
-            queue.conn.execute("UPDATE job_queue SET scheduled_for = %s WHERE id = %s", [at, job_id])
+            queue.conn.execute(
+                "UPDATE job_queue SET created_at = %s, scheduled_for = %s WHERE id = %s", [at, at, job_id]
+            )
             due[job_id] = (-priority, at, str(job_id))
     wanted = sorted(due, key=lambda job_id: due[job_id])
     assert ids(kit.claim(queue.conn, limit=5)) == wanted[:5]

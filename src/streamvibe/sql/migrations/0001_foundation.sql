@@ -115,5 +115,5 @@ CREATE FUNCTION streamvibe.pickup_rank(
 AS $$
     SELECT CASE WHEN p_scheduled_for > p_created_at THEN 4611686018427387904 ELSE p_turn::bigint * 60000000 END
            + ((9 - p_priority)::bigint << 58)
-           + (pg_catalog.date_part('epoch', p_scheduled_for - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
+           + (pg_catalog.date_part('epoch', greatest(p_scheduled_for, p_created_at) - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
 $$;

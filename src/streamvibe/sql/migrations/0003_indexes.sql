@@ -20,7 +20,7 @@ CREATE INDEX idx_job_queue_retry_eligible ON public.job_queue (retry_count, retr
 CREATE INDEX idx_job_queue_type_status ON public.job_queue (job_type, status, (
     CASE WHEN scheduled_for > created_at THEN 4611686018427387904 ELSE turn::bigint * 60000000 END
     + ((9 - job_priority)::bigint << 58)
-    + (date_part('epoch', scheduled_for - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint))
+    + (date_part('epoch', greatest(scheduled_for, created_at) - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint))
     WHERE status IN ('pending', 'processing', 'failed');
 -- I7: a user's live jobs.
 CREATE INDEX idx_job_queue_user_active ON public.job_queue (user_id, status)
