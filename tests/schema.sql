@@ -107,7 +107,7 @@ CREATE FUNCTION public.claim_jobs(p_worker_id text, p_limit integer DEFAULT 1, p
     AS $$
 #variable_conflict use_column
 DECLARE
-    v_started timestamptz := clock_timestamp();
+    v_started timestamptz;
     v_now timestamptz := streamvibe.now();
     -- Leaves of the future are never looked at; a minute more allows for another server's clock.
     v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
@@ -120,6 +120,8 @@ DECLARE
     v_found record;
     v_ids uuid[];
     v_last bigint;
+    v_odd boolean := false;
+    v_passed_over boolean := false;
     v_token bigint;
 BEGIN
     PERFORM streamvibe.require_service('claim_jobs');
@@ -138,6 +140,12 @@ BEGIN
     v_types := CASE WHEN p_job_types IS NULL THEN ARRAY(SELECT t.name FROM streamvibe.job_type t)
                     ELSE ARRAY(SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) END;
     v_waited := streamvibe.due_priorities(v_types, v_now, v_below);
+    IF v_waited <> '{}' THEN
+        -- Which kind comes first changes from claim to claim of a session.
+        v_odd := coalesce(current_setting('streamvibe.odd_claim', true), '') <> 'on';
+        PERFORM set_config('streamvibe.odd_claim', CASE WHEN v_odd THEN 'on' ELSE 'off' END, false);
+    END IF;
+    v_started := clock_timestamp();
     v_seen := streamvibe.low_water(v_types, v_started);
 
     -- Another worker may commit its claim between this look and the locks: its rows are then free to lock and
@@ -145,12 +153,14 @@ BEGIN
     -- is let go; when nothing is left, look again with fresh eyes.
     FOR v_try IN 1..5 LOOP
         v_ids := '{}';
+        v_last := NULL;
         <<steps>>
-        FOR v_step IN SELECT o.* FROM streamvibe.pickup_order(v_waited, v_now, v_seen.seen_us, v_seen.seen_rank) o LOOP
+        FOR v_step IN
+            SELECT o.* FROM streamvibe.pickup_order(v_waited, v_odd, v_now, v_seen.seen_us, v_seen.seen_rank) o
+        LOOP
             v_limit := p_limit - cardinality(v_ids);
             IF v_step.halved THEN
-                -- Of an odd place each kind has its turn.
-                v_limit := (v_limit + (SELECT s.last_value % 2 FROM streamvibe.claim_token_seq s)) / 2;
+                v_limit := v_limit / 2;
                 CONTINUE WHEN v_limit = 0;
             END IF;
             FOR v_found IN
@@ -162,20 +172,29 @@ BEGIN
                     v_ids := v_ids || v_found.id;
                 ELSIF v_ids = '{}' THEN
                     v_ids := ARRAY[v_found.id];
+                    v_passed_over := true;
                     EXIT steps;
+                ELSE
+                    v_passed_over := true;
                 END IF;
             END LOOP;
             EXIT WHEN cardinality(v_ids) >= p_limit;
         END LOOP;
-        EXIT WHEN v_ids = '{}';
         v_ids := ARRAY(SELECT u.id FROM unnest(v_ids) WITH ORDINALITY u(id, n)
                        WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
                        ORDER BY u.n);
-        EXIT WHEN v_ids <> '{}';
+        IF v_seen.seen_rank IS NOT NULL AND cardinality(v_ids) < p_limit THEN
+            -- There may be more below the mark: nothing is said to be empty, nor a worker put to sleep, before a look
+            -- at everything.
+            v_seen.seen_us := NULL;
+            v_seen.seen_rank := NULL;
+            PERFORM set_config('streamvibe.low_water', '', false);
+            CONTINUE;
+        END IF;
+        EXIT WHEN v_ids <> '{}' OR v_last IS NULL;
     END LOOP;
-    IF v_waited = '{}' THEN
-        PERFORM streamvibe.note_low_water(v_seen, v_types, v_started, v_now, cardinality(v_ids),
-                                          CASE WHEN cardinality(v_ids) >= p_limit THEN v_last END);
+    IF v_waited = '{}' AND cardinality(v_ids) >= p_limit AND NOT v_passed_over THEN
+        PERFORM streamvibe.note_low_water(v_seen, v_types, v_started, v_now, cardinality(v_ids), v_last);
     END IF;
 
     IF v_asleep <> (v_ids = '{}') THEN
@@ -964,9 +983,8 @@ DECLARE
     v_max_live integer;
     v_due timestamptz;
     v_found record;
-    v_live record;
     v_id uuid;
-    v_turn integer;
+    v_turn integer := 0;
 BEGIN
     IF NOT v_service OR p_user_id IS NULL THEN
         v_user_id := streamvibe.authorize(p_user_id);
@@ -1055,27 +1073,19 @@ BEGIN
         RETURN;
     END IF;
 
-    IF p_enforce_limit THEN
-        -- Counts no further than the limit, so its cost does not grow with the user's backlog.
-        SELECT count(*) AS jobs, count(*) FILTER (WHERE l.job_type = p_job_type) AS jobs_of_type,
-               max(l.created_at + l.turn * interval '1 minute') AS last_at
-        INTO v_live
-        FROM (SELECT q.job_type, q.created_at, q.turn FROM public.job_queue q
-              WHERE q.user_id = v_user_id AND q.status IN ('pending', 'processing') AND q.id < v_type.below
-              LIMIT v_max_live) l;
-        IF v_live.jobs >= v_max_live OR v_live.jobs_of_type >= v_type.max_live_jobs THEN
-            PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
-                'the user has as many live jobs as they may',
-                'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
-                || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
-                || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
-                || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
-        END IF;
-        v_turn := streamvibe.next_turn(v_live.last_at, v_now);
-    ELSIF current_setting('transaction_isolation') <> 'read committed' THEN
-        v_turn := 0;  -- looking would make serializable transactions fail each other
-    ELSE
-        v_turn := (SELECT n.turn FROM streamvibe.next_turns(ARRAY[v_user_id], v_now, v_type.below) n);
+    IF p_enforce_limit
+       AND NOT streamvibe.has_room(v_user_id, p_job_type, v_max_live, v_type.max_live_jobs, v_type.below) THEN
+        PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
+            'the user has as many live jobs as they may',
+            'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
+            || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
+            || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
+            || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
+    END IF;
+    -- In a serializable transaction looking at the user's other jobs would make such transactions fail each other.
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        v_turn := (SELECT n.turn FROM streamvibe.next_turns(
+                       ARRAY[v_user_id], ARRAY[p_job_type], v_now, v_type.below) n);
     END IF;
 
     v_id := streamvibe.new_id();
@@ -1322,7 +1332,8 @@ CREATE FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_params
     AS $_$
 DECLARE
     -- Written out at once only where it cannot become gigabytes: see below.
-    v_bytes integer := CASE WHEN pg_column_size(p_params) < 1000 THEN octet_length(p_params::text) END;
+    -- (|| because a stored value may be compressed.)
+    v_bytes integer := CASE WHEN pg_column_size(p_params || '{}') < 1000 THEN octet_length(p_params::text) END;
 BEGIN
     IF p_user_id IS NULL THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'user_id', NULL, 'user_id is missing',
@@ -1398,7 +1409,7 @@ BEGIN
     FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
     WHERE s.batch = p_batch
       AND (s.user_id IS NOT NULL AND jsonb_typeof(s.params) = 'object'
-           AND CASE WHEN pg_column_size(s.params) < 300 AND t.max_params_bytes >= 300
+           AND CASE WHEN pg_column_size(s.params || '{}') < 300 AND t.max_params_bytes >= 300
                     THEN octet_length(s.params::text) < 300 END
            AND coalesce(s.priority BETWEEN 0 AND 9, true) AND s.scheduled_for IS NULL) IS NOT TRUE;
 
@@ -1430,12 +1441,15 @@ BEGIN
                 (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
             SELECT a.id, streamvibe.id_time(a.id), a.user_id, a.job_type, a.params, coalesce(a.priority, a.usual),
                    greatest(a.scheduled_for, v_now), greatest(a.scheduled_for, v_now) + a.expires_after, v_now,
-                   u.turn + row_number() OVER (PARTITION BY a.user_id ORDER BY a.ordinal) - 1
+                   u.turn + row_number() OVER (PARTITION BY a.user_id, a.job_type ORDER BY a.ordinal) - 1
             FROM accepted a
-            JOIN streamvibe.next_turns(ARRAY(SELECT DISTINCT s.user_id FROM streamvibe.staging s
-                                             WHERE s.batch = p_batch), v_now, v_below) u USING (user_id)
+            JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
+                                   FROM (SELECT DISTINCT s.user_id, s.job_type FROM streamvibe.staging s
+                                         WHERE s.batch = p_batch) d) p
+                  CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
+                 USING (user_id, job_type)
             -- A user's rows after each other: three indexes begin with the user.
-            ORDER BY a.user_id, a.ordinal
+            ORDER BY a.user_id, a.job_type, a.ordinal
         )
         SELECT a.ordinal, a.id, 'created' FROM accepted a ORDER BY a.ordinal;
     ELSE
@@ -1491,9 +1505,12 @@ BEGIN
         INSERT INTO public.job_queue
             (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
         SELECT a.id, streamvibe.id_time(a.id), s.user_id, s.job_type, s.params, s.priority, s.due,
-               s.due + s.expires_after, v_now, u.turn + row_number() OVER (PARTITION BY s.user_id ORDER BY a.ordinal) - 1
+               s.due + s.expires_after, v_now, u.turn + row_number() OVER (PARTITION BY s.user_id, s.job_type ORDER BY a.ordinal) - 1
         FROM accepted a JOIN staged s USING (ordinal)
-        JOIN streamvibe.next_turns(ARRAY(SELECT DISTINCT w.user_id FROM wanted w), v_now, v_below) u USING (user_id)
+        JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
+                               FROM (SELECT DISTINCT w.user_id, w.job_type FROM wanted w) d) p
+              CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
+             USING (user_id, job_type)
         ORDER BY a.ordinal
     )
     SELECT f.ordinal, coalesce(f.twin, a.id),
@@ -1608,14 +1625,13 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer) RETURNS boolean
+CREATE FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer, p_below uuid DEFAULT 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) RETURNS boolean
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     RETURN (SELECT (SELECT count(*) FROM (
                     SELECT FROM public.job_queue q
-                    WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
+                    WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing') AND q.id < p_below
                     LIMIT p_max_live_jobs) live) < p_max_live_jobs
            AND (p_max_live_jobs_of_type IS NULL
                 OR (SELECT count(*) FROM (
@@ -1780,34 +1796,7 @@ CREATE FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_
     LANGUAGE plpgsql
     AS $$
 #variable_conflict use_column
-DECLARE
-    v_most bigint;
 BEGIN
-    IF cardinality(p_job_types) > 1 THEN
-        -- The last rank that fits, so that not p_limit of every type are locked.
-        v_most := (SELECT f.rank
-            FROM (SELECT d.rank
-                  FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
-                  CROSS JOIN LATERAL (
-                      SELECT e.rank
-                      FROM unnest(p_lows, p_highs) r(low, high)
-                      CROSS JOIN LATERAL (
-                          SELECT streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) AS rank
-                          FROM public.job_queue q
-                          WHERE q.job_type = t.name
-                            AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
-                            AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= r.low
-                            AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < r.high
-                            AND q.id < p_below
-                            AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
-                            AND q.id <> ALL (p_besides)
-                            AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
-                          ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
-                          LIMIT p_limit) e
-                      LIMIT p_limit) d
-                  ORDER BY d.rank LIMIT p_limit) f
-            ORDER BY f.rank DESC LIMIT 1);
-    END IF;
     RETURN QUERY
     SELECT d.id, d.isolated, d.rank
     FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
@@ -1821,9 +1810,9 @@ BEGIN
             WHERE q.job_type = t.name
               AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
               AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= r.low
-              AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
-                  < least(r.high, v_most + 1)
-              AND q.id < p_below
+              AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < r.high
+              -- Both only matter when clocks were set back or differ.
+              AND q.id < p_below AND q.scheduled_for <= p_now + interval '1 second'
               AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
               AND q.id <> ALL (p_besides)
               AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
@@ -1884,7 +1873,9 @@ CREATE FUNCTION streamvibe.low_water(p_job_types text[], p_started timestamp wit
 DECLARE
     v_state text[] := string_to_array(nullif(current_setting('streamvibe.low_water', true), ''), ' ');
 BEGIN
-    IF v_state[1] = md5(p_job_types::text) AND streamvibe.microseconds(p_started) < v_state[2]::bigint THEN
+    -- Not for longer than a second either when the clock was set back.
+    IF v_state[1] = md5(p_job_types::text)
+       AND v_state[2]::bigint - streamvibe.microseconds(p_started) BETWEEN 1 AND 1000000 THEN
         until_us := v_state[2];
         seen_us := v_state[3];
         seen_rank := v_state[4];
@@ -1921,16 +1912,18 @@ CREATE FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now t
                 ELSE 0 END
 $$;
 
-CREATE FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_now timestamp with time zone, p_below uuid) RETURNS TABLE(user_id uuid, turn integer)
+CREATE FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_below uuid) RETURNS TABLE(user_id uuid, job_type text, turn integer)
     LANGUAGE sql STABLE
     AS $$
-    SELECT u.user_id, streamvibe.next_turn(l.last_at, p_now)
-    FROM unnest(p_user_ids) u(user_id)
-    LEFT JOIN LATERAL (
-        SELECT q.created_at + q.turn * interval '1 minute' AS last_at
-        FROM public.job_queue q
-        WHERE q.user_id = u.user_id AND q.status = 'pending' AND q.id < p_below
-        ORDER BY q.created_at DESC, q.id DESC LIMIT 1) l ON true
+    SELECT u.user_id, u.job_type, streamvibe.next_turn(l.last_at, p_now)
+    FROM unnest(p_user_ids, p_job_types) u(user_id, job_type)
+    CROSS JOIN LATERAL (
+        SELECT max(n.created_at + n.turn * interval '1 minute') AS last_at
+        FROM (SELECT q.created_at, q.turn, q.job_type, q.scheduled_for
+              FROM public.job_queue q
+              WHERE q.user_id = u.user_id AND q.status = 'pending' AND q.id < p_below
+              ORDER BY q.created_at DESC, q.id DESC LIMIT 5) n
+        WHERE n.job_type = u.job_type AND n.scheduled_for <= n.created_at) l
 $$;
 
 CREATE FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) RETURNS void
@@ -1942,8 +1935,8 @@ DECLARE
     v_until bigint := p_low_water.until_us;
 BEGIN
     IF p_low_water.seen_rank IS NULL THEN
-        -- A large batch behind thousands of dead rows; any batch behind a hundred thousand.
-        IF v_wasted < (CASE WHEN p_rows >= 100 AND p_last_rank IS NOT NULL THEN 1000 ELSE 20000 END) THEN
+        -- A large batch behind thousands of dead rows, a small one behind tens of thousands.
+        IF v_wasted < (CASE WHEN p_rows >= 100 THEN 1000 ELSE 5000 END) THEN
             RETURN;
         END IF;
         -- So that full looks waste a fiftieth of the time at most.
@@ -1954,7 +1947,7 @@ BEGIN
     END IF;
     PERFORM set_config('streamvibe.low_water',
         concat_ws(' ', md5(p_job_types::text), v_until, streamvibe.microseconds(p_now),
-                  coalesce(p_last_rank, (1::bigint << 62) - 1)),
+                  p_last_rank),
         false);
 END
 $$;
@@ -1973,7 +1966,7 @@ CREATE FUNCTION streamvibe.own_functions() RETURNS TABLE(function regprocedure, 
                           WHERE m.kind = 'function' AND substring(m.name FROM '([^/]+)\.sql$') = p.proname))
 $_$;
 
-CREATE FUNCTION streamvibe.pickup_order(p_waited integer[], p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) RETURNS TABLE(lows bigint[], highs bigint[], halved boolean)
+CREATE FUNCTION streamvibe.pickup_order(p_waited integer[], p_odd boolean, p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) RETURNS TABLE(lows bigint[], highs bigint[], halved boolean)
     LANGUAGE plpgsql STABLE
     AS $$
 DECLARE
@@ -1993,8 +1986,8 @@ BEGIN
         END IF;
         v_from := v_base + (1::bigint << 58);
         FOR v_step IN 1..3 LOOP
-            lows := ARRAY[CASE v_step WHEN 2 THEN v_base ELSE v_all + v_base END];
-            highs := ARRAY[CASE v_step WHEN 2 THEN v_from ELSE v_all + v_base + v_now + 1 END];
+            lows := ARRAY[CASE WHEN (v_step = 2) <> p_odd THEN v_base ELSE v_all + v_base END];
+            highs := ARRAY[CASE WHEN (v_step = 2) <> p_odd THEN v_from ELSE v_all + v_base + v_now + 1 END];
             halved := v_step = 1;
             RETURN NEXT;
         END LOOP;
@@ -2007,8 +2000,8 @@ BEGIN
         -- committed meanwhile), at its own priority what came before the last rank it reached, then all behind that.
         lows := '{}';
         highs := '{}';
-        FOR v_rank IN 0..(p_seen_rank >> 58) LOOP
-            v_base := v_rank << 58;
+        FOR v_rank IN 0..(p_seen_rank >> 58)::integer LOOP
+            v_base := v_rank::bigint << 58;
             lows := lows || (v_base + p_seen_us - 100000);
             highs := highs || CASE WHEN v_rank < p_seen_rank >> 58 THEN v_base + (1::bigint << 58)
                                    ELSE least(v_base + v_now + 1, p_seen_rank) END;
@@ -2316,7 +2309,7 @@ COMMENT ON COLUMN public.job_queue.claim_token IS 'The claim that holds a proces
 
 COMMENT ON COLUMN public.job_queue.retry_count IS 'Attempts that failed so far; the running attempt is retry_count + 1.';
 
-COMMENT ON COLUMN public.job_queue.turn IS 'How many of the user''s jobs waited when this one was asked for: see streamvibe.pickup_rank().';
+COMMENT ON COLUMN public.job_queue.turn IS 'How many minutes later than its own time the job counts as due, because others of the user wait: see streamvibe.pickup_rank().';
 
 COMMENT ON COLUMN public.job_queue.isolated IS 'Was held by a worker that died with several jobs: runs alone in its process next time.';
 
@@ -2811,7 +2804,7 @@ REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_now times
 
 REVOKE ALL ON FUNCTION streamvibe.find_same_work(p_user_id uuid, p_job_type text, p_params jsonb, p_cached_since timestamp with time zone, p_live_since timestamp with time zone, p_due timestamp with time zone, p_below uuid) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer, p_below uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.has_wild_number(p_document jsonb) FROM PUBLIC;
 
@@ -2854,13 +2847,13 @@ REVOKE ALL ON FUNCTION streamvibe.new_id() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.own_functions() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.pickup_order(p_waited integer[], p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.pickup_order(p_waited integer[], p_odd boolean, p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.pickup_rank(p_priority smallint, p_scheduled_for timestamp with time zone, p_created_at timestamp with time zone, p_turn integer) FROM PUBLIC;
 

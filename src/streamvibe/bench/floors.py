@@ -24,7 +24,7 @@ FROM public.complete_jobs('floor', array_fill(:token::bigint, ARRAY[:jobs::integ
 #: The same columns, their checks and defaults, and no index but the primary key.
 BARE = """
 CREATE TABLE public.bench_bare (LIKE public.job_queue INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS);
-ALTER TABLE public.bench_bare ADD PRIMARY KEY (id);
+ALTER TABLE public.bench_bare ADD PRIMARY KEY (id), ALTER created_at SET DEFAULT pg_catalog.clock_timestamp();
 """
 COLUMNS = "(user_id, job_type, params)"
 INSERT = f"""

@@ -35,7 +35,13 @@ def interruptible() -> Iterator[Callable[[], None]]:
         if interrupted:
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, note)
+    before = signal.getsignal(signal.SIGINT)
+    if (
+        before is not signal.default_int_handler
+    ):  # ignored, as in the background of a script, or somebody else's
+        yield check
+        return
+    signal.signal(signal.SIGINT, note)
     try:
         yield check
     finally:

@@ -5,10 +5,14 @@ for each other.
 """
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 from streamvibe.worker.context import ClaimedJob
 from streamvibe.worker.flush import End, Flusher
+
+#: So many claims are told apart.
+MOST_CLAIMS = 10_000
 
 
 class Lanes:
@@ -16,9 +20,20 @@ class Lanes:
 
     def __init__(self, flushers: Sequence[Flusher]) -> None:
         self._flushers = flushers
+        self._lanes = itertools.cycle(flushers)
+        self._chosen: dict[
+            int, Flusher
+        ] = {}  # by token; not by its parity, of which other workers may get one each
 
     def _lane(self, job: ClaimedJob) -> Flusher:
-        return self._flushers[job.token % len(self._flushers)]
+        chosen = self._chosen.get(job.token)
+        if chosen is None:
+            if (
+                len(self._chosen) >= MOST_CLAIMS
+            ):  # the oldest is over, or else its statements wait for each other
+                del self._chosen[next(iter(self._chosen))]
+            chosen = self._chosen[job.token] = next(self._lanes)
+        return chosen
 
     @property
     def waiting(self) -> int:
@@ -44,4 +59,10 @@ class Lanes:
 
     async def run(self) -> None:
         """Write until cancelled, or until one of them cannot go on."""
-        await asyncio.gather(*(flusher.run() for flusher in self._flushers))
+        tasks = [asyncio.create_task(flusher.run()) for flusher in self._flushers]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

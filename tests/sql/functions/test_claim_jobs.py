@@ -228,3 +228,16 @@ def test_a_worker_asleep_for_other_types_is_left_alone(queue: Queue) -> None:
     kit.job_id(queue.conn, job_type="sms")
     assert [note.payload for note in listener.notifies(timeout=10, stop_after=1)] == ["sms"]
     listener.close()
+
+
+@pytest.mark.parametrize("types", [["email"], ["email", "other"], None])
+def test_jobs_locked_elsewhere_are_walked_past(queue: Queue, types: list[str] | None) -> None:
+    """An open transaction that holds the first jobs keeps no claim from the others, of whichever types it is."""
+    ready(queue)
+    kit.register(queue.conn, "other")
+    user_id = uuid4()
+    kit.call(queue.conn, "set_user_limit", p_user_id=user_id, p_max_live_jobs=100)
+    made = [kit.job_id(queue.conn, user_id) for _ in range(30)]
+    with queue.database.connect() as other, other.transaction():
+        kit.call(other, "cancel_jobs", p_user_id=user_id, p_job_ids=made[:20])
+        assert ids(kit.claim(queue.conn, limit=5, p_job_types=types)) == made[20:25]

@@ -128,3 +128,19 @@ def test_priority_comes_first(clocked: Queue) -> None:
     kit.worker(clocked.conn)
     started = [job["job_id"] for job in kit.claim(clocked.conn, limit=10)]
     assert [set(started[at : at + 2]) for at in (0, 2, 4)] == [set(made[2:4]), set(made[4:]), set(made[:2])]
+
+
+@pytest.mark.parametrize("elsewhere", ["of another type", "next month"])
+def test_what_waits_elsewhere_does_not_count(queue: Queue, elsewhere: str) -> None:
+    """A user's many jobs of another type, or for another time, do not put back their one job that is due."""
+    ready(queue)
+    kit.register(queue.conn, "other")
+    user_id = uuid4()
+    kit.call(queue.conn, "set_user_limit", p_user_id=user_id, p_max_live_jobs=1000)
+    if elsewhere == "next month":
+        bulk(queue, user_id, 100, scheduled_for="2999-01-01T00:00:00Z")
+    else:
+        bulk(queue, user_id, 100, job_type="other")
+    own = kit.job_id(queue.conn, user_id)
+    others = [kit.job_id(queue.conn) for _ in range(5)]
+    assert [job["job_id"] for job in kit.claim(queue.conn, limit=9, p_job_types=["email"])] == [own, *others]

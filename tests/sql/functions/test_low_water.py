@@ -3,7 +3,10 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from uuid import uuid4
 
+import pytest
+from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.sql.conftest import Queue
 
@@ -76,3 +79,30 @@ def test_what_came_before_is_found_again(queue: Queue) -> None:
         until = time.monotonic() + 10
         while jobs[0]["job_id"] not in {job["job_id"] for job in kit.claim(queue.conn, limit=1)}:
             assert time.monotonic() < until, "the job handed back is not found"
+
+
+@pytest.mark.parametrize("priority", [0, 5, 8, 9])
+def test_new_jobs_are_seen_at_once(queue: Queue, priority: int) -> None:
+    """Under a mark behind a backlog the next claim takes a new user's job of the same or a higher priority."""
+    kit.register(queue.conn)
+    kit.worker(queue.conn)
+    heavy = str(uuid4())
+    jobs = [
+        {"user_id": heavy, "job_type": "email", "params": {"n": n}, "priority": priority} for n in range(100)
+    ]
+    kit.call(queue.conn, "create_jobs", p_jobs=Jsonb(jobs))
+    kit.claim(queue.conn, limit=50)
+    note_a_long_look(queue)
+    new = kit.job_id(queue.conn, p_priority=priority)
+    assert kit.claim(queue.conn, limit=10)[0]["job_id"] == new
+
+
+def test_nothing_is_said_to_be_empty_under_a_mark(queue: Queue) -> None:
+    """Where a look from the mark finds too little, the same claim looks at all, also at what was handed back."""
+    kit.register(queue.conn)
+    kit.worker(queue.conn)
+    made = [kit.job_id(queue.conn) for _ in range(20)]
+    jobs = kit.claim(queue.conn, limit=20)
+    note_a_long_look(queue)
+    kit.release(queue.conn, jobs[:3])
+    assert {job["job_id"] for job in kit.claim(queue.conn, limit=10)} == set(made[:3])

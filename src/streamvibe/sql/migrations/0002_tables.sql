@@ -42,7 +42,7 @@ COMMENT ON TABLE public.job_queue IS 'StreamVibe: one row per job. Written by fu
 COMMENT ON COLUMN public.job_queue.created_at IS 'The time in the id, so both orders agree.';
 COMMENT ON COLUMN public.job_queue.retry_count IS 'Attempts that failed so far; the running attempt is retry_count + 1.';
 COMMENT ON COLUMN public.job_queue.retry_at IS 'On a failed job: when retry_failed_jobs() brings it back; NULL when it never will.';
-COMMENT ON COLUMN public.job_queue.turn IS 'How many of the user''s jobs waited when this one was asked for: see streamvibe.pickup_rank().';
+COMMENT ON COLUMN public.job_queue.turn IS 'How many minutes later than its own time the job counts as due, because others of the user wait: see streamvibe.pickup_rank().';
 COMMENT ON COLUMN public.job_queue.isolated IS 'Was held by a worker that died with several jobs: runs alone in its process next time.';
 COMMENT ON COLUMN public.job_queue.claim_token IS 'The claim that holds a processing job. Stale tokens are refused.';
 

@@ -9,7 +9,8 @@ CREATE OR REPLACE FUNCTION streamvibe.check_request(
 AS $$
 DECLARE
     -- Written out at once only where it cannot become gigabytes: see below.
-    v_bytes integer := CASE WHEN pg_column_size(p_params) < 1000 THEN octet_length(p_params::text) END;
+    -- (|| because a stored value may be compressed.)
+    v_bytes integer := CASE WHEN pg_column_size(p_params || '{}') < 1000 THEN octet_length(p_params::text) END;
 BEGIN
     IF p_user_id IS NULL THEN
         PERFORM streamvibe.raise_error('SV001', p_prefix || 'user_id', NULL, 'user_id is missing',

@@ -5,7 +5,7 @@
 -- p_besides: ids this transaction has locked already. p_below: leaves from this id on are empty.
 -- That the status is 'pending' is kept from the planner, or it could take another index, which walks over every job of
 -- other types.
--- Locks: the rows it returns (SKIP LOCKED).
+-- Locks: the rows it returns (SKIP LOCKED); with several types up to p_limit of each.
 -- Index: idx_job_queue_type_status.
 CREATE OR REPLACE FUNCTION streamvibe.lock_due_jobs(
     p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[],
@@ -14,34 +14,7 @@ CREATE OR REPLACE FUNCTION streamvibe.lock_due_jobs(
     LANGUAGE plpgsql VOLATILE
 AS $$
 #variable_conflict use_column
-DECLARE
-    v_most bigint;
 BEGIN
-    IF cardinality(p_job_types) > 1 THEN
-        -- The last rank that fits, so that not p_limit of every type are locked.
-        v_most := (SELECT f.rank
-            FROM (SELECT d.rank
-                  FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
-                  CROSS JOIN LATERAL (
-                      SELECT e.rank
-                      FROM unnest(p_lows, p_highs) r(low, high)
-                      CROSS JOIN LATERAL (
-                          SELECT streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) AS rank
-                          FROM public.job_queue q
-                          WHERE q.job_type = t.name
-                            AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
-                            AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= r.low
-                            AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < r.high
-                            AND q.id < p_below
-                            AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
-                            AND q.id <> ALL (p_besides)
-                            AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
-                          ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
-                          LIMIT p_limit) e
-                      LIMIT p_limit) d
-                  ORDER BY d.rank LIMIT p_limit) f
-            ORDER BY f.rank DESC LIMIT 1);
-    END IF;
     RETURN QUERY
     SELECT d.id, d.isolated, d.rank
     FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
@@ -55,9 +28,9 @@ BEGIN
             WHERE q.job_type = t.name
               AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
               AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= r.low
-              AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
-                  < least(r.high, v_most + 1)
-              AND q.id < p_below
+              AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < r.high
+              -- Both only matter when clocks were set back or differ.
+              AND q.id < p_below AND q.scheduled_for <= p_now + interval '1 second'
               AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
               AND q.id <> ALL (p_besides)
               AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')

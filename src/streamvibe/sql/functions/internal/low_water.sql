@@ -12,7 +12,9 @@ AS $$
 DECLARE
     v_state text[] := string_to_array(nullif(current_setting('streamvibe.low_water', true), ''), ' ');
 BEGIN
-    IF v_state[1] = md5(p_job_types::text) AND streamvibe.microseconds(p_started) < v_state[2]::bigint THEN
+    -- Not for longer than a second either when the clock was set back.
+    IF v_state[1] = md5(p_job_types::text)
+       AND v_state[2]::bigint - streamvibe.microseconds(p_started) BETWEEN 1 AND 1000000 THEN
         until_us := v_state[2];
         seen_us := v_state[3];
         seen_rank := v_state[4];

@@ -1,6 +1,6 @@
 -- Remember how far a look for claimable jobs got, if looking from the start costs much: see low_water().
 -- p_low_water: what the look began with. p_started: when, by the server's clock; p_now: by the queue's.
--- p_rows: how many it found. p_last_rank: the last of them; NULL when it found no more to claim.
+-- p_rows: how many it found, which was all it wanted. p_last_rank: the last of them.
 CREATE OR REPLACE FUNCTION streamvibe.note_low_water(
     p_low_water record, p_job_types text[], p_started timestamptz, p_now timestamptz, p_rows integer,
     p_last_rank bigint
@@ -13,8 +13,8 @@ DECLARE
     v_until bigint := p_low_water.until_us;
 BEGIN
     IF p_low_water.seen_rank IS NULL THEN
-        -- A large batch behind thousands of dead rows; any batch behind a hundred thousand.
-        IF v_wasted < (CASE WHEN p_rows >= 100 AND p_last_rank IS NOT NULL THEN 1000 ELSE 20000 END) THEN
+        -- A large batch behind thousands of dead rows, a small one behind tens of thousands.
+        IF v_wasted < (CASE WHEN p_rows >= 100 THEN 1000 ELSE 5000 END) THEN
             RETURN;
         END IF;
         -- So that full looks waste a fiftieth of the time at most.
@@ -25,7 +25,7 @@ BEGIN
     END IF;
     PERFORM set_config('streamvibe.low_water',
         concat_ws(' ', md5(p_job_types::text), v_until, streamvibe.microseconds(p_now),
-                  coalesce(p_last_rank, (1::bigint << 62) - 1)),
+                  p_last_rank),
         false);
 END
 $$;

@@ -1,12 +1,12 @@
 -- In which order ranks (see streamvibe.pickup_rank) are looked at for claimable jobs: one row per step, each with its
 -- ranges in rising order.
 -- p_waited: the priorities at which jobs wait whose time has come (due_priorities). They share a priority half and half
---           with the jobs that were due when they were asked for: of such a step (halved) half of the places are filled,
---           and what is left in the step that repeats it.
+--           with the jobs that were due when they were asked for: of a halved step half of the places are filled, then
+--           the others have theirs, then what is left goes to the first again. p_odd: which kind is the first.
 -- p_seen_us, p_seen_rank: what this session saw nothing claimable below at that moment, NULL when it has to look
 --           everywhere (low_water).
 CREATE OR REPLACE FUNCTION streamvibe.pickup_order(
-    p_waited integer[], p_now timestamptz, p_seen_us bigint, p_seen_rank bigint
+    p_waited integer[], p_odd boolean, p_now timestamptz, p_seen_us bigint, p_seen_rank bigint
 ) RETURNS TABLE (lows bigint[], highs bigint[], halved boolean)
     LANGUAGE plpgsql STABLE
 AS $$
@@ -27,8 +27,8 @@ BEGIN
         END IF;
         v_from := v_base + (1::bigint << 58);
         FOR v_step IN 1..3 LOOP
-            lows := ARRAY[CASE v_step WHEN 2 THEN v_base ELSE v_all + v_base END];
-            highs := ARRAY[CASE v_step WHEN 2 THEN v_from ELSE v_all + v_base + v_now + 1 END];
+            lows := ARRAY[CASE WHEN (v_step = 2) <> p_odd THEN v_base ELSE v_all + v_base END];
+            highs := ARRAY[CASE WHEN (v_step = 2) <> p_odd THEN v_from ELSE v_all + v_base + v_now + 1 END];
             halved := v_step = 1;
             RETURN NEXT;
         END LOOP;
@@ -41,8 +41,8 @@ BEGIN
         -- committed meanwhile), at its own priority what came before the last rank it reached, then all behind that.
         lows := '{}';
         highs := '{}';
-        FOR v_rank IN 0..(p_seen_rank >> 58) LOOP
-            v_base := v_rank << 58;
+        FOR v_rank IN 0..(p_seen_rank >> 58)::integer LOOP
+            v_base := v_rank::bigint << 58;
             lows := lows || (v_base + p_seen_us - 100000);
             highs := highs || CASE WHEN v_rank < p_seen_rank >> 58 THEN v_base + (1::bigint << 58)
                                    ELSE least(v_base + v_now + 1, p_seen_rank) END;

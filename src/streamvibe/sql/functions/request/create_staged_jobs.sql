@@ -32,7 +32,7 @@ BEGIN
     FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
     WHERE s.batch = p_batch
       AND (s.user_id IS NOT NULL AND jsonb_typeof(s.params) = 'object'
-           AND CASE WHEN pg_column_size(s.params) < 300 AND t.max_params_bytes >= 300
+           AND CASE WHEN pg_column_size(s.params || '{}') < 300 AND t.max_params_bytes >= 300
                     THEN octet_length(s.params::text) < 300 END
            AND coalesce(s.priority BETWEEN 0 AND 9, true) AND s.scheduled_for IS NULL) IS NOT TRUE;
 
@@ -64,12 +64,15 @@ BEGIN
                 (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
             SELECT a.id, streamvibe.id_time(a.id), a.user_id, a.job_type, a.params, coalesce(a.priority, a.usual),
                    greatest(a.scheduled_for, v_now), greatest(a.scheduled_for, v_now) + a.expires_after, v_now,
-                   u.turn + row_number() OVER (PARTITION BY a.user_id ORDER BY a.ordinal) - 1
+                   u.turn + row_number() OVER (PARTITION BY a.user_id, a.job_type ORDER BY a.ordinal) - 1
             FROM accepted a
-            JOIN streamvibe.next_turns(ARRAY(SELECT DISTINCT s.user_id FROM streamvibe.staging s
-                                             WHERE s.batch = p_batch), v_now, v_below) u USING (user_id)
+            JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
+                                   FROM (SELECT DISTINCT s.user_id, s.job_type FROM streamvibe.staging s
+                                         WHERE s.batch = p_batch) d) p
+                  CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
+                 USING (user_id, job_type)
             -- A user's rows after each other: three indexes begin with the user.
-            ORDER BY a.user_id, a.ordinal
+            ORDER BY a.user_id, a.job_type, a.ordinal
         )
         SELECT a.ordinal, a.id, 'created' FROM accepted a ORDER BY a.ordinal;
     ELSE
@@ -125,9 +128,12 @@ BEGIN
         INSERT INTO public.job_queue
             (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
         SELECT a.id, streamvibe.id_time(a.id), s.user_id, s.job_type, s.params, s.priority, s.due,
-               s.due + s.expires_after, v_now, u.turn + row_number() OVER (PARTITION BY s.user_id ORDER BY a.ordinal) - 1
+               s.due + s.expires_after, v_now, u.turn + row_number() OVER (PARTITION BY s.user_id, s.job_type ORDER BY a.ordinal) - 1
         FROM accepted a JOIN staged s USING (ordinal)
-        JOIN streamvibe.next_turns(ARRAY(SELECT DISTINCT w.user_id FROM wanted w), v_now, v_below) u USING (user_id)
+        JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
+                               FROM (SELECT DISTINCT w.user_id, w.job_type FROM wanted w) d) p
+              CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
+             USING (user_id, job_type)
         ORDER BY a.ordinal
     )
     SELECT f.ordinal, coalesce(f.twin, a.id),

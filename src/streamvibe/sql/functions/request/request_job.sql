@@ -37,9 +37,8 @@ DECLARE
     v_max_live integer;
     v_due timestamptz;
     v_found record;
-    v_live record;
     v_id uuid;
-    v_turn integer;
+    v_turn integer := 0;
 BEGIN
     IF NOT v_service OR p_user_id IS NULL THEN
         v_user_id := streamvibe.authorize(p_user_id);
@@ -128,27 +127,19 @@ BEGIN
         RETURN;
     END IF;
 
-    IF p_enforce_limit THEN
-        -- Counts no further than the limit, so its cost does not grow with the user's backlog.
-        SELECT count(*) AS jobs, count(*) FILTER (WHERE l.job_type = p_job_type) AS jobs_of_type,
-               max(l.created_at + l.turn * interval '1 minute') AS last_at
-        INTO v_live
-        FROM (SELECT q.job_type, q.created_at, q.turn FROM public.job_queue q
-              WHERE q.user_id = v_user_id AND q.status IN ('pending', 'processing') AND q.id < v_type.below
-              LIMIT v_max_live) l;
-        IF v_live.jobs >= v_max_live OR v_live.jobs_of_type >= v_type.max_live_jobs THEN
-            PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
-                'the user has as many live jobs as they may',
-                'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
-                || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
-                || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
-                || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
-        END IF;
-        v_turn := streamvibe.next_turn(v_live.last_at, v_now);
-    ELSIF current_setting('transaction_isolation') <> 'read committed' THEN
-        v_turn := 0;  -- looking would make serializable transactions fail each other
-    ELSE
-        v_turn := (SELECT n.turn FROM streamvibe.next_turns(ARRAY[v_user_id], v_now, v_type.below) n);
+    IF p_enforce_limit
+       AND NOT streamvibe.has_room(v_user_id, p_job_type, v_max_live, v_type.max_live_jobs, v_type.below) THEN
+        PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
+            'the user has as many live jobs as they may',
+            'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
+            || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
+            || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
+            || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
+    END IF;
+    -- In a serializable transaction looking at the user's other jobs would make such transactions fail each other.
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        v_turn := (SELECT n.turn FROM streamvibe.next_turns(
+                       ARRAY[v_user_id], ARRAY[p_job_type], v_now, v_type.below) n);
     END IF;
 
     v_id := streamvibe.new_id();

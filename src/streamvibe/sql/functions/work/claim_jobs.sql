@@ -27,7 +27,7 @@ CREATE OR REPLACE FUNCTION public.claim_jobs(
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_started timestamptz := clock_timestamp();
+    v_started timestamptz;
     v_now timestamptz := streamvibe.now();
     -- Leaves of the future are never looked at; a minute more allows for another server's clock.
     v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
@@ -40,6 +40,8 @@ DECLARE
     v_found record;
     v_ids uuid[];
     v_last bigint;
+    v_odd boolean := false;
+    v_passed_over boolean := false;
     v_token bigint;
 BEGIN
     PERFORM streamvibe.require_service('claim_jobs');
@@ -58,6 +60,12 @@ BEGIN
     v_types := CASE WHEN p_job_types IS NULL THEN ARRAY(SELECT t.name FROM streamvibe.job_type t)
                     ELSE ARRAY(SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) END;
     v_waited := streamvibe.due_priorities(v_types, v_now, v_below);
+    IF v_waited <> '{}' THEN
+        -- Which kind comes first changes from claim to claim of a session.
+        v_odd := coalesce(current_setting('streamvibe.odd_claim', true), '') <> 'on';
+        PERFORM set_config('streamvibe.odd_claim', CASE WHEN v_odd THEN 'on' ELSE 'off' END, false);
+    END IF;
+    v_started := clock_timestamp();
     v_seen := streamvibe.low_water(v_types, v_started);
 
     -- Another worker may commit its claim between this look and the locks: its rows are then free to lock and
@@ -65,12 +73,14 @@ BEGIN
     -- is let go; when nothing is left, look again with fresh eyes.
     FOR v_try IN 1..5 LOOP
         v_ids := '{}';
+        v_last := NULL;
         <<steps>>
-        FOR v_step IN SELECT o.* FROM streamvibe.pickup_order(v_waited, v_now, v_seen.seen_us, v_seen.seen_rank) o LOOP
+        FOR v_step IN
+            SELECT o.* FROM streamvibe.pickup_order(v_waited, v_odd, v_now, v_seen.seen_us, v_seen.seen_rank) o
+        LOOP
             v_limit := p_limit - cardinality(v_ids);
             IF v_step.halved THEN
-                -- Of an odd place each kind has its turn.
-                v_limit := (v_limit + (SELECT s.last_value % 2 FROM streamvibe.claim_token_seq s)) / 2;
+                v_limit := v_limit / 2;
                 CONTINUE WHEN v_limit = 0;
             END IF;
             FOR v_found IN
@@ -82,20 +92,29 @@ BEGIN
                     v_ids := v_ids || v_found.id;
                 ELSIF v_ids = '{}' THEN
                     v_ids := ARRAY[v_found.id];
+                    v_passed_over := true;
                     EXIT steps;
+                ELSE
+                    v_passed_over := true;
                 END IF;
             END LOOP;
             EXIT WHEN cardinality(v_ids) >= p_limit;
         END LOOP;
-        EXIT WHEN v_ids = '{}';
         v_ids := ARRAY(SELECT u.id FROM unnest(v_ids) WITH ORDINALITY u(id, n)
                        WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
                        ORDER BY u.n);
-        EXIT WHEN v_ids <> '{}';
+        IF v_seen.seen_rank IS NOT NULL AND cardinality(v_ids) < p_limit THEN
+            -- There may be more below the mark: nothing is said to be empty, nor a worker put to sleep, before a look
+            -- at everything.
+            v_seen.seen_us := NULL;
+            v_seen.seen_rank := NULL;
+            PERFORM set_config('streamvibe.low_water', '', false);
+            CONTINUE;
+        END IF;
+        EXIT WHEN v_ids <> '{}' OR v_last IS NULL;
     END LOOP;
-    IF v_waited = '{}' THEN
-        PERFORM streamvibe.note_low_water(v_seen, v_types, v_started, v_now, cardinality(v_ids),
-                                          CASE WHEN cardinality(v_ids) >= p_limit THEN v_last END);
+    IF v_waited = '{}' AND cardinality(v_ids) >= p_limit AND NOT v_passed_over THEN
+        PERFORM streamvibe.note_low_water(v_seen, v_types, v_started, v_now, cardinality(v_ids), v_last);
     END IF;
 
     IF v_asleep <> (v_ids = '{}') THEN
