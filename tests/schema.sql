@@ -1811,8 +1811,7 @@ BEGIN
               AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
               AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= r.low
               AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < r.high
-              -- Both only matter when clocks were set back or differ.
-              AND q.id < p_below AND q.scheduled_for <= p_now + interval '1 second'
+              AND q.id < p_below
               AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
               AND q.id <> ALL (p_besides)
               AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')

@@ -1,6 +1,6 @@
 -- Lock up to p_limit claimable jobs whose rank lies in one of the ranges (p_lows to p_highs, in rising order), the
 -- smallest ranks first, walking past what others hold.
--- What may be claimed is decided here and nowhere else: pending, due, in nobody's claim; an isolated job only
+-- What may be claimed is decided here and by the ranges alone: pending, due (pickup_order), in nobody's claim; an isolated job only
 -- by a worker that can run it alone, or once it has been isolated for a minute (p_alone NULL: not even then).
 -- p_besides: ids this transaction has locked already. p_below: leaves from this id on are empty.
 -- That the status is 'pending' is kept from the planner, or it could take another index, which walks over every job of
@@ -29,8 +29,7 @@ BEGIN
               AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
               AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= r.low
               AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < r.high
-              -- Both only matter when clocks were set back or differ.
-              AND q.id < p_below AND q.scheduled_for <= p_now + interval '1 second'
+              AND q.id < p_below
               AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
               AND q.id <> ALL (p_besides)
               AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
