@@ -1,6 +1,7 @@
 -- Lock up to p_limit claimable jobs whose rank lies in one of the ranges (p_lows to p_highs, in rising order), the
 -- smallest ranks first, walking past what others hold.
--- What may be claimed is decided here and by the ranges alone: pending, due (pickup_order), in nobody's claim; an isolated job only
+-- What may be claimed is decided here and by the ranges (pickup_order) alone: pending, due, in nobody's claim; an isolated
+-- job only
 -- by a worker that can run it alone, or once it has been isolated for a minute (p_alone NULL: not even then).
 -- p_besides: ids this transaction has locked already. p_below: leaves from this id on are empty.
 -- That the status is 'pending' is kept from the planner, or it could take another index, which walks over every job of
