@@ -109,7 +109,7 @@ class Adapter:
     """What a system can do. An adapter file holds one subclass, named ``System``.
 
     What a subclass leaves out raises NotImplementedError, not an abstract class's TypeError: not every system can do
-    everything (urgent jobs are measured for ours alone), and asking one for what it cannot do is a mistake of the harness.
+    everything (urgent jobs are measured for ours alone), and asking for what it cannot do is a mistake of the harness.
     """
 
     packages: tuple[str, ...] = ()
