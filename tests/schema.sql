@@ -977,20 +977,24 @@ DECLARE
     v_user_id uuid := p_user_id;
     v_now timestamptz := streamvibe.now();
     v_type record;
-    v_window interval;
-    v_ttl interval;
-    v_priority integer;
     v_max_live integer;
     v_due timestamptz;
     v_found record;
+    v_live record;
+    v_most integer;
+    v_room boolean;
     v_id uuid;
     v_turn integer := 0;
 BEGIN
     IF NOT v_service OR p_user_id IS NULL THEN
         v_user_id := streamvibe.authorize(p_user_id);
     END IF;
-    SELECT t.*, s.default_max_live_jobs, l.lower_at AS leaf_lower_at, l.upper_at AS leaf_upper_at,
-           l.upper_id AS below
+    -- What the statement can work out is not worked out after it: each expression is made ready anew in every transaction.
+    SELECT t.max_params_bytes, t.max_live_jobs, t.expires_after, t.priority AS usual_priority,
+           coalesce(p_priority, t.priority) AS priority,
+           coalesce(p_dedupe_window, t.dedupe_window) AS dedupe_window,
+           CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, t.cache_ttl) END AS cache_ttl,
+           s.default_max_live_jobs, l.lower_at AS leaf_lower_at, l.upper_at AS leaf_upper_at, l.upper_id AS below
     INTO v_type
     FROM streamvibe.job_type t CROSS JOIN streamvibe.setting s
     -- Later leaves are empty, and not even opened. An hour more allows for clocks that differ.
@@ -1001,19 +1005,16 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM streamvibe.known_job_type(p_job_type);
     END IF;
-    v_window := coalesce(p_dedupe_window, v_type.dedupe_window);
-    v_ttl := CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, v_type.cache_ttl) END;
-    v_priority := coalesce(p_priority, v_type.priority);
-    PERFORM streamvibe.check_request('p_', v_user_id, p_params, v_type.max_params_bytes, v_priority, p_scheduled_for);
+    PERFORM streamvibe.check_request('p_', v_user_id, p_params, v_type.max_params_bytes, v_type.priority, p_scheduled_for);
     IF p_dedupe_window IS NOT NULL OR p_cache_ttl IS NOT NULL THEN
         PERFORM streamvibe.check_window('p_dedupe_window', p_dedupe_window);
         PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
     END IF;
     IF NOT v_service THEN
-        IF v_priority > v_type.priority THEN
+        IF v_type.priority > v_type.usual_priority THEN
             PERFORM streamvibe.raise_error('SV004', 'p_priority', p_priority::text,
                 'only the service may raise a job''s priority',
-                'Use at most ' || v_type.priority || ', the priority of ' || p_job_type || ', or leave it out.');
+                'Use at most ' || v_type.usual_priority || ', the priority of ' || p_job_type || ', or leave it out.');
         ELSIF p_enforce_limit IS NOT TRUE THEN
             PERFORM streamvibe.raise_error('SV004', 'p_enforce_limit', p_enforce_limit::text,
                 'only the service may switch the limit off', 'Leave p_enforce_limit out.');
@@ -1027,7 +1028,7 @@ BEGIN
             'p_idempotency_key has the wrong length', 'Use 1 to 255 characters, or leave it out.');
     END IF;
 
-    IF v_ttl > '0' OR v_window > '0' OR p_enforce_limit OR p_idempotency_key IS NOT NULL THEN
+    IF v_type.cache_ttl > '0' OR v_type.dedupe_window > '0' OR p_enforce_limit OR p_idempotency_key IS NOT NULL THEN
         IF current_setting('transaction_isolation') <> 'read committed' THEN
             PERFORM streamvibe.require_read_committed('request_job',
                 'Use READ COMMITTED; or switch the promises off: p_force := true, p_dedupe_window := ''0'', '
@@ -1051,10 +1052,10 @@ BEGIN
             v_id := v_found.id;
         END IF;
     END IF;
-    IF v_id IS NULL AND (v_ttl > '0' OR v_window > '0') THEN
+    IF v_id IS NULL AND (v_type.cache_ttl > '0' OR v_type.dedupe_window > '0') THEN
         v_id := streamvibe.find_same_work(v_user_id, p_job_type, p_params,
-            CASE WHEN v_ttl > '0' THEN v_now - v_ttl ELSE 'infinity' END,
-            CASE WHEN v_window > '0' THEN v_now - v_window ELSE 'infinity' END, v_due, v_type.below);
+            CASE WHEN v_type.cache_ttl > '0' THEN v_now - v_type.cache_ttl ELSE 'infinity' END,
+            CASE WHEN v_type.dedupe_window > '0' THEN v_now - v_type.dedupe_window ELSE 'infinity' END, v_due, v_type.below);
         IF v_id IS NOT NULL THEN
             SELECT j.id, j.status, j.result, j.completed_at INTO v_found FROM streamvibe.job j WHERE j.id = v_id;
         END IF;
@@ -1073,19 +1074,27 @@ BEGIN
         RETURN;
     END IF;
 
-    IF p_enforce_limit
-       AND NOT streamvibe.has_room(v_user_id, p_job_type, v_max_live, v_type.max_live_jobs, v_type.below) THEN
+    -- In a serializable transaction looking at the user's other jobs would make such transactions fail each other.
+    IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
+        v_most := least(v_max_live, 20);
+        SELECT l.* INTO v_live FROM streamvibe.look_at_live_jobs(v_user_id, p_job_type, v_most, v_type.below) l;
+        IF v_live.jobs < v_most THEN
+            v_room := (v_live.jobs_of_type < v_type.max_live_jobs) IS NOT FALSE;
+            v_turn := streamvibe.next_turn(v_live.last_at, v_now);
+        ELSE
+            v_room := NOT p_enforce_limit OR streamvibe.has_room(
+                v_user_id, p_job_type, v_max_live, v_type.max_live_jobs, v_type.below);
+            v_turn := (SELECT n.turn FROM streamvibe.next_turns(
+                           ARRAY[v_user_id], ARRAY[p_job_type], v_now, v_type.below) n);
+        END IF;
+    END IF;
+    IF p_enforce_limit AND NOT v_room THEN
         PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
             'the user has as many live jobs as they may',
             'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
             || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
             || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
             || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
-    END IF;
-    -- In a serializable transaction looking at the user's other jobs would make such transactions fail each other.
-    IF current_setting('transaction_isolation') = 'read committed' THEN
-        v_turn := (SELECT n.turn FROM streamvibe.next_turns(
-                       ARRAY[v_user_id], ARRAY[p_job_type], v_now, v_type.below) n);
     END IF;
 
     v_id := streamvibe.new_id();
@@ -1097,7 +1106,7 @@ BEGIN
     INSERT INTO public.job_queue
         (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
          idempotency_key)
-    VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
+    VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_type.priority, v_due, v_due + v_type.expires_after, v_now,
             v_turn, p_idempotency_key);
     IF p_idempotency_key IS NOT NULL THEN
         PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
@@ -1863,6 +1872,21 @@ BEGIN
         FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1) r
         CROSS JOIN LATERAL (
             SELECT q.id FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE SKIP LOCKED) l);
+END
+$$;
+
+CREATE FUNCTION streamvibe.look_at_live_jobs(p_user_id uuid, p_job_type text, p_most integer, p_below uuid, OUT jobs bigint, OUT jobs_of_type bigint, OUT last_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    SELECT count(*), count(*) FILTER (WHERE l.job_type = p_job_type),
+           max(l.created_at + l.turn * interval '1 minute') FILTER (
+               WHERE l.job_type = p_job_type AND l.status = 'pending' AND l.scheduled_for <= l.created_at)
+    INTO jobs, jobs_of_type, last_at
+    FROM (SELECT q.job_type, q.status, q.created_at, q.turn, q.scheduled_for
+          FROM public.job_queue q
+          WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing') AND q.id < p_below
+          LIMIT p_most) l;
 END
 $$;
 
@@ -2835,6 +2859,8 @@ REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigin
 REVOKE ALL ON FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT since timestamp with time zone[], OUT locked uuid[], OUT busy uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.look_at_live_jobs(p_user_id uuid, p_job_type text, p_most integer, p_below uuid, OUT jobs bigint, OUT jobs_of_type bigint, OUT last_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.low_water(p_job_types text[], p_started timestamp with time zone, OUT seen_us bigint, OUT seen_rank bigint, OUT until_us bigint) FROM PUBLIC;
 

@@ -354,10 +354,16 @@ class Client:
             return await self._run_on_pool(work)
 
     async def _run_on_pool(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        pool = await self._opened()
+        pool = self._pool or await self._opened()
         try:
-            async with pool.connection() as connection:
-                return await work(connection)
+            with translated(pool.url):
+                # Not pool.connection(): a call is one statement, or has a transaction of its own, so there is nothing
+                # to commit. putconn() rolls back what was left open.
+                connection = await pool.getconn()
+                try:
+                    return await work(connection)
+                finally:
+                    await pool.putconn(connection)
         except DatabaseUnreachable as error:
             if isinstance(error.__cause__, PoolTimeout):
                 await pool.probe()
@@ -377,9 +383,9 @@ class Client:
 
 
 async def _execute(statement: Statement[T], connection: Connection) -> T:
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(statement.text, statement.params)
-        return statement.decode(await cursor.fetchall())
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(statement.text, statement.params)
+    return statement.decode(await cursor.fetchall())
 
 
 async def _create(batch: bulk.Batch, connection: Connection) -> list[BulkOutcome]:

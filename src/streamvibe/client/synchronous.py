@@ -352,10 +352,16 @@ class SyncClient:
             return self._run_on_pool(work)
 
     def _run_on_pool(self, work: Callable[[Connection], T]) -> T:
-        pool = self._opened()
+        pool = self._pool or self._opened()
         try:
-            with pool.connection() as connection:
-                return work(connection)
+            with translated(pool.url):
+                # Not pool.connection(): a call is one statement, or has a transaction of its own, so there is nothing
+                # to commit. putconn() rolls back what was left open.
+                connection = pool.getconn()
+                try:
+                    return work(connection)
+                finally:
+                    pool.putconn(connection)
         except DatabaseUnreachable as error:
             if isinstance(error.__cause__, PoolTimeout):
                 pool.probe()
@@ -375,9 +381,9 @@ class SyncClient:
 
 
 def _execute(statement: Statement[T], connection: Connection) -> T:
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        cursor.execute(statement.text, statement.params)
-        return statement.decode(cursor.fetchall())
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(statement.text, statement.params)
+    return statement.decode(cursor.fetchall())
 
 
 def _create(batch: bulk.Batch, connection: Connection) -> list[BulkOutcome]:

@@ -69,7 +69,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         prepare_threshold: int | None = PREPARE_THRESHOLD,
     ) -> None:
         self._dsn, self._options = dsn, _options(application_name, prepare_threshold)
-        self._url = mask_url(dsn)
+        self.url = mask_url(dsn)
         super().__init__(
             dsn,
             kwargs=self._options,
@@ -91,7 +91,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         Raises DatabaseUnreachable after ``timeout`` seconds without one; database errors inside the block
         become those of our tree.
         """
-        with translated(self._url):
+        with translated(self.url):
             async with super().connection(timeout) as conn:
                 yield conn
 
@@ -109,7 +109,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
 
         Raises DatabaseUnreachable.
         """
-        with translated(self._url):
+        with translated(self.url):
             await (await AsyncConnection.connect(self._dsn, **self._options)).close()
 
     def __repr__(self) -> str:
@@ -130,7 +130,7 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
         prepare_threshold: int | None = PREPARE_THRESHOLD,
     ) -> None:
         self._dsn, self._options = dsn, _options(application_name, prepare_threshold)
-        self._url = mask_url(dsn)
+        self.url = mask_url(dsn)
         super().__init__(
             dsn,
             kwargs=self._options,
@@ -145,7 +145,7 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
     @contextmanager
     def connection(self, timeout: float | None = None) -> Iterator[Connection[TupleRow]]:
         """A connection for the length of a with block; errors as in `AsyncPool.connection`."""
-        with translated(self._url), super().connection(timeout) as conn:
+        with translated(self.url), super().connection(timeout) as conn:
             yield conn
 
     def getconn(self, timeout: float | None = None) -> Connection[TupleRow]:
@@ -159,7 +159,7 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
 
     def probe(self) -> None:
         """Make one connection outside the pool, as `AsyncPool.probe` does."""
-        with translated(self._url):
+        with translated(self.url):
             Connection.connect(self._dsn, **self._options).close()
 
     def __repr__(self) -> str:

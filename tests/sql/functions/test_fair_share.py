@@ -69,6 +69,29 @@ def test_many_small_batches_are_one_user(queue: Queue) -> None:
     assert all(29 <= started.count(user_id) <= 31 for user_id in (at_once, in_portions, one_by_one))
 
 
+def test_turns_go_on_beyond_one_look(queue: Queue) -> None:
+    """A user's few live jobs are looked at together, more of them by the newest: turns go on from one to the other."""
+    ready(queue)
+    user_id = uuid4()
+    kit.call(queue.conn, "set_user_limit", p_user_id=user_id, p_max_live_jobs=30)
+    for _ in range(30):
+        kit.job_id(queue.conn, user_id)
+    turns = kit.query(queue.conn, "SELECT turn FROM job_queue WHERE user_id = %s ORDER BY id", user_id)
+    assert [row["turn"] for row in turns] == list(range(30))
+    with kit.refused("SV005", "p_user_id"):
+        kit.job_id(queue.conn, user_id)
+
+
+def test_an_isolation_level_below_read_committed_is_the_same(queue: Queue) -> None:
+    """PostgreSQL's READ UNCOMMITTED is READ COMMITTED; it passes nobody by."""
+    ready(queue)
+    user_id = uuid4()
+    queue.conn.execute("SET default_transaction_isolation = 'read uncommitted'")
+    made = [kit.job_id(queue.conn, user_id) for _ in range(3)]
+    turns = kit.query(queue.conn, "SELECT turn FROM job_queue WHERE id = ANY (%s) ORDER BY id", made)
+    assert [row["turn"] for row in turns] == [0, 1, 2]
+
+
 def test_who_comes_often_is_not_put_back(clocked: Queue) -> None:
     """One job after the other, each asked for when the last one is done, is always the next."""
     ready(clocked)

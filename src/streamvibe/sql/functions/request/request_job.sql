@@ -6,7 +6,7 @@
 -- Only the service may raise the priority above the type's own or switch the limit off.
 -- Locks:   the user's row in streamvibe.account, until the transaction ends. Other users never wait.
 -- Index:   idx_job_queue_identity, idx_job_queue_user_active. Every statement here costs more to start than to run, so
---          there are few, and their plans are kept.
+--          there are few, and their plans are kept. For a user with few live jobs one look at them is all it takes.
 -- Raises:  SV001 bad argument, SV002 unknown type, SV003 params too large, SV004 another user,
 --          SV005 the user's limit, SV006 isolation level, SV009 partition missing, SV012 idempotency key reused.
 CREATE OR REPLACE FUNCTION public.request_job(
@@ -31,20 +31,24 @@ DECLARE
     v_user_id uuid := p_user_id;
     v_now timestamptz := streamvibe.now();
     v_type record;
-    v_window interval;
-    v_ttl interval;
-    v_priority integer;
     v_max_live integer;
     v_due timestamptz;
     v_found record;
+    v_live record;
+    v_most integer;
+    v_room boolean;
     v_id uuid;
     v_turn integer := 0;
 BEGIN
     IF NOT v_service OR p_user_id IS NULL THEN
         v_user_id := streamvibe.authorize(p_user_id);
     END IF;
-    SELECT t.*, s.default_max_live_jobs, l.lower_at AS leaf_lower_at, l.upper_at AS leaf_upper_at,
-           l.upper_id AS below
+    -- What the statement can work out is not worked out after it: each expression is made ready anew in every transaction.
+    SELECT t.max_params_bytes, t.max_live_jobs, t.expires_after, t.priority AS usual_priority,
+           coalesce(p_priority, t.priority) AS priority,
+           coalesce(p_dedupe_window, t.dedupe_window) AS dedupe_window,
+           CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, t.cache_ttl) END AS cache_ttl,
+           s.default_max_live_jobs, l.lower_at AS leaf_lower_at, l.upper_at AS leaf_upper_at, l.upper_id AS below
     INTO v_type
     FROM streamvibe.job_type t CROSS JOIN streamvibe.setting s
     -- Later leaves are empty, and not even opened. An hour more allows for clocks that differ.
@@ -55,19 +59,16 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM streamvibe.known_job_type(p_job_type);
     END IF;
-    v_window := coalesce(p_dedupe_window, v_type.dedupe_window);
-    v_ttl := CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, v_type.cache_ttl) END;
-    v_priority := coalesce(p_priority, v_type.priority);
-    PERFORM streamvibe.check_request('p_', v_user_id, p_params, v_type.max_params_bytes, v_priority, p_scheduled_for);
+    PERFORM streamvibe.check_request('p_', v_user_id, p_params, v_type.max_params_bytes, v_type.priority, p_scheduled_for);
     IF p_dedupe_window IS NOT NULL OR p_cache_ttl IS NOT NULL THEN
         PERFORM streamvibe.check_window('p_dedupe_window', p_dedupe_window);
         PERFORM streamvibe.check_window('p_cache_ttl', p_cache_ttl);
     END IF;
     IF NOT v_service THEN
-        IF v_priority > v_type.priority THEN
+        IF v_type.priority > v_type.usual_priority THEN
             PERFORM streamvibe.raise_error('SV004', 'p_priority', p_priority::text,
                 'only the service may raise a job''s priority',
-                'Use at most ' || v_type.priority || ', the priority of ' || p_job_type || ', or leave it out.');
+                'Use at most ' || v_type.usual_priority || ', the priority of ' || p_job_type || ', or leave it out.');
         ELSIF p_enforce_limit IS NOT TRUE THEN
             PERFORM streamvibe.raise_error('SV004', 'p_enforce_limit', p_enforce_limit::text,
                 'only the service may switch the limit off', 'Leave p_enforce_limit out.');
@@ -81,7 +82,7 @@ BEGIN
             'p_idempotency_key has the wrong length', 'Use 1 to 255 characters, or leave it out.');
     END IF;
 
-    IF v_ttl > '0' OR v_window > '0' OR p_enforce_limit OR p_idempotency_key IS NOT NULL THEN
+    IF v_type.cache_ttl > '0' OR v_type.dedupe_window > '0' OR p_enforce_limit OR p_idempotency_key IS NOT NULL THEN
         IF current_setting('transaction_isolation') <> 'read committed' THEN
             PERFORM streamvibe.require_read_committed('request_job',
                 'Use READ COMMITTED; or switch the promises off: p_force := true, p_dedupe_window := ''0'', '
@@ -105,10 +106,10 @@ BEGIN
             v_id := v_found.id;
         END IF;
     END IF;
-    IF v_id IS NULL AND (v_ttl > '0' OR v_window > '0') THEN
+    IF v_id IS NULL AND (v_type.cache_ttl > '0' OR v_type.dedupe_window > '0') THEN
         v_id := streamvibe.find_same_work(v_user_id, p_job_type, p_params,
-            CASE WHEN v_ttl > '0' THEN v_now - v_ttl ELSE 'infinity' END,
-            CASE WHEN v_window > '0' THEN v_now - v_window ELSE 'infinity' END, v_due, v_type.below);
+            CASE WHEN v_type.cache_ttl > '0' THEN v_now - v_type.cache_ttl ELSE 'infinity' END,
+            CASE WHEN v_type.dedupe_window > '0' THEN v_now - v_type.dedupe_window ELSE 'infinity' END, v_due, v_type.below);
         IF v_id IS NOT NULL THEN
             SELECT j.id, j.status, j.result, j.completed_at INTO v_found FROM streamvibe.job j WHERE j.id = v_id;
         END IF;
@@ -127,19 +128,27 @@ BEGIN
         RETURN;
     END IF;
 
-    IF p_enforce_limit
-       AND NOT streamvibe.has_room(v_user_id, p_job_type, v_max_live, v_type.max_live_jobs, v_type.below) THEN
+    -- In a serializable transaction looking at the user's other jobs would make such transactions fail each other.
+    IF current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') THEN
+        v_most := least(v_max_live, 20);
+        SELECT l.* INTO v_live FROM streamvibe.look_at_live_jobs(v_user_id, p_job_type, v_most, v_type.below) l;
+        IF v_live.jobs < v_most THEN
+            v_room := (v_live.jobs_of_type < v_type.max_live_jobs) IS NOT FALSE;
+            v_turn := streamvibe.next_turn(v_live.last_at, v_now);
+        ELSE
+            v_room := NOT p_enforce_limit OR streamvibe.has_room(
+                v_user_id, p_job_type, v_max_live, v_type.max_live_jobs, v_type.below);
+            v_turn := (SELECT n.turn FROM streamvibe.next_turns(
+                           ARRAY[v_user_id], ARRAY[p_job_type], v_now, v_type.below) n);
+        END IF;
+    END IF;
+    IF p_enforce_limit AND NOT v_room THEN
         PERFORM streamvibe.raise_error('SV005', 'p_user_id', v_user_id::text,
             'the user has as many live jobs as they may',
             'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
             || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
             || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
             || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
-    END IF;
-    -- In a serializable transaction looking at the user's other jobs would make such transactions fail each other.
-    IF current_setting('transaction_isolation') = 'read committed' THEN
-        v_turn := (SELECT n.turn FROM streamvibe.next_turns(
-                       ARRAY[v_user_id], ARRAY[p_job_type], v_now, v_type.below) n);
     END IF;
 
     v_id := streamvibe.new_id();
@@ -151,7 +160,7 @@ BEGIN
     INSERT INTO public.job_queue
         (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
          idempotency_key)
-    VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_priority, v_due, v_due + v_type.expires_after, v_now,
+    VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_type.priority, v_due, v_due + v_type.expires_after, v_now,
             v_turn, p_idempotency_key);
     IF p_idempotency_key IS NOT NULL THEN
         PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
