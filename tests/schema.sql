@@ -26,6 +26,7 @@ CREATE FUNCTION public.append_job_logs(p_worker_id text, p_tokens bigint[], p_jo
 DECLARE
     v_now timestamptz;
     v_level text;
+    v_random bigint := streamvibe.random_bits();
 BEGIN
     PERFORM streamvibe.require_service('append_job_logs');
     SELECT l.level INTO v_level FROM unnest(p_levels) l(level)
@@ -42,7 +43,7 @@ BEGIN
     PERFORM streamvibe.require_partition('job_log', v_now + cardinality(p_job_ids) * interval '1 microsecond');
     -- A microsecond apart, so that lines written together keep their order.
     INSERT INTO public.job_log (id, job_id, user_id, log_level, message, metadata)
-    SELECT streamvibe.make_id(v_now + a.n * interval '1 microsecond'), a.job_id, q.user_id, a.level,
+    SELECT streamvibe.make_id(streamvibe.microseconds(v_now) + a.n, hashint8extended(a.n, v_random)), a.job_id, q.user_id, a.level,
            left(coalesce(a.message, ''), 10000), a.metadata
     FROM unnest(p_tokens, p_job_ids, p_levels, p_messages, coalesce(p_metadata, '{}'))
          WITH ORDINALITY a(token, job_id, level, message, metadata, n)
@@ -1401,6 +1402,9 @@ DECLARE
     v_below uuid;
     v_default_max integer := (SELECT s.default_max_live_jobs FROM streamvibe.setting s);
     v_unknown record;
+    -- Ids are made a microsecond apart, in the order of the elements: a batch of 1,000,000 reaches a second ahead.
+    v_us bigint;
+    v_random bigint := streamvibe.random_bits();
 BEGIN
     PERFORM streamvibe.require_service('create_jobs');
     SELECT s.ordinal, s.job_type INTO v_unknown
@@ -1433,7 +1437,9 @@ BEGIN
         ORDER BY a.user_id FOR NO KEY UPDATE;
     END IF;
     v_now := streamvibe.now();
+    v_us := streamvibe.microseconds(v_now);
     PERFORM streamvibe.require_partition('job_queue', v_now);
+    PERFORM streamvibe.require_partition('job_queue', v_now + interval '1 second');
 
     v_below := (SELECT p.upper_id FROM streamvibe.partition p
                 WHERE p.parent_name = 'job_queue' AND p.lower_at <= v_now + interval '1 hour'
@@ -1441,14 +1447,15 @@ BEGIN
     IF NOT p_dedupe AND NOT p_enforce_limit THEN
         RETURN QUERY
         WITH accepted AS MATERIALIZED (
-            SELECT n.*, streamvibe.new_id() AS id
-            FROM (SELECT s.*, t.expires_after, t.priority AS usual
+            SELECT n.*, streamvibe.make_id(v_us + n.nth, hashint8extended(n.nth, v_random)) AS id,
+                   v_now + n.nth * interval '1 microsecond' AS at
+            FROM (SELECT s.*, t.expires_after, t.priority AS usual, row_number() OVER (ORDER BY s.ordinal) AS nth
                   FROM streamvibe.staging s JOIN streamvibe.job_type t ON t.name = s.job_type
                   WHERE s.batch = p_batch ORDER BY s.ordinal) n
         ), inserted AS (
             INSERT INTO public.job_queue
                 (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
-            SELECT a.id, streamvibe.id_time(a.id), a.user_id, a.job_type, a.params, coalesce(a.priority, a.usual),
+            SELECT a.id, a.at, a.user_id, a.job_type, a.params, coalesce(a.priority, a.usual),
                    greatest(a.scheduled_for, v_now), greatest(a.scheduled_for, v_now) + a.expires_after, v_now,
                    u.turn + row_number() OVER (PARTITION BY a.user_id, a.job_type ORDER BY a.ordinal) - 1
             FROM accepted a
@@ -1506,14 +1513,16 @@ BEGIN
         LEFT JOIN room_of_type rt USING (user_id, job_type)
         WHERE rt.user_id IS NULL OR w.nth_of_type <= rt.places
     ), accepted AS MATERIALIZED (
-        SELECT n.ordinal, streamvibe.new_id() AS id
-        FROM (SELECT f.ordinal FROM fits_type f LEFT JOIN room r USING (user_id)
+        SELECT n.ordinal, streamvibe.make_id(v_us + n.nth, hashint8extended(n.nth, v_random)) AS id,
+               v_now + n.nth * interval '1 microsecond' AS at
+        FROM (SELECT f.ordinal, row_number() OVER (ORDER BY f.ordinal) AS nth
+              FROM fits_type f LEFT JOIN room r USING (user_id)
               WHERE r.user_id IS NULL OR f.nth <= r.places
               ORDER BY f.ordinal) n
     ), inserted AS (
         INSERT INTO public.job_queue
             (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
-        SELECT a.id, streamvibe.id_time(a.id), s.user_id, s.job_type, s.params, s.priority, s.due,
+        SELECT a.id, a.at, s.user_id, s.job_type, s.params, s.priority, s.due,
                s.due + s.expires_after, v_now, u.turn + row_number() OVER (PARTITION BY s.user_id, s.job_type ORDER BY a.ordinal) - 1
         FROM accepted a JOIN staged s USING (ordinal)
         JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
@@ -1909,12 +1918,15 @@ $$;
 CREATE FUNCTION streamvibe.make_id(p_at timestamp with time zone) RETURNS uuid
     LANGUAGE sql PARALLEL SAFE
     AS $$
-    SELECT pg_catalog.encode(
-        substring(pg_catalog.int8send(t.us / 1000) FROM 3)
-        || substring(pg_catalog.int4send((28672 + ((t.us % 1000) * 4096 + 999) / 1000)::integer) FROM 3)
-        || substring(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) FROM 9),
-        'hex')::uuid
-    FROM (SELECT (extract(epoch FROM p_at) * 1000000)::bigint AS us) t
+    SELECT streamvibe.make_id(streamvibe.microseconds(p_at), streamvibe.random_bits())
+$$;
+
+CREATE FUNCTION streamvibe.make_id(p_us bigint, p_random bigint) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    SELECT (pg_catalog.lpad(pg_catalog.to_hex(
+                ((p_us / 1000) << 16) | 28672 | (((p_us % 1000) * 4096 + 999) / 1000)), 16, '0')
+            || pg_catalog.to_hex((p_random & 4611686018427387903) | (-9223372036854775807 - 1)))::uuid
 $$;
 
 CREATE FUNCTION streamvibe.microseconds(p_at timestamp with time zone) RETURNS bigint
@@ -2082,6 +2094,10 @@ BEGIN
         COLUMN = p_field;
 END
 $$;
+
+CREATE FUNCTION streamvibe.random_bits() RETURNS bigint
+    LANGUAGE sql PARALLEL SAFE
+    AS $$SELECT pg_catalog.uuid_hash_extended(pg_catalog.gen_random_uuid(), 0)$$;
 
 CREATE FUNCTION streamvibe.read_cursor(p_cursor text, p_filter text) RETURNS uuid
     LANGUAGE plpgsql IMMUTABLE
@@ -2866,6 +2882,8 @@ REVOKE ALL ON FUNCTION streamvibe.low_water(p_job_types text[], p_started timest
 
 REVOKE ALL ON FUNCTION streamvibe.make_id(p_at timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.make_id(p_us bigint, p_random bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.microseconds(p_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.new_id() FROM PUBLIC;
@@ -2885,6 +2903,8 @@ REVOKE ALL ON FUNCTION streamvibe.pickup_rank(p_priority smallint, p_scheduled_f
 REVOKE ALL ON FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.raise_error(p_code text, p_field text, p_received text, p_message text, p_fix text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.random_bits() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.read_cursor(p_cursor text, p_filter text) FROM PUBLIC;
 

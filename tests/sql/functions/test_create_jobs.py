@@ -2,7 +2,7 @@
 
 from collections import Counter
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import RFC_4122, UUID, uuid4
 
 import pytest
 from psycopg import IsolationLevel
@@ -235,3 +235,32 @@ def test_staged_batches_are_apart(queue: Queue) -> None:
     left = kit.query(queue.conn, "SELECT DISTINCT batch FROM streamvibe.staging")
     assert [row["batch"] for row in left] == [theirs]
     assert kit.call(queue.service, "streamvibe.create_staged_jobs", p_batch=mine) == []
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_ids_of_a_batch(queue: Queue, guarded: bool) -> None:
+    """Each is a UUIDv7 of its own, in the order of the elements, and created_at is the time in it."""
+    kit.register(queue.conn)
+    jobs = [{"user_id": str(uuid4()), "job_type": "email", "params": {"n": n}} for n in range(2000)]
+    made = kit.call(queue.conn, "create_jobs", p_jobs=Jsonb(jobs), p_dedupe=guarded, p_enforce_limit=guarded)
+    ids = [row["job_id"] for row in made]
+    assert len(set(ids)) == len(ids) == 2000
+    assert ids == sorted(ids)
+    assert {(found.version, found.variant) for found in ids} == {(7, RFC_4122)}
+    assert len({found.int & (2**62 - 1) for found in ids}) == 2000
+    assert kit.value(queue.conn, "SELECT bool_and(created_at = streamvibe.id_time(id)) FROM job_queue")
+    assert kit.value(queue.conn, "SELECT max(created_at) < streamvibe.now() FROM job_queue")
+
+
+def test_ids_of_a_moment(queue: Queue) -> None:
+    """make_id and id_time agree to the microsecond, from 1970 to 2100, whatever the random bits."""
+    moments = "generate_series('1970-01-01'::timestamptz, '2100-01-01', '37 days 11:22:33.123457')"
+    assert kit.value(
+        queue.conn,
+        f"""
+        SELECT bool_and(streamvibe.id_time(i.id) = i.at AND i.id >= streamvibe.id_floor(i.at)
+                        AND uuid_send(i.id) < uuid_send(streamvibe.id_floor(i.at + interval '1 microsecond')))
+        FROM (SELECT at, streamvibe.make_id(streamvibe.microseconds(at), r) AS id
+              FROM {moments} at, (VALUES (0::bigint), (-1), (9223372036854775807), (-9223372036854775807 - 1)) v(r)) i
+        """,  # noqa: S608
+    )

@@ -49,17 +49,28 @@ AS $$
     SELECT (pg_catalog.date_part('epoch', p_at - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
 $$;
 
--- A UUIDv7 of a given moment, exact to the microsecond: 48 bits of milliseconds, then the microseconds
--- within it scaled to the 12 bits that PostgreSQL 18's own uuidv7() uses for the same purpose.
+-- A UUIDv7 of a given moment, in microseconds since 1970, and exact to that: 48 bits of milliseconds, then the microseconds
+-- within it scaled to the 12 bits that PostgreSQL 18's own uuidv7() uses for the same purpose. Its other 62 bits are those
+-- of p_random.
+CREATE FUNCTION streamvibe.make_id(p_us bigint, p_random bigint) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+    SELECT (pg_catalog.lpad(pg_catalog.to_hex(
+                ((p_us / 1000) << 16) | 28672 | (((p_us % 1000) * 4096 + 999) / 1000)), 16, '0')
+            || pg_catalog.to_hex((p_random & 4611686018427387903) | (-9223372036854775807 - 1)))::uuid
+$$;
+
+-- A number that nobody can foresee.
+CREATE FUNCTION streamvibe.random_bits() RETURNS bigint
+    LANGUAGE sql VOLATILE PARALLEL SAFE
+AS 'SELECT pg_catalog.uuid_hash_extended(pg_catalog.gen_random_uuid(), 0)';
+
+-- The same with random bits of its own. Whoever makes many ids at once asks for random bits once and hashes with them: the
+-- operating system takes longer to give them than everything else that a row needs before it is written.
 CREATE FUNCTION streamvibe.make_id(p_at timestamptz) RETURNS uuid
     LANGUAGE sql VOLATILE PARALLEL SAFE
 AS $$
-    SELECT pg_catalog.encode(
-        substring(pg_catalog.int8send(t.us / 1000) FROM 3)
-        || substring(pg_catalog.int4send((28672 + ((t.us % 1000) * 4096 + 999) / 1000)::integer) FROM 3)
-        || substring(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()) FROM 9),
-        'hex')::uuid
-    FROM (SELECT (extract(epoch FROM p_at) * 1000000)::bigint AS us) t
+    SELECT streamvibe.make_id(streamvibe.microseconds(p_at), streamvibe.random_bits())
 $$;
 
 -- The moment an id was made: created_at of every row. The inverse of make_id().

@@ -13,6 +13,7 @@ AS $$
 DECLARE
     v_now timestamptz;
     v_level text;
+    v_random bigint := streamvibe.random_bits();
 BEGIN
     PERFORM streamvibe.require_service('append_job_logs');
     SELECT l.level INTO v_level FROM unnest(p_levels) l(level)
@@ -29,7 +30,7 @@ BEGIN
     PERFORM streamvibe.require_partition('job_log', v_now + cardinality(p_job_ids) * interval '1 microsecond');
     -- A microsecond apart, so that lines written together keep their order.
     INSERT INTO public.job_log (id, job_id, user_id, log_level, message, metadata)
-    SELECT streamvibe.make_id(v_now + a.n * interval '1 microsecond'), a.job_id, q.user_id, a.level,
+    SELECT streamvibe.make_id(streamvibe.microseconds(v_now) + a.n, hashint8extended(a.n, v_random)), a.job_id, q.user_id, a.level,
            left(coalesce(a.message, ''), 10000), a.metadata
     FROM unnest(p_tokens, p_job_ids, p_levels, p_messages, coalesce(p_metadata, '{}'))
          WITH ORDINALITY a(token, job_id, level, message, metadata, n)
