@@ -6,6 +6,7 @@ not a test that failed: the database may not even be there. A test that failed i
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def _message(report: pytest.TestReport) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else report.longreprtext.strip().rpartition("\n")[2]
+    # Where the copy and the interpreter are says nothing.
+    for folder in (Path.cwd(), Path(sys.executable).parent):
+        text = text.replace(f"{folder}{os.sep}", "")
     return str(text).partition("\n")[0][:160]
 
 
