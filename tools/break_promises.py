@@ -58,6 +58,8 @@ def main() -> int:
     parser.add_argument("--new", action="store_true")
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
+    # A shell that starts this in the background has it ignored, and so would be what tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     chosen = list(_chosen(asked.words, new=asked.new))
     with contextlib.ExitStack() as stack:
         copies = [_copy(stack) for _ in range(asked.jobs)]
@@ -66,10 +68,11 @@ def main() -> int:
         with ThreadPoolExecutor(asked.jobs) as pool:
             tests = sorted({test for promise, item in chosen for test in _tests(promise, item)})
             parts = [tests[number :: asked.jobs] for number in range(min(asked.jobs, len(tests)))]
-            for whole in pool.map(lambda copy, part: _run(copy, part, ALL_TESTS_SECONDS), copies, parts):
-                if whole.status != 0:
-                    print(f"{whole.output}\na test fails although nothing is broken")
-                    return 1
+            whole = list(pool.map(lambda copy, part: _run(copy, part, ALL_TESTS_SECONDS), copies, parts))
+            bad = [seen.output for seen in whole if seen.status != 0]
+            if bad:
+                print(*bad, "a test fails although nothing is broken", sep="\n")
+                return 1
             survived = _try_all(pool, copies, chosen)
     print(f"{len(chosen)} breaks, {survived} that no test noticed")
     return 1 if survived else 0
