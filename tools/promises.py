@@ -4,19 +4,20 @@ part = "Migrations"                    one file per part of the product
 [[promise]]
 text = "an edited released file is refused by name"
 tests = ["tests/integration/test_migrate_refusals.py::test_an_edited_migration_is_refused_by_name"]
-[[promise.break]]                      how the promise was broken once, to see its test fail
+                                       each is seen failing with one of the promise's breaks
+[[promise.break]]                      how the promise is broken, to see its tests fail
 says = "checksums are not compared"
 file = "src/streamvibe/sql/runner/checks.sql"
 old = "..."                            occurs in the file; every occurrence is replaced
 new = "..."
-test = "..."                           which test fails; left out: the first of tests
+test = "..."                           which test has to fail; left out: the first of tests
 """
 
+import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference" / "promises"
@@ -57,14 +58,31 @@ def load() -> list[Part]:
 
 
 def key(item: Break) -> str:
-    """What a break is known by in the results."""
-    return f"{item.file}: {item.says}"
+    """What a break is known by in the results; one whose text changed is another."""
+    digest = hashlib.sha256(f"{item.old}\0{item.new}".encode()).hexdigest()
+    return f"{item.file}: {item.says} [{digest[:12]}]"
 
 
-def results() -> dict[str, dict[str, Any]]:
-    """What was seen when each break was made, by its key: the test, whether it failed, and what it said."""
-    seen: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+def function_of(test: str) -> str:
+    """A test without its parameters, as the results name it."""
+    return test.partition("[")[0]
+
+
+def results() -> dict[str, dict[str, str]]:
+    """What was seen when each break was made, by its key: the tests that failed, and what each said."""
+    seen: dict[str, dict[str, str]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     return seen
+
+
+def noticed(item: Break, seen: dict[str, dict[str, str]]) -> bool:
+    """Whether the test that a break is meant for failed with it."""
+    return function_of(item.test) in seen.get(key(item), {})
+
+
+def unseen(promise: Promise, seen: dict[str, dict[str, str]]) -> list[str]:
+    """The promise's tests that failed with none of its breaks."""
+    failed = {test for item in promise.breaks for test in seen.get(key(item), {})}
+    return [test for test in promise.tests if test not in failed]
 
 
 def _part(path: Path) -> Part:

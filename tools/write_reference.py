@@ -178,9 +178,13 @@ def guarantees_reference() -> str:
     for part in promises.load():
         rows = [f"## {part.title}\n", "| promise | proven by | seen failing when |", "|---|---|---|"]
         for promise in part.promises:
-            tests = "<br>".join(f"`{test.removeprefix('tests/')}`" for test in promise.tests)
+            unseen = promises.unseen(promise, seen)
+            tests = "<br>".join(
+                f"{'**not seen failing:** ' if test in unseen else ''}`{test.removeprefix('tests/')}`"
+                for test in promise.tests
+            )
             breaks = "<br>".join(
-                item.says if seen.get(promises.key(item), {}).get("failed") else f"**not seen:** {item.says}"
+                item.says if promises.noticed(item, seen) else f"**not seen:** {item.says}"
                 for item in promise.breaks
             )
             rows.append(f"| {promise.text} | {tests} | {breaks} |")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
+from tests.support.cli import Ran, Run, streamvibe
 from tests.support.databases import Database
 
 from streamvibe import Client, SyncClient
@@ -37,3 +38,14 @@ async def client(request: pytest.FixtureRequest, database: Database) -> AsyncIte
     else:
         with SyncClient(database.dsn) as synchronous:
             yield cast(Client, _InThreads(synchronous))
+
+
+@pytest.fixture
+def run(database18: Database) -> Run:
+    """Runs a command against the test's database, which knows the job type note."""
+    database18.connect().execute("SELECT register_job_type('note')")
+
+    def run(*arguments: object, **options: str) -> Ran:
+        return streamvibe(database18.dsn, *arguments, **options)
+
+    return run

