@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from streamvibe.config import Settings
+from streamvibe.db.current import current_dsn
 from streamvibe.db.embedded import database_url
 from streamvibe.db.registration import registration
 from streamvibe.db.session import Session
@@ -85,6 +86,7 @@ class Worker:
         check(self._job_types, listed, concurrency, poll_interval)
         if dsn is None:
             dsn = database_url(Settings())
+        self._dsn = dsn
         # Never the same twice: under a dead worker's id its claims would be taken for this one's.
         self.worker_id = f"{worker_id or f'{socket.gethostname()}-{os.getpid()}'}-{uuid4().hex[:8]}"
         self._names = sorted(self._job_types)
@@ -176,6 +178,7 @@ class Worker:
     async def _started(self) -> AsyncIterator[None]:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
+        around = current_dsn.set(self._dsn)  # the handlers' tasks inherit it
         try:
             for job_type in self._job_types.values():
                 await self._ticks.fetch(*registration(job_type))
@@ -206,6 +209,7 @@ class Worker:
                 await asyncio.to_thread(self._heartbeat.stop)
                 await self._unregister()
         finally:
+            current_dsn.reset(around)
             await asyncio.to_thread(self._heartbeat.stop)
             for session in (self._claims, self._ticks, self._listening, *self._flushes):
                 await session.close()
