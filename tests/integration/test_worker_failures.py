@@ -106,7 +106,7 @@ async def test_a_permanent_error_is_not_retried(database18: Database) -> None:
     for job_id in jobs:
         row = queue.row(job_id)
         assert (row["status"], row["failure_kind"], row["retry_at"]) == ("failed", "permanent", None)
-        assert row["error_message"] == "the channel was deleted."
+        assert row["error_message"] == "the channel was deleted"
     assert queue.value("SELECT retry_failed_jobs()") == 0
 
 
@@ -171,7 +171,7 @@ async def test_retry_later_waits_as_long_as_it_says(database18: Database) -> Non
     assert (row["status"], row["failure_kind"], row["error_message"]) == (
         "pending",
         "retry_later",
-        "quota exhausted.",
+        "quota exhausted",
     )
     assert timedelta(seconds=50) < row["scheduled_for"] - now <= timedelta(seconds=60)
     row = queue.row(long)

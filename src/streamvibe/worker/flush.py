@@ -28,6 +28,7 @@ from streamvibe.errors import (
 from streamvibe.eventlog import event_logger
 from streamvibe.worker import statements
 from streamvibe.worker.context import ClaimedJob, LogLine
+from streamvibe.worker.progress import write_last_progress
 
 log = event_logger("streamvibe.worker")
 
@@ -170,16 +171,19 @@ class Flusher:
 
     async def _send_ends(self, ends: list[End]) -> None:
         kind = ends[0].kind
+        busy: set[str] = set()
+        if kind == "completed":
+            busy = await write_last_progress(self._session, self._worker_id, [end.job for end in ends])
+        these = [end for end in ends if end.job.key not in busy] if busy else ends
         columns: list[object] = [
             self._worker_id,
-            statements.array([end.job.token for end in ends]),
-            statements.array([end.job.key for end in ends]),
+            statements.array([end.job.token for end in these]),
+            statements.array([end.job.key for end in these]),
         ]
         if kind != "released":
-            columns.append(statements.documents([end.payload for end in ends]))
-            columns.append(statements.moments([end.job.started_epoch for end in ends]))
-        busy = set()
-        for row in await self._session.fetch(STATEMENTS[kind], columns):
+            columns.append(statements.documents([end.payload for end in these]))
+            columns.append(statements.moments([end.job.started_epoch for end in these]))
+        for row in await self._session.fetch(STATEMENTS[kind], columns) if these else ():
             if kind == "failed" and row[1]:
                 continue
             if (row[2] if kind == "failed" else row[1]) == "busy":

@@ -12,6 +12,7 @@ from streamvibe.worker import statements
 from streamvibe.worker.context import ClaimedJob, Progress, Stop
 from streamvibe.worker.execute import stopped
 from streamvibe.worker.holding import STOP_PATIENCE_SECONDS, Holding
+from streamvibe.worker.progress import write_progress
 
 log = event_logger("streamvibe.worker")
 
@@ -124,28 +125,8 @@ class Leases:
                 if progress is not None:
                     job.progress_at = now
                     noted.append((job, progress))
-        if not noted:
-            return
-        busy: set[str] = set()
-        try:
-            rows = await self._session.fetch(
-                statements.PROGRESS,
-                (
-                    self._worker_id,
-                    *_columns([job for job, _ in noted]),
-                    [progress.fraction for _, progress in noted],
-                    [progress.message for _, progress in noted],
-                ),
-            )
-            busy.update(row[0] for row in rows)
-        except DatabaseUnreachable:
-            busy.update(job.key for job, _ in noted)
-            raise
-        finally:
-            # What another error refused is not tried again: one note must not hold up the others for ever.
-            for job, progress in noted:
-                if job.key not in busy:
-                    job.progress_written(progress)
+        if noted:
+            await write_progress(self._session, self._worker_id, noted)
 
 
 def _columns(jobs: Sequence[ClaimedJob]) -> tuple[str, str]:
