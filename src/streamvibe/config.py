@@ -48,14 +48,14 @@ _SECRET_PARTS = frozenset(
 )
 
 
-def mask_url(value: str) -> str:
-    """Return a PostgreSQL connection string as a URL with every password replaced by ``***``."""
+def mask_url(value: str, *, mask: str | None = MASK) -> str:
+    """Return a PostgreSQL connection string as a URL with every password replaced by ``***`` (None: by nothing)."""
     try:
         parts = {name: str(part) for name, part in conninfo_to_dict(value).items() if part is not None}
     except psycopg.Error:
         return MASK  # it cannot be read, so nobody can tell which part of it is the password
     for name in _SECRET_PARTS & parts.keys():
-        parts[name] = MASK
+        parts[name] = mask or parts[name]
     user = quote(parts.pop("user", ""), safe="")
     if "password" in parts:
         user += ":" + parts.pop("password")

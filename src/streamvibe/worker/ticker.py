@@ -7,7 +7,7 @@ import psycopg
 
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError
-from streamvibe.eventlog import event_logger
+from streamvibe.eventlog import Outage, event_logger
 from streamvibe.worker import statements
 from streamvibe.worker.context import ClaimedJob, Progress, Stop
 from streamvibe.worker.execute import stopped
@@ -74,6 +74,7 @@ class Leases:
         self._holding = holding
         self._lease_after = lease_after_seconds
         self._on_refused = on_refused
+        self._outage = Outage(log, "lease")
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -84,7 +85,7 @@ class Leases:
                 await self._lease()
                 await self._write_progress()
             except DatabaseUnreachable as error:
-                log.warning("lease_waits_for_database", error=str(error))
+                self._outage.goes_on("lease_waits_for_database", error)
             except (StreamVibeError, psycopg.Error) as error:
                 log.error("lease_failed", error=str(error))
             else:
@@ -108,6 +109,7 @@ class Leases:
             statements.LEASE,
             (self._worker_id, *_columns(lasting), statements.moments(job.started_epoch for job in lasting)),
         )
+        self._outage.ends()
         busy = {job_id for job_id, status in refused if status == "busy"}
         for job in lasting:
             job.leased = job.key not in busy
@@ -127,6 +129,7 @@ class Leases:
                     noted.append((job, progress))
         if noted:
             await write_progress(self._session, self._worker_id, noted)
+            self._outage.ends()
 
 
 def _columns(jobs: Sequence[ClaimedJob]) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from streamvibe.db.embedded import database_url
 from streamvibe.db.registration import registration
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError, WorkerUnknown
-from streamvibe.eventlog import event_logger
+from streamvibe.eventlog import Outage, event_logger
 from streamvibe.jobtype import JobType
 from streamvibe.jobtype import listed as listed_job_types
 from streamvibe.worker import statements
@@ -229,6 +229,7 @@ class Worker:
     async def _fetch_until_stopped(self) -> None:
         empty_looks = 0
         pause = 0.05
+        outage = Outage(log, "claim")
         while not self._stopping.is_set():
             # Before anything is awaited, or the wake-up of a stop() meanwhile would be lost.
             self._wake.clear()
@@ -245,12 +246,13 @@ class Worker:
             try:
                 claimed = await self._claim_and_start()
             except (DatabaseUnreachable, psycopg.Error) as error:
-                log.warning("claim_waits_for_database", error=str(error), retry_in_seconds=pause)
+                outage.goes_on("claim_waits_for_database", error)
                 # Its reply may be what was lost.
                 self._forgotten_looked_at = float("-inf")
                 await self._woken_within(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
                 continue
+            outage.ends()
             pause = 0.05
             if claimed:
                 empty_looks = 0
