@@ -48,14 +48,24 @@ _SECRET_PARTS = frozenset(
 )
 
 
-def mask_url(value: str, *, mask: str | None = MASK) -> str:
-    """Return a PostgreSQL connection string as a URL with every password replaced by ``***`` (None: by nothing)."""
+def holds_secret(value: str) -> bool:
+    """Whether a PostgreSQL connection string has anything that `mask_url` masks."""
+    try:
+        return bool(
+            _SECRET_PARTS & {name for name, part in conninfo_to_dict(value).items() if part is not None}
+        )
+    except psycopg.Error:
+        return True
+
+
+def mask_url(value: str) -> str:
+    """Return a PostgreSQL connection string as a URL with every password replaced by ``***``."""
     try:
         parts = {name: str(part) for name, part in conninfo_to_dict(value).items() if part is not None}
     except psycopg.Error:
         return MASK  # it cannot be read, so nobody can tell which part of it is the password
     for name in _SECRET_PARTS & parts.keys():
-        parts[name] = mask or parts[name]
+        parts[name] = MASK
     user = quote(parts.pop("user", ""), safe="")
     if "password" in parts:
         user += ":" + parts.pop("password")

@@ -18,6 +18,10 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+_FIXES = {
+    "params": "Send params that the job type accepts",
+    "result": "Return a result that the job type accepts",
+}
 #: Of all that is wrong with one value; the fix says how many there are.
 _PROBLEMS_SHOWN = 3
 #: Settings of a job type, as register_job_type() in SQL names them; what is left out gets its default there.
@@ -345,5 +349,5 @@ def _misfit(error: ValidationError, field: str) -> InvalidArgument:
         shown,
         field=places[0],
         received=repr(cast(object, problems[0]["input"]))[:200].encode(errors="backslashreplace").decode(),
-        fix=f"Send {field} that the job type accepts ({count} problem{'s' if count > 1 else ''} in all).",
+        fix=f"{_FIXES[field]}{f' ({count} problems in all)' if count > 1 else ''}.",
     )

@@ -115,7 +115,7 @@ def test_request_takes_every_option(run: Run, tmp_path: Path) -> None:
         ('{"a": NaN}', "--params cannot be read: JSON has no number NaN", '{"a": NaN}'),
         ("[" * 100_000, "--params cannot be read: ", "[" * 60),
         ('{"a": ["\\u0000"]}', "PostgreSQL text cannot hold the character U+0000", r"'\x00'"),
-        ('{"a": "\\ud800"}', "the text holds a lone surrogate", r"'\ud800'"),
+        ('{"a": "\\ud800"}', "The text holds a lone surrogate", r"'\ud800'"),
         ("@/no/such/file", "--params names a file that cannot be read (No such file or directory)", None),
     ],
 )
@@ -169,6 +169,7 @@ BAD_CURSOR = "v1" + "A" * 28
         (("list", "--user", USER, "--limit", 10_000_000), 2, "SV001", "10000000"),
         (("list", "--user", USER, "--page", 0), 2, "SV001", "0"),
         (("list", "--user", USER, "--page", 22), 2, "SV015", "page 22 of 50 jobs each"),
+        (("list", "--user", USER, "--page", 2**62), 2, "SV015", f"page {2**62} of 50 jobs each"),
         (("list", "--user", USER, "--cursor", "next"), 2, "SV014", "next"),
         (("list", "--user", USER, "--cursor", BAD_CURSOR), 2, "SV014", BAD_CURSOR),
         (("list", "--user", USER, "--cursor", "x", "--page", 1), 2, "SV001", "x"),
@@ -201,6 +202,9 @@ def test_bad_values_name_the_field_the_value_and_the_fix(
         (("list", "--user", USER, "--limit", 0), "--limit", "--limit is out of range"),
         (("list", "--user", USER, "--status", "done"), "--status", "leave --status out for all"),
         (("list", "--user", USER, "--page", 22), "--page", "pass the --cursor it prints"),
+        (("list", "--user", USER, "--page", 22), "--page", "the last is 21"),
+        (("cancel", "x", "--user", USER), "JOB_IDS", "is not a UUID"),
+        (("show", "x"), "JOB_ID", "is not a UUID"),
         (("list", "--user", USER, "--cursor", "x"), "--cursor", "leave --cursor out for the first page"),
         (("list", "--user", USER, "--order-by", "params"), "--order-by", "--order-by is unknown"),
         (("logs", USER, "--level", "loud"), "--level", "leave --level out for all"),
@@ -306,7 +310,7 @@ def test_the_limit_is_exit_1(run: Run) -> None:
         request(run, json.dumps({"n": number}))
     ran = run("jobs", "request", "note", "--user", USER, "--json")
     assert (ran.status, ran.problem["type"], ran.problem["status"]) == (1, "limit-reached", 429)
-    assert "10 in all" in ran.problem["fix"] and f"SELECT set_user_limit('{USER}', 20);" in ran.problem["fix"]
+    assert "10 in all" in ran.problem["fix"] and f"SELECT set_user_limit('{USER}', 20)." in ran.problem["fix"]
 
 
 def test_stats_count_the_queue(run: Run, database18: Database) -> None:
@@ -371,7 +375,7 @@ def test_waiting_for_a_job_that_fails_is_exit_1(run: Run, database18: Database) 
     assert (waiting.returncode, problem["type"]) == (1, "job-failed")
     assert "no such channel" in problem["title"]
     assert problem["received"] == f"{ended['job_id']} (failed, permanent)"
-    assert problem["fix"] == "Mend the cause, then request it again"
+    assert problem["fix"] == "Mend the cause, then request it again."
     assert ended.pop("completed_at") is not None
     assert ended.pop("job_id") == run("jobs", "list", "--user", USER).lines[0][0]
     assert ended == {
@@ -481,3 +485,33 @@ def test_an_interrupted_wait_ends_quietly(run: Run, database18: Database) -> Non
         f"The job goes on; `streamvibe jobs result {job_id}` shows how it ended.\n"
     )
     assert run("jobs", "show", first.split()[1], "--json").json["status"] == "pending"
+
+
+def test_the_last_page_that_is_named_is_the_last(run: Run) -> None:
+    """The page that the error calls the last can be shown, whatever its length."""
+    for limit in (1, 7, 50, 1000):
+        for page, ends in ((1000 // limit + 1, 0), (1000 // limit + 2, 2)):
+            assert run("jobs", "list", "--user", USER, "--limit", limit, "--page", page).status == ends
+
+
+def test_a_misspelt_job_type_is_guessed(run: Run, database18: Database) -> None:
+    """The error names registered job types like the one that was typed, and none where there is none like it."""
+    for name in ("sync_youtube", "sync_instagram", "send_mail"):
+        database18.fetch_value("SELECT register_job_type(%s)", name)
+    for typed, guess in [
+        ("sync_yuotube", "Job type is not registered; did you mean sync_youtube?"),
+        ("sync-youtube", "Job type is not registered; did you mean sync_youtube?"),
+        ("payroll", "Job type is not registered"),
+    ]:
+        assert run("jobs", "request", typed, "--user", USER, "--json").problem["title"] == guess
+
+
+def test_a_completed_job_has_no_progress_glued_to_its_status(run: Run, database18: Database) -> None:
+    """What a cancelled job did last is no reason why it has no result; a time in the log says that it is UTC."""
+    job_id = run("jobs", "request", "note", "--user", USER, "--json").json["job_id"]
+    database18.connect().execute(
+        "UPDATE job_queue SET progress = 0.5, progress_message = 'step 12' WHERE id = %s", [job_id]
+    )
+    assert run("jobs", "result", job_id).err == "No result yet: the job is pending: step 12\n"
+    run("jobs", "cancel", job_id, "--user", USER)
+    assert run("jobs", "result", job_id).err == "No result: the job is cancelled\n"

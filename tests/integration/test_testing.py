@@ -19,6 +19,7 @@ from streamvibe import (
     JobStatus,
     Outcome,
     PermanentError,
+    RetryLater,
     SyncClient,
     job_type,
 )
@@ -114,7 +115,7 @@ async def count_down(ctx: Context, params: dict[str, int]) -> int:
     if params["n"] == 0:
         raise PermanentError("nothing to count")
     if params["n"] == 1 and ctx.attempt == 1:
-        raise ValueError("not yet")
+        raise RetryLater(60, "not yet")  # an error of any other kind may be tried again at once
     return params["n"]
 
 
@@ -136,7 +137,7 @@ async def test_what_ran_is_returned_as_it_stands(streamvibe_database: TestDataba
     assert (jobs[0].result, jobs[1].failure_kind, jobs[2].retry_count) == (5, "permanent", 1)
     assert await streamvibe_database.run_jobs_async([count_down]) == []
 
-    streamvibe_database.move_clock(timedelta(minutes=1))
+    streamvibe_database.move_clock(timedelta(minutes=2))
     [again] = await streamvibe_database.run_jobs_async([count_down])
     assert (again.id, again.status, again.result) == (made[2], JobStatus.COMPLETED, 1)
 

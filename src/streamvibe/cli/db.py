@@ -7,7 +7,7 @@ import typer
 
 from streamvibe.cli.output import AsJson, print_hint, print_json
 from streamvibe.client import SyncClient
-from streamvibe.config import Settings, mask_url
+from streamvibe.config import Settings, holds_secret
 from streamvibe.db import embedded
 from streamvibe.db.embedded_layout import Layout
 
@@ -142,7 +142,7 @@ def url(
         value = settings.database_url.get_secret_value()
     else:
         value = str(settings.database_url)
-        if value != mask_url(settings.database_url.get_secret_value(), mask=None):
+        if holds_secret(settings.database_url.get_secret_value()):
             print_hint("The password is masked: --show-password prints it.")
     _print(as_json, value, state="running" if settings.database_url is None else "external", url=value)
 
