@@ -1095,7 +1095,7 @@ BEGIN
             'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
             || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
             || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
-            || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
+            || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ')');
     END IF;
 
     v_id := streamvibe.new_id();
@@ -1185,14 +1185,22 @@ CREATE FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) RETURNS TABL
 #variable_conflict use_column
 DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id);
+    v_ids uuid[];
+    v_outcomes text[];
+    v_statuses text[];
 BEGIN
     PERFORM streamvibe.check_job_ids(p_job_ids);
     PERFORM streamvibe.require_read_committed('retry_jobs', 'Use READ COMMITTED.');
     FOR job_id IN SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1 LOOP
-        outcome := streamvibe.retry_job(v_user_id, job_id);
-        status := (SELECT j.status FROM streamvibe.job j WHERE j.id = job_id AND j.user_id = v_user_id);
-        RETURN NEXT;
+        v_ids := v_ids || job_id;
+        v_outcomes := v_outcomes || streamvibe.retry_job(v_user_id, job_id);
+        v_statuses := v_statuses || (
+            SELECT j.status FROM streamvibe.job j WHERE j.id = job_id AND j.user_id = v_user_id);
     END LOOP;
+    RETURN QUERY
+    SELECT r.id, r.outcome, r.status FROM unnest(v_ids, v_outcomes, v_statuses) r(id, outcome, status)
+    JOIN (SELECT u.id, min(u.n) AS n FROM unnest(p_job_ids) WITH ORDINALITY u(id, n) GROUP BY u.id) g ON g.id = r.id
+    ORDER BY g.n;
 END
 $$;
 
@@ -1765,10 +1773,17 @@ CREATE FUNCTION streamvibe.known_job_type(p_job_type text) RETURNS streamvibe.jo
     AS $$
 DECLARE
     v_type streamvibe.job_type;
+    v_like text;
 BEGIN
     SELECT t.* INTO v_type FROM streamvibe.job_type t WHERE t.name = p_job_type;
     IF NOT FOUND THEN
-        PERFORM streamvibe.raise_error('SV002', 'p_job_type', p_job_type, 'job type is not registered',
+        SELECT string_agg(l.name, ' or ' ORDER BY l.shared DESC, l.name) INTO v_like FROM (
+            SELECT t.name, count(*) AS shared FROM streamvibe.job_type t, generate_series(1, length(t.name) - 1) g(i)
+            WHERE position(substr(t.name, g.i, 2) IN lower(p_job_type)) > 0
+            GROUP BY t.name HAVING 2 * count(*) >= greatest(length(t.name), length(p_job_type)) - 1
+            ORDER BY shared DESC, t.name LIMIT 3) l;
+        PERFORM streamvibe.raise_error('SV002', 'p_job_type', p_job_type,
+            'job type is not registered' || coalesce('; did you mean ' || v_like || '?', ''),
             'Check the spelling, or register it: SELECT register_job_type(''name'').');
     END IF;
     RETURN v_type;

@@ -48,6 +48,16 @@ _SECRET_PARTS = frozenset(
 )
 
 
+def holds_secret(value: str) -> bool:
+    """Whether a PostgreSQL connection string has anything that `mask_url` masks."""
+    try:
+        return bool(
+            _SECRET_PARTS & {name for name, part in conninfo_to_dict(value).items() if part is not None}
+        )
+    except psycopg.Error:
+        return True
+
+
 def mask_url(value: str) -> str:
     """Return a PostgreSQL connection string as a URL with every password replaced by ``***``."""
     try:

@@ -241,6 +241,9 @@ class PermanentError(StreamVibeError):
 
     problem_type = "permanent-error"
 
+    def __str__(self) -> str:
+        return _as_given(self)
+
 
 class RetryLater(StreamVibeError):
     """Raise it in a handler: this attempt failed; the next starts ``after`` seconds from now or later."""
@@ -254,6 +257,9 @@ class RetryLater(StreamVibeError):
             raise ValueError(f"after must be a finite number of seconds, 0 or more. Received: {after!r}.")
         super().__init__(message)
         self.after = after
+
+    def __str__(self) -> str:
+        return _as_given(self)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), (self.after, self.message))
@@ -352,6 +358,12 @@ def _is_connection_failure(error: psycopg.Error) -> bool:
 def _because(message: str, error: psycopg.Error) -> str:
     words = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
     return f"{message}: {words}"
+
+
+def _as_given(error: StreamVibeError) -> str:
+    """What a handler wrote for its user is stored without an added full stop."""
+    alone = error.received is None and error.fix is None
+    return error.message if alone else StreamVibeError.__str__(error)
 
 
 def _sentence(text: str) -> str:

@@ -18,6 +18,10 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+_FIXES = {
+    "params": "Send params that the job type accepts",
+    "result": "Return a result that the job type accepts",
+}
 #: Of all that is wrong with one value; the fix says how many there are.
 _PROBLEMS_SHOWN = 3
 #: Settings of a job type, as register_job_type() in SQL names them; what is left out gets its default there.
@@ -69,7 +73,7 @@ class Context(Protocol):
         """
         ...
 
-    def log(self, message: str, *, level: str = "info", **metadata: object) -> None:
+    def log(self, message: str, /, *, level: str = "info", **metadata: object) -> None:
         """Append a line to the job's log. ``level``: debug, info, warning or error.
 
         Never waits: lines are written some milliseconds later, and before the job's end is. Text is cut at
@@ -79,7 +83,10 @@ class Context(Protocol):
         ...
 
     def progress(self, fraction: float, message: str | None = None) -> None:
-        """Say how far the job is: 0 to 1. Only the latest is kept; written at most twice a second."""
+        """Say how far the job is: 0 to 1. Only the latest is kept; written at most twice a second, and with the end.
+
+        What rounding puts outside, by a millionth at most, counts as 0 or 1; InvalidArgument for all else.
+        """
         ...
 
     def raise_if_cancelled(self) -> None:
@@ -197,6 +204,13 @@ def job_type(
 
 def listed(job_types: Iterable[object]) -> list[JobType[Any, Any]]:
     """The job types as a list. Raises InvalidArgument for a name, or anything else that @job_type did not make."""
+    if isinstance(job_types, JobType):
+        raise InvalidArgument(
+            "job_types is one job type, not a list of them",
+            field="job_types",
+            received=repr(job_types),
+            fix=f"Pass a list, as in [{getattr(job_types.handler, '__name__', 'greet')}].",
+        )
     found: list[JobType[Any, Any]] = []
     for place, item in enumerate(job_types):
         if not isinstance(item, JobType):
@@ -335,5 +349,5 @@ def _misfit(error: ValidationError, field: str) -> InvalidArgument:
         shown,
         field=places[0],
         received=repr(cast(object, problems[0]["input"]))[:200].encode(errors="backslashreplace").decode(),
-        fix=f"Send {field} that the job type accepts ({count} problem{'s' if count > 1 else ''} in all).",
+        fix=f"{_FIXES[field]}{f' ({count} problems in all)' if count > 1 else ''}.",
     )

@@ -124,7 +124,8 @@ class Page(Generic[T]):
     next_cursor: str | None
     has_more: bool
     total_count: int | None = None
-    """How many rows the whole list has; None where nobody counted (cursor pages, an offset past the end)."""
+    """How many rows the whole list has, with these filters; None where nobody counted (cursor pages, logs, an offset
+    past the end)."""
 
 
 @dataclass(frozen=True, slots=True)

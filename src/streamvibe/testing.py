@@ -168,6 +168,13 @@ class TestDatabase:
         by itself stands as it waits; ``move_clock`` and run again. First comes what maintenance would have done
         by now: partitions, retries that are due, expiry.
         """
+        if asyncio._get_running_loop() is not None:
+            from streamvibe.errors import StreamVibeError
+
+            raise StreamVibeError(
+                "run_jobs waits, which no event loop allows that runs already",
+                fix="Write `await database.run_jobs_async([...])` in a test that is async def",
+            )
         return asyncio.run(self.run_jobs_async(job_types))
 
     async def run_jobs_async(self, job_types: Iterable["JobType[Any, Any]"]) -> "list[Job]":
@@ -251,8 +258,11 @@ if importlib.util.find_spec("pytest") is not None:
 
     @pytest.fixture
     def streamvibe_database(streamvibe_server: TestServer) -> Iterator[TestDatabase]:
-        """A fresh database with StreamVibe's schema, for one test."""
-        with streamvibe_server.new_database() as database:
+        """A fresh database with StreamVibe's schema, for one test. Meanwhile it is STREAMVIBE_DATABASE_URL, so that
+        a client or a program that is not told which database to use cannot reach another one.
+        """
+        with streamvibe_server.new_database() as database, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STREAMVIBE_DATABASE_URL", database.dsn)
             yield database
 
 

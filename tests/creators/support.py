@@ -28,7 +28,7 @@ class RecordingContext:
     def cancelled(self) -> bool:
         return self.cancel_after is not None and len(self.steps) >= self.cancel_after
 
-    def log(self, message: str, *, level: str = "info", **metadata: object) -> None:
+    def log(self, message: str, /, *, level: str = "info", **metadata: object) -> None:
         self.logs.append((level, message, metadata))
 
     def progress(self, fraction: float, message: str | None = None) -> None:

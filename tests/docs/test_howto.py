@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 from tests.docs.pages import ROOT, example
 from tests.support.databases import Database, temporary_roles
 
@@ -24,6 +25,23 @@ async def test_the_example_of_a_handler_works(database18: Database) -> None:
         await asyncio.wait_for(Worker(database18.dsn, [handler]).run_until_idle(), 30)
         done = await client.result(asked.job_id, job_type=handler)
     assert done.result == names["Sent"](message_id="invoice-7")
+
+
+async def test_a_handler_requests_jobs_as_documented(
+    database18: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client without a connection string that a handler makes uses its worker's database, not the environment's."""
+    monkeypatch.setenv("STREAMVIBE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/elsewhere")
+    names: dict[str, Any] = {}
+    exec(compile(example(HOW_TO / "write-a-handler.md", "requesting", "python"), "handler", "exec"), names)
+    both = names["split_up"], names["add_up"]
+    async with Client(database18.dsn) as client:
+        await client.register(*both)
+        asked = await client.request(names["split_up"], {"numbers": list(range(150))}, user_id=uuid4())
+        assert await asyncio.wait_for(Worker(database18.dsn, both).run_until_idle(), 30) == 3
+        done = await client.result(asked.job_id, job_type=names["split_up"])
+        job_ids = done.result or []
+        assert [(await client.result(job_id)).result for job_id in job_ids] == [4950, 6225]
 
 
 def test_an_application_becomes_the_service_as_documented(database18: Database) -> None:

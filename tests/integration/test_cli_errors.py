@@ -97,6 +97,26 @@ def test_wrong_usage_is_exit_2(arguments: tuple[object, ...], says: str, see: st
     assert problem["title"].startswith(says) and see in problem["fix"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "field", "received"),
+    [
+        (("jobs", "list", "--user", "x", "--limit", "ten"), "--limit", "ten"),
+        (("jobs", "request", "note", "--user", "x", "--priority=high"), "--priority", "high"),
+        (("jobs", "request", "note", "--user", "x", "--dedupe-window", -1), "--dedupe-window", "-1"),
+        (("jobs", "list"), "--user", None),
+        (("jobs", "list", "--usr", "x"), "--usr", None),
+    ],
+)
+def test_wrong_usage_names_the_option_and_what_was_typed(
+    arguments: tuple[object, ...], field: str, received: str | None
+) -> None:
+    """The option at fault and its value have fields of their own, and a line for people."""
+    problem = streamvibe(None, *arguments, "--json").problem
+    assert (problem["field"], problem["received"]) == (field, received)
+    shown = f"Received for {field}: {received}\n" in streamvibe(None, *arguments).err
+    assert shown == (received is not None)
+
+
 def test_a_command_is_needed(tmp_path: Path) -> None:
     """Without a command the help is shown, as wrong usage."""
     for arguments in [(), ("jobs",)]:
@@ -111,7 +131,7 @@ def test_without_a_url_the_embedded_database_is_used(tmp_path: Path, monkeypatch
     home = str(tmp_path / "home")
     try:
         first = streamvibe(None, "stats", "--json", STREAMVIBE_HOME=home)
-        assert (first.status, first.problem["fix"]) == (2, "Run `streamvibe migrate`")
+        assert (first.status, first.problem["fix"]) == (2, "Run `streamvibe migrate`.")
         assert streamvibe(None, "migrate", STREAMVIBE_HOME=home).status == 0
         second = streamvibe(None, "stats", "--json", STREAMVIBE_HOME=home)
         assert (second.status, second.err, second.json["total_jobs"]) == (0, "", 0)

@@ -97,7 +97,7 @@ def test_request_takes_every_option(run: Run, tmp_path: Path) -> None:
         ('{"a": NaN}', "--params cannot be read: JSON has no number NaN", '{"a": NaN}'),
         ("[" * 100_000, "--params cannot be read: ", "[" * 60),
         ('{"a": ["\\u0000"]}', "PostgreSQL text cannot hold the character U+0000", r"'\x00'"),
-        ('{"a": "\\ud800"}', "the text holds a lone surrogate", r"'\ud800'"),
+        ('{"a": "\\ud800"}', "The text holds a lone surrogate", r"'\ud800'"),
         ("@/no/such/file", "--params names a file that cannot be read (No such file or directory)", None),
     ],
 )
@@ -151,6 +151,7 @@ BAD_CURSOR = "v1" + "A" * 28
         (("list", "--user", USER, "--limit", 10_000_000), 2, "SV001", "10000000"),
         (("list", "--user", USER, "--page", 0), 2, "SV001", "0"),
         (("list", "--user", USER, "--page", 22), 2, "SV015", "page 22 of 50 jobs each"),
+        (("list", "--user", USER, "--page", 2**62), 2, "SV015", f"page {2**62} of 50 jobs each"),
         (("list", "--user", USER, "--cursor", "next"), 2, "SV014", "next"),
         (("list", "--user", USER, "--cursor", BAD_CURSOR), 2, "SV014", BAD_CURSOR),
         (("list", "--user", USER, "--cursor", "x", "--page", 1), 2, "SV001", "x"),
@@ -183,6 +184,9 @@ def test_bad_values_name_the_field_the_value_and_the_fix(
         (("list", "--user", USER, "--limit", 0), "--limit", "--limit is out of range"),
         (("list", "--user", USER, "--status", "done"), "--status", "leave --status out for all"),
         (("list", "--user", USER, "--page", 22), "--page", "pass the --cursor it prints"),
+        (("list", "--user", USER, "--page", 22), "--page", "the last is 21"),
+        (("cancel", "x", "--user", USER), "JOB_IDS", "is not a UUID"),
+        (("show", "x"), "JOB_ID", "is not a UUID"),
         (("list", "--user", USER, "--cursor", "x"), "--cursor", "leave --cursor out for the first page"),
         (("list", "--user", USER, "--order-by", "params"), "--order-by", "--order-by is unknown"),
         (("logs", USER, "--level", "loud"), "--level", "leave --level out for all"),
@@ -288,7 +292,7 @@ def test_the_limit_is_exit_1(run: Run) -> None:
         request(run, json.dumps({"n": number}))
     ran = run("jobs", "request", "note", "--user", USER, "--json")
     assert (ran.status, ran.problem["type"], ran.problem["status"]) == (1, "limit-reached", 429)
-    assert "10 in all" in ran.problem["fix"] and f"SELECT set_user_limit('{USER}', 20);" in ran.problem["fix"]
+    assert "10 in all" in ran.problem["fix"] and f"SELECT set_user_limit('{USER}', 20)." in ran.problem["fix"]
 
 
 def test_stats_count_the_queue(run: Run, database18: Database) -> None:

@@ -10,11 +10,14 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.conninfo import make_conninfo
 from tests.support import hands
 from tests.support.cli import command, environment, streamvibe
-from tests.support.databases import Database, new_database
+from tests.support.databases import Database, new_database, temporary_roles
 from tests.support.servers import Server
 from tests.support.waiting import wait_until
+
+from streamvibe.config import mask_url
 
 APP = """
 from streamvibe import Context, job_type
@@ -36,13 +39,13 @@ def empty18(pg18: Server) -> Iterator[Database]:
 class Running:
     """A command that runs until it is told to stop."""
 
-    def __init__(self, database: Database, folder: Path, *arguments: str) -> None:
+    def __init__(self, dsn: str, folder: Path, *arguments: str) -> None:
         self._output = folder / "output"
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
                 command(*arguments),
                 cwd=folder,
-                env=environment(database.dsn, PYTHONUNBUFFERED="1"),
+                env=environment(dsn, PYTHONUNBUFFERED="1"),
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -59,9 +62,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(database: Database, folder: Path, *arguments: str) -> Iterator[Running]:
+def running(database: Database | str, folder: Path, *arguments: str) -> Iterator[Running]:
     """A command for the length of a with block."""
-    started = Running(database, folder, *arguments)
+    started = Running(database if isinstance(database, str) else database.dsn, folder, *arguments)
     try:
         yield started
     finally:
@@ -117,6 +120,44 @@ def test_up_maintains_the_queue(database18: Database, tmp_path: Path) -> None:
     assert database18.fetch_value("SELECT retry_count FROM get_job(%s)", job_id) == 1
 
 
+def test_up_runs_as_an_application_that_may_not_migrate(
+    database18: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login whose role is service_role runs `up`, which says that it uses the schema as it is; another is refused."""
+    with temporary_roles(database18.server, "app"):
+        with database18.connect() as admin:
+            admin.execute("GRANT service_role TO app")
+            admin.execute("ALTER ROLE app SET role = 'service_role'")
+        login = make_conninfo(database18.dsn, user="app")
+        (tmp_path / "shop.py").write_text(APP)
+        with running(login, tmp_path, "up", "--app", "shop") as up:
+            wait_until(lambda: "Ctrl-C stops it" in up.output or up.process.poll(), "up is up")
+            assert f"Database: {mask_url(login)}\n" in up.output
+            assert up.stop(signal.SIGTERM) == 0, up.output
+        assert "The role app may not migrate, nor see what is pending" in up.output
+        with database18.connect() as admin:
+            admin.execute("ALTER ROLE app RESET role")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delitem(sys.modules, "shop", raising=False)
+        importlib.invalidate_caches()
+        ran = streamvibe(login, "up", "--app", "shop")
+        assert (ran.status, "Ctrl-C" in ran.out) == (1, False), ran.err
+
+
+def test_dead_workers_that_hold_jobs_are_pointed_out(database18: Database) -> None:
+    """`streamvibe workers` counts those whose jobs nobody takes back without maintenance; a live one is none."""
+    database18.fetch_value("SELECT register_job_type('greet')")
+    database18.fetch_value("SELECT job_id FROM request_job(%s, 'greet')", uuid4())
+    hands.claim(database18.dsn)
+    assert streamvibe(database18.dsn, "workers").err == ""
+    database18.fetch_value(
+        "WITH died AS (UPDATE streamvibe.worker SET heartbeat_at = heartbeat_at - interval '1 day' RETURNING 1)"
+        " SELECT count(*) FROM died"
+    )
+    said = streamvibe(database18.dsn, "workers").err
+    assert said == "1 dead worker still holds jobs: maintenance takes them back; run `streamvibe up`.\n"
+
+
 def test_a_worker_runs_the_job_types_of_an_application(database18: Database, tmp_path: Path) -> None:
     """--app finds the module from the working directory and registers its job types; SIGTERM ends it with 0.
 
@@ -144,6 +185,7 @@ def test_a_worker_runs_the_job_types_of_an_application(database18: Database, tmp
         )
         assert (ran.status, ran.out) == (0, '"Hello, Ada!"\n')
         assert worker.stop(signal.SIGTERM) == 0, worker.output
+    assert "It does no maintenance" in worker.output
     assert "worker_stopped" in worker.output and "Traceback" not in worker.output
 
 

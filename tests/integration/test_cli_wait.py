@@ -54,7 +54,7 @@ def test_waiting_for_a_job_that_fails_is_exit_1(run: Run, database18: Database) 
     assert (waiting.returncode, problem["type"]) == (1, "job-failed")
     assert "no such channel" in problem["title"]
     assert problem["received"] == f"{ended['job_id']} (failed, permanent)"
-    assert problem["fix"] == "Mend the cause, then request it again"
+    assert problem["fix"] == "Mend the cause, then request it again."
     assert ended.pop("completed_at") is not None
     assert ended.pop("job_id") == run("jobs", "list", "--user", USER).lines[0][0]
     assert ended == {

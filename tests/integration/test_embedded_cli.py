@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -86,8 +87,30 @@ def test_json_holds_the_same(home: Path) -> None:
     assert (started["state"], started["started"]) == ("running", True)
     assert started["data_directory"] == str(home / "postgres" / "data")
     assert json.loads(run("url", "--json")) == {"state": "running", "url": started["url"]}
-    assert json.loads(run("stop", "--json")) == {"state": "stopped", "stopped": True}
-    assert json.loads(run("stop", "--json")) == {"state": "stopped", "stopped": False}
+    assert json.loads(run("stop", "--json")) == {"state": "stopped", "stopped": True, "connections": 0}
+    assert json.loads(run("stop", "--json")) == {"state": "stopped", "stopped": False, "connections": 0}
+
+
+def test_stop_says_who_was_connected(home: Path) -> None:
+    """The connections that a stop ends are counted, and named after their programs."""
+    url = run("url").strip()
+    with (
+        psycopg.connect(url, application_name="streamvibe claim w1"),
+        psycopg.connect(url, application_name="streamvibe lease w1"),
+        psycopg.connect(url, application_name="psql"),
+    ):
+        assert "It had 3 connections, of psql, streamvibe: what still runs waits for it." in run("stop")
+    assert "connection" not in run("stop")
+
+
+def test_nothing_is_called_masked_that_is_not(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`db url` speaks of a masked password only where there is one, however the connection string is written."""
+    for url, masked in [("dbname=app user=ada", False), ("dbname=app password=s", True), (OTHER, True)]:
+        monkeypatch.setenv("STREAMVIBE_DATABASE_URL", url)
+        assert main.run(["db", "url"]) == 0
+        assert ("is masked" in capsys.readouterr().err) == masked, url
 
 
 def test_psql_connects_with_the_printed_url(home: Path) -> None:

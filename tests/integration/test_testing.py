@@ -13,7 +13,17 @@ from uuid import UUID, uuid4
 import pytest
 from tests.support.waiting import wait_until
 
-from streamvibe import Context, JobStatus, Outcome, PermanentError, job_type
+from streamvibe import (
+    Client,
+    Context,
+    JobStatus,
+    Outcome,
+    PermanentError,
+    RetryLater,
+    SyncClient,
+    job_type,
+)
+from streamvibe.errors import DatabaseUnreachable, InvalidArgument, StreamVibeError
 from streamvibe.testing import TestDatabase, TestServer
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "how-to" / "test-your-jobs.md"
@@ -105,7 +115,7 @@ async def count_down(ctx: Context, params: dict[str, int]) -> int:
     if params["n"] == 0:
         raise PermanentError("nothing to count")
     if params["n"] == 1 and ctx.attempt == 1:
-        raise ValueError("not yet")
+        raise RetryLater(60, "not yet")  # an error of any other kind may be tried again at once
     return params["n"]
 
 
@@ -127,7 +137,7 @@ async def test_what_ran_is_returned_as_it_stands(streamvibe_database: TestDataba
     assert (jobs[0].result, jobs[1].failure_kind, jobs[2].retry_count) == (5, "permanent", 1)
     assert await streamvibe_database.run_jobs_async([count_down]) == []
 
-    streamvibe_database.move_clock(timedelta(minutes=1))
+    streamvibe_database.move_clock(timedelta(minutes=2))
     [again] = await streamvibe_database.run_jobs_async([count_down])
     assert (again.id, again.status, again.result) == (made[2], JobStatus.COMPLETED, 1)
 
@@ -141,6 +151,45 @@ async def test_maintenance_is_done_before_a_run(streamvibe_database: TestDatabas
         assert (await client.get(late)).failure_kind == "expired"
     [fresh] = await request(streamvibe_database, 8)
     assert [job.id for job in await streamvibe_database.run_jobs_async([count_down])] == [fresh]
+
+
+@job_type("ask_again")
+def ask_again(ctx: Context, params: dict[str, int]) -> str:
+    """Asks for another job from a thread, where nobody said which database."""
+    with SyncClient() as client:
+        return str(client.request(count_down, {"n": 5}, user_id=ctx.user_id).job_id)
+
+
+async def test_a_client_of_no_database_is_one_of_the_test_database(
+    streamvibe_database: TestDatabase,
+) -> None:
+    """Client() in the test and SyncClient() in a handler's thread reach the database of the fixture."""
+    async with Client() as client:
+        await client.register(count_down, ask_again)
+        await client.request(ask_again, {}, user_id=USER)
+        asking, asked = await streamvibe_database.run_jobs_async([count_down, ask_again])
+    assert (asking.status, asking.result, asked.result) == (JobStatus.COMPLETED, str(asked.id), 5)
+
+
+def test_a_handler_asks_its_own_database(
+    streamvibe_server: TestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the fixture too, and once its worker is done the thread that ran it is as it was."""
+    monkeypatch.setenv("STREAMVIBE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/elsewhere")
+    with streamvibe_server.new_database() as database, database.sync_client() as client:
+        client.register(count_down, ask_again)
+        client.request(ask_again, {}, user_id=USER)
+        assert [job.status for job in database.run_jobs([count_down, ask_again])] == [JobStatus.COMPLETED] * 2
+        with pytest.raises(DatabaseUnreachable), SyncClient() as other:
+            other.stats()
+
+
+async def test_misuse_of_run_jobs_is_explained(streamvibe_database: TestDatabase) -> None:
+    """A job type that is not in a list, and a call inside a running event loop, are answered with what to write."""
+    with pytest.raises(InvalidArgument, match=r"one job type.*Pass a list, as in \[count_down\]\."):
+        await streamvibe_database.run_jobs_async(count_down)  # type: ignore[arg-type]
+    with pytest.raises(StreamVibeError, match=r"await .*run_jobs_async"):
+        streamvibe_database.run_jobs([count_down])
 
 
 def test_databases_of_one_server_are_apart(streamvibe_server: TestServer) -> None:

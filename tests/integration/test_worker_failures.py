@@ -1,6 +1,7 @@
 """A handler that raises: whatever it is, that job alone pays, by the rule its error asks for."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -106,7 +107,7 @@ async def test_a_permanent_error_is_not_retried(database18: Database) -> None:
     for job_id in jobs:
         row = queue.row(job_id)
         assert (row["status"], row["failure_kind"], row["retry_at"]) == ("failed", "permanent", None)
-        assert row["error_message"] == "the channel was deleted."
+        assert row["error_message"] == "the channel was deleted"
     assert queue.value("SELECT retry_failed_jobs()") == 0
 
 
@@ -171,7 +172,7 @@ async def test_retry_later_waits_as_long_as_it_says(database18: Database) -> Non
     assert (row["status"], row["failure_kind"], row["error_message"]) == (
         "pending",
         "retry_later",
-        "quota exhausted.",
+        "quota exhausted",
     )
     assert timedelta(seconds=50) < row["scheduled_for"] - now <= timedelta(seconds=60)
     row = queue.row(long)
@@ -200,3 +201,44 @@ async def test_a_worker_goes_on_after_every_kind_of_error(database18: Database) 
                 job_id = queue.request(which.name, {"kind": kind})
                 assert (await queue.until(job_id))["status"] == "failed"
         assert (await queue.until(queue.request("raises")))["status"] == "completed"
+
+
+async def test_every_end_but_a_completion_is_logged(
+    database18: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What failed for good, ran out of time, cannot be read or is put off has one line; it names the job, no data."""
+    caplog.set_level(logging.INFO, "streamvibe.worker")
+
+    @job_type("ends", timeout=timedelta(milliseconds=100), max_attempts=1)
+    async def ends(ctx: Context, params: dict[str, str]) -> int:
+        match params["how"]:
+            case "permanent":
+                raise PermanentError("secret")
+            case "later":
+                raise RetryLater(60, "secret")
+            case "timeout":
+                await asyncio.sleep(60)
+            case "result":
+                return "secret"  # type: ignore[return-value]
+        return 1
+
+    queue = Queue(database18)
+    queue.register(ends)
+    ways = ("permanent", "later", "timeout", "result", "completed")
+    ids = {way: queue.request("ends", {"how": way}) for way in ways} | {
+        "params": queue.request("ends", {"how": 1})
+    }
+    await run_all(database18, ends)
+    lines = [record.message for record in caplog.records if record.message.startswith("job_")]
+    assert sorted(lines) == sorted(
+        [f"job_retried_later job_id={ids['later']} job_type=ends attempt=1"]
+        + [
+            f"job_failed kind={kind} job_id={ids[way]} job_type=ends attempt=1"
+            for way, kind in (
+                ("permanent", "permanent"),
+                ("timeout", "timeout"),
+                ("result", "invalid_result"),
+                ("params", "invalid_params"),
+            )
+        ]
+    )

@@ -124,6 +124,8 @@ async def test_an_unknown_level_is_refused_where_it_is_used(database18: Database
             ctx.log("x", level="fatal")
         with pytest.raises(StreamVibeError, match="Use 0 to 1"):
             ctx.progress(float("nan"))
+        with pytest.raises(StreamVibeError, match="Use 0 to 1"):
+            ctx.progress(1.1)
         return "caught"
 
     queue = Queue(database18)
@@ -153,6 +155,55 @@ async def test_progress_is_in_the_row_while_the_job_runs(database: Database) -> 
         assert queue.row(job_id)["progress_message"] == "second \ufffd half"
         go.set()
         assert (await queue.until(job_id))["progress"] == 1
+
+
+async def test_the_last_progress_is_in_the_completed_row(database: Database) -> None:
+    """What a handler says just before it returns is written, although the row told an earlier step just now."""
+    go = asyncio.Event()
+
+    @job_type("finishing")
+    async def finishing(ctx: Context, params: Params) -> None:
+        ctx.progress(0.8, "200 of 250")
+        await go.wait()
+        ctx.progress(1.0000000000000002, "250 of 250")
+
+    queue = Queue(database)
+    queue.register(finishing)
+    async with at_work(make_worker(database, finishing, lease_after=timedelta(0))):
+        job_id = queue.request("finishing")
+        await eventually(lambda: queue.row(job_id)["progress_message"] == "200 of 250", "the row says 200")
+        go.set()
+        row = await queue.until(job_id)
+    assert (row["status"], row["progress"], row["progress_message"]) == ("completed", 1, "250 of 250")
+
+
+async def test_the_row_of_a_short_job_tells_no_progress(database18: Database) -> None:
+    """A job that is over before its row says that it runs is completed in one write, which tells no progress."""
+
+    @job_type("short")
+    async def short(ctx: Context, params: Params) -> None:
+        ctx.progress(-1e-9, "begins")
+
+    queue = Queue(database18)
+    queue.register(short)
+    job_id = queue.request("short")
+    await run_all(database18, short, lease_after=timedelta(hours=1))
+    row = queue.row(job_id)
+    assert (row["status"], row["progress"], row["progress_message"]) == ("completed", None, None)
+
+
+async def test_metadata_may_be_named_message(database18: Database) -> None:
+    """ctx.log("x", message=...) keeps the word that its own parameter has as metadata."""
+
+    @job_type("named")
+    async def named(ctx: Context, params: Params) -> None:
+        ctx.log("x", message="dup", self=1)
+
+    queue = Queue(database18)
+    queue.register(named)
+    job_id = queue.request("named")
+    await run_all(database18, named)
+    assert [line["metadata"] for line in queue.logs(job_id)] == [{"message": "dup", "self": 1}]
 
 
 async def test_a_missing_log_partition_is_made(database18: Database) -> None:

@@ -1,7 +1,13 @@
 """What StreamVibe logs goes where the application wants it, and never to standard output."""
 
+import logging
 import subprocess
 import sys
+
+import pytest
+
+from streamvibe.errors import DatabaseUnreachable
+from streamvibe.eventlog import Outage, event_logger
 
 LOG = """
 import logging, sys
@@ -52,3 +58,25 @@ def test_an_error_is_shown_once() -> None:
     lines = done.stderr.splitlines()
     assert [line for line in lines if "_" in line] == ["heartbeat_failed worker_id=w1", "worker_broke"]
     assert lines.count("ZeroDivisionError: division by zero") == 2
+
+
+def test_an_outage_is_told_at_once_then_rarely_then_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """However often it is noticed: one line when it begins, one every 30 seconds, one when it is over; no remedy."""
+    caplog.set_level(logging.INFO)
+    time = 100.0
+    outage = Outage(event_logger("streamvibe.worker"), "claim", lambda: time)
+    outage.ends()
+    error = DatabaseUnreachable("It is gone", received="postgresql://x", fix="Start it")
+    for _ in range(400):
+        outage.goes_on("claim_waits_for_database", error)
+        time += 0.1
+    outage.ends()
+    outage.ends()
+    outage.goes_on("claim_waits_for_database", error)
+    waits = 'claim_waits_for_database error="It is gone" away_seconds='
+    assert [record.message for record in caplog.records] == [
+        f"{waits}0",
+        f"{waits}30",
+        "database_back part=claim away_seconds=40",
+        f"{waits}0",
+    ]

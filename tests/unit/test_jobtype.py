@@ -200,14 +200,11 @@ def test_params_that_cannot_be_are_refused_by_place(kind: Any, value: Any, place
 
 
 def test_problems_are_told_and_counted() -> None:
-    """The message has the first three, the field is the first one's, the fix says how many there are."""
-    for value, place, count in [
-        ({"x": 1, "y": "a"}, "params.y", "1 problem in all"),
-        ([], "params", "1 problem"),
-    ]:
+    """The message has the first three, the field is the first one's, the fix says how many there are, if several."""
+    for value, place in [({"x": 1, "y": "a"}, "params.y"), ([], "params")]:
         with pytest.raises(InvalidArgument, match=f"^{place} does not fit its type: [^;]*$") as caught:
             declared(Point).dump_params(value)
-        assert count in (caught.value.fix or "")
+        assert caught.value.fix == "Send params that the job type accepts."
     with pytest.raises(
         InvalidArgument, match=r"^params\.ownerId does .*: Field required; params\.pause does"
     ) as caught:

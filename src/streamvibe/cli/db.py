@@ -2,13 +2,19 @@
 
 from typing import Annotated
 
+import psycopg
 import typer
 
 from streamvibe.cli.output import AsJson, print_hint, print_json
 from streamvibe.client import SyncClient
-from streamvibe.config import Settings
+from streamvibe.config import Settings, holds_secret
 from streamvibe.db import embedded
 from streamvibe.db.embedded_layout import Layout
+
+_CONNECTIONS = """
+SELECT coalesce(nullif(substring(application_name FROM '^(streamvibe|[^ ]*)'), ''), 'a nameless program'), count(*)
+FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1
+"""
 
 db_app = typer.Typer(help="Start, stop or find the embedded database.", no_args_is_help=True)
 
@@ -72,9 +78,14 @@ def stop(as_json: AsJson = False) -> None:
             url=str(settings.database_url),
         )
         return
+    connections = _connections(settings)
     stopped = embedded.stop(settings)
     text = "The embedded database was stopped." if stopped else "The embedded database was not running."
-    _print(as_json, text, state="stopped", stopped=stopped)
+    if connections:
+        names = ", ".join(sorted(connections))
+        count = sum(connections.values())
+        text += f"\nIt had {count} connection{'s' if count > 1 else ''}, of {names}: what still runs waits for it."
+    _print(as_json, text, state="stopped", stopped=stopped, connections=sum(connections.values()))
 
 
 @db_app.command("status")
@@ -131,9 +142,21 @@ def url(
         value = settings.database_url.get_secret_value()
     else:
         value = str(settings.database_url)
-        if value != settings.database_url.get_secret_value():
+        if holds_secret(settings.database_url.get_secret_value()):
             print_hint("The password is masked: --show-password prints it.")
     _print(as_json, value, state="running" if settings.database_url is None else "external", url=value)
+
+
+def _connections(settings: Settings) -> dict[str, int]:
+    """How many connections each program has to the embedded database, by the first words of its name."""
+    server = embedded.status(settings)
+    if server is None:
+        return {}
+    try:
+        with psycopg.connect(server.url, connect_timeout=2) as conn:
+            return dict(conn.execute(_CONNECTIONS).fetchall())
+    except psycopg.Error:  # then it has none, or nobody can tell
+        return {}
 
 
 def _print(as_json: bool, text: str, **values: object) -> None:

@@ -39,6 +39,9 @@ _JOB_HEADINGS = ("id", "job_type", "status", "priority", "created_at", "progress
 #: What a narrow terminal goes without, the first first.
 _LESS_IMPORTANT = ("priority", "progress", "created_at")
 
+#: How far get_user_jobs goes by number; only said here, SQL decides.
+MOST_OFFSET = 1000
+
 _NEXT_STEPS = {
     "unchanged": "it was finished for good before, and stays as it is",
     "not_found": "this user has no such job: check the id and --user",
@@ -196,7 +199,8 @@ def list_jobs(
 ) -> None:
     """List a user's jobs, newest first: by cursor, or with --page or an order by page number.
 
-    JSON: items (the jobs), next_cursor, has_more, total_count (null where it was not counted).
+    JSON: items (the jobs), next_cursor, has_more, total_count (of all pages, counted with --page or an order alone;
+    else null).
     """
     by_number = page is not None or order_by is not None or order_dir is not None
     if by_number and cursor is not None:
@@ -219,13 +223,13 @@ def list_jobs(
                     status=status,
                     job_type=job_type,
                     limit=limit,
-                    offset=(number - 1) * limit,
+                    offset=min((number - 1) * limit, 2**31 - 1),
                     order_by=order_by or "created_at",
                     order_dir=order_dir or "DESC",
                 )
             except OffsetTooLarge as error:
                 raise OffsetTooLarge(
-                    "--page is too far on, where pages get slow and shift",
+                    f"--page is too far on, where pages get slow and shift: the last is {MOST_OFFSET // limit + 1}",
                     field="offset",
                     received=f"page {number} of {limit} jobs each",
                 ) from error
@@ -322,7 +326,7 @@ def retry(job_ids: JobIds, user: User, as_json: AsJson = False) -> None:
 
     Outcomes: retried, not_failed, not_retryable (the failure is for good), attempts_exhausted, at_limit (the
     user has as many live jobs as they may), has_twin (an identical job is live), not_found.
-    JSON: items (job_id, outcome, status).
+    JSON: items (job_id, outcome, status; in the order given).
     """
     with _client() as client:
         changes = client.retry(job_ids, user_id=user)
@@ -363,4 +367,5 @@ def _job_row(job: Job) -> tuple[object, ...]:
 
 
 def _log_row(line: LogLine) -> tuple[object, ...]:
-    return f"{line.created_at:%Y-%m-%d %H:%M:%S.%f}", line.log_level, line.message, line.metadata
+    at = line.created_at.astimezone(UTC)
+    return f"{at:%Y-%m-%d %H:%M:%S.%f}Z", line.log_level, line.message, line.metadata

@@ -118,4 +118,6 @@ def state(job: Job) -> str:
     if job.status == JobStatus.PENDING and job.scheduled_for > datetime.now(UTC):
         verb = "will be retried at" if job.retry_count else "due at"
         return f"{job.status}, {verb} {text(job.scheduled_for)}"
-    return f"{job.status} {job.progress_message}" if job.progress_message else str(job.status)
+    if job.progress_message and not job.is_over:
+        return f"{job.status}: {job.progress_message}"
+    return str(job.status)

@@ -95,7 +95,7 @@ def run(arguments: list[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message(), file=sys.stderr)
             return error.exit_code
-        _show(_usage(error), as_json=as_json, debug=debug)
+        _show(_usage(error, arguments), as_json=as_json, debug=debug)
         return error.exit_code
     except StreamVibeError as error:
         _show(on_the_command_line(error), as_json=as_json, debug=debug)
@@ -148,10 +148,26 @@ def _in_their_places(arguments: list[str]) -> list[str]:
     return [*first, *rest, *last]
 
 
-def _usage(error: TyperException) -> InvalidArgument:
-    context = getattr(error, "ctx", None)
+def _usage(error: TyperException, arguments: list[str]) -> InvalidArgument:
+    """What the parser says, with the option or argument at fault and what was typed for it."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
     command = context.command_path if context is not None else "streamvibe"
-    return InvalidArgument(error.format_message(), fix=f"See `{command} --help`")
+    names: list[str] = [] if parameter is None else [*parameter.opts, *parameter.secondary_opts]
+    if (name := getattr(error, "option_name", None)) is not None:
+        names = [name]
+    typed = [argument for argument in arguments if argument not in ("--json", *_BEFORE)]
+    values = [
+        argument.partition("=")[2] if "=" in argument else following
+        for argument, following in zip(typed, [*typed[1:], ""], strict=True)
+        if argument.partition("=")[0] in names and (following or "=" in argument)
+    ]
+    is_missing = "option_name" in vars(error) or type(error).__name__ == "MissingParameter"
+    return InvalidArgument(
+        error.format_message(),
+        field=names[0] if names else None,
+        received=values[-1] if values and not is_missing else None,
+        fix=f"See `{command} --help`",
+    )
 
 
 def _show(error: StreamVibeError, *, as_json: bool, debug: bool) -> None:

@@ -40,6 +40,11 @@ def console() -> Console:
     return Console(highlight=False)
 
 
+def print_remark(line: str) -> None:
+    """A line for a person on standard output, as long as it is."""
+    console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def error_console() -> Console:
     """Standard error: progress, hints and errors."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
@@ -142,12 +147,12 @@ def problem(error: StreamVibeError) -> dict[str, object]:
     """The error as a problem object."""
     return {
         "type": error.problem_type,
-        "title": error.message,
+        "title": _capitalised(error.message),
         "status": error.http_status,
         "code": error.sqlstate,
         "field": error.field,
         "received": error.received,
-        "fix": error.fix,
+        "fix": error.fix and _sentence(error.fix),
     }
 
 
@@ -181,8 +186,13 @@ def text(value: object) -> str:
     return str(value)
 
 
-def _sentence(line: str) -> str:
+def _capitalised(line: str) -> str:
     # The name of a parameter, a module or a field stays as it is written.
-    if not {"_", "."} & set(line.split(maxsplit=1)[0]):
-        line = line[:1].upper() + line[1:]
+    if {"_", "."} & set(line.split(maxsplit=1)[0]):
+        return line
+    return line[:1].upper() + line[1:]
+
+
+def _sentence(line: str) -> str:
+    line = _capitalised(line)
     return line if line.endswith((".", "!", "?")) else line + "."

@@ -3,12 +3,16 @@
 Known by code and field, never by message.
 """
 
+import re
+
 from streamvibe.config import Settings
 from streamvibe.errors import ConfigurationError, DatabaseUnreachable, StreamVibeError
 from streamvibe.remedies import parameter
 
 _OPTIONS = {
     "cursor": "--cursor",
+    "job_id": "JOB_ID",
+    "job_ids": "JOB_IDS",
     "idempotency_key": "--idempotency-key",
     "level": "--level",
     "limit": "--limit",
@@ -55,7 +59,7 @@ def on_the_command_line(error: StreamVibeError) -> StreamVibeError:
         return error
     if error.sqlstate is not None:
         error.fix = _REMEDIES.get((error.sqlstate, parameter(field)), error.fix)
-    option = _OPTIONS.get(field)
+    option = _OPTIONS.get(re.sub(r"\[\d+\]$", "", field))
     if option is not None:
         error.field = option
         # A message that speaks of the parameter begins with it.

@@ -13,11 +13,11 @@ import typer
 from uvloop import new_event_loop
 
 from streamvibe.cli.app_loader import load_job_types
-from streamvibe.cli.output import console, database_dsn
+from streamvibe.cli.output import database_dsn, print_remark
 from streamvibe.cli.platform import platform
 from streamvibe.client import Client
-from streamvibe.config import Settings
-from streamvibe.db.migrate import migrate
+from streamvibe.config import Settings, mask_url
+from streamvibe.db.migrate import LedgerUnreadable, migrate
 from streamvibe.jobtype import JobType
 from streamvibe.maintenance import Maintenance
 from streamvibe.worker import Worker
@@ -50,11 +50,19 @@ def worker_command(app: App = None, concurrency: Concurrency = 20, grace: Grace 
 def up_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0) -> None:
     """Keep everything running until Ctrl-C: the database, its schema, a worker, and maintenance.
 
+    A role that is the service but may not migrate can run it too: the schema is then used as it is.
     Ends with 1 when one of them cannot go on: let a supervisor start it again.
     """
     job_types = _job_types(app)
     dsn = database_dsn()
-    migrate(dsn, report=lambda line: console().print(line, markup=False, highlight=False))
+    print_remark(f"Database: {mask_url(dsn)}")
+    try:
+        migrate(dsn, report=print_remark)
+    except LedgerUnreadable as error:
+        print_remark(
+            f"The role {error.received} may not migrate, nor see what is pending: the schema is used as it is. "
+            "After an upgrade, run `streamvibe migrate` as its owner."
+        )
     _run_until_stopped(dsn, job_types, concurrency, grace, maintain=True)
 
 
@@ -110,7 +118,7 @@ async def _run(
             ours = await stack.enter_async_context(platform(dsn, Settings()))
             job_types = ours.job_types
             if ours.is_local:
-                console().print(
+                print_remark(
                     "Without STREAMVIBE_YOUTUBE_API_KEY a local YouTube with packaged channels answers."
                 )
         worker = Worker(dsn, job_types, concurrency=concurrency, grace=timedelta(seconds=grace))
@@ -121,7 +129,7 @@ async def _run(
         def stop() -> None:
             nonlocal asked_to_stop
             asked_to_stop = True
-            console().print(
+            print_remark(
                 f"Stopping. Running jobs may go on for {grace:g} s; once more, and they are handed back now."
             )
             worker.stop()
@@ -132,9 +140,11 @@ async def _run(
         async with Client(dsn, max_size=1) as client:
             await client.register(*job_types)
         names = ", ".join(sorted(job_type.name for job_type in job_types))
-        console().print(
-            f"Worker {worker.worker_id} runs {names}. Ctrl-C stops it.", markup=False, highlight=False
-        )
+        print_remark(f"Worker {worker.worker_id} runs {names}. Ctrl-C stops it.")
+        if not maintain:
+            print_remark(
+                "It does no maintenance (dead workers' jobs, retries): keep `streamvibe up` running somewhere."
+            )
         maintaining = asyncio.create_task(maintenance.run()) if maintain else None
         if maintaining is not None:
             # It never ends by itself: without it nothing is taken back, retried or cleaned up.
@@ -150,4 +160,4 @@ async def _run(
             maintenance.stop()
             if maintaining is not None:
                 await maintaining
-    console().print("Stopped.")
+    print_remark("Stopped.")

@@ -1,6 +1,6 @@
 """``streamvibe workers``: who runs jobs."""
 
-from streamvibe.cli.output import AsJson, database_dsn, print_if_empty, print_json, print_rows
+from streamvibe.cli.output import AsJson, database_dsn, print_hint, print_if_empty, print_json, print_rows
 from streamvibe.client import SyncClient
 
 
@@ -28,4 +28,8 @@ def workers_command(as_json: AsJson = False) -> None:
             for worker in workers
         ),
     )
+    dead = sum(worker.claimed_jobs > 0 and not worker.is_alive for worker in workers)
+    if dead:
+        who = "1 dead worker still holds" if dead == 1 else f"{dead} dead workers still hold"
+        print_hint(f"{who} jobs: maintenance takes them back; run `streamvibe up`.")
     print_if_empty(workers, "workers: start one with `streamvibe up`")

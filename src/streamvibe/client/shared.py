@@ -10,6 +10,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.pq import TransactionStatus
 
 from streamvibe.config import Settings
+from streamvibe.db.current import current_dsn
 from streamvibe.db.statements.jobs import loaded
 from streamvibe.errors import DatabaseUnreachable, JobFailed, StreamVibeError, WaitTimeout
 from streamvibe.jobtype import JobType
@@ -23,7 +24,10 @@ PAUSE_GROWTH = 1.5
 
 
 def find_dsn() -> str:
-    """The database of the settings; without one, the embedded server's, started if need be."""
+    """In a handler, its worker's database; else that of the settings; else the embedded one, started if need be."""
+    dsn = current_dsn.get()
+    if dsn is not None:
+        return dsn
     # Imported here: who has a database of their own needs neither that module nor what it brings along.
     from streamvibe.db.embedded import database_url
 

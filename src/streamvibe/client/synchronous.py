@@ -54,7 +54,8 @@ class SyncClient:
             asked = client.request("sync_youtube", params, user_id=user_id)
             done = client.wait(asked, timeout=60)
 
-    ``dsn`` None: the database of STREAMVIBE_DATABASE_URL, else the embedded one, which is started if need be.
+    ``dsn`` None: in a handler the database of its worker, elsewhere that of STREAMVIBE_DATABASE_URL, else the
+    embedded one, which is started if need be.
     Connections are made when first needed, at most ``max_size``; a call waits ``pool_timeout`` seconds for a
     free one. ``prepare_threshold=None`` behind a pooler in transaction mode. ``close()`` gives all of them back.
 

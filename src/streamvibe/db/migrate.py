@@ -57,6 +57,10 @@ SET checksum = excluded.checksum, release = excluded.release, applied_at = pg_ca
 Report = Callable[[str], None]
 
 
+class LedgerUnreadable(MigrationRefused):
+    """This role cannot tell whether anything is pending; ``received`` is its name. Nothing was done."""
+
+
 @dataclass(frozen=True)
 class AppliedFile:
     """A file that was applied, and how long that took."""
@@ -238,7 +242,7 @@ def _run_checks(conn: Connection[TupleRow], name: str) -> None:
     try:
         conn.execute(runner_sql(name).encode())
     except psycopg.errors.InsufficientPrivilege as error:
-        raise MigrationRefused(
+        raise LedgerUnreadable(
             "This role may not read which migrations were applied",
             field="role",
             received=conn.info.user,

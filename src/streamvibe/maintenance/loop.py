@@ -11,7 +11,7 @@ import psycopg
 
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError
-from streamvibe.eventlog import event_logger
+from streamvibe.eventlog import Outage, event_logger
 
 log = event_logger("streamvibe.maintenance")
 
@@ -70,6 +70,7 @@ class Maintenance:
         self._duties = duties
         self._settle = settle
         self._settled_at = float("inf")
+        self._outage = Outage(log, "maintenance")
         #: The database's clock and the loop's when it was last read; None: not since an outage.
         self._read: tuple[datetime, float] | None = None
         self._stopping = asyncio.Event()
@@ -124,10 +125,11 @@ class Maintenance:
                 rows = await self._session.fetch(duty.sql)
         except DatabaseUnreachable as error:
             self._read = None
-            log.warning("duty_waits_for_database", duty=duty.name, error=str(error))
+            self._outage.goes_on("duty_waits_for_database", error, duty=duty.name)
         except (StreamVibeError, psycopg.Error) as error:
             log.error("duty_failed", duty=duty.name, error=str(error))
         else:
+            self._outage.ends()
             done = int(rows[0][0])
             if done:
                 log.info("duty_done", duty=duty.name, count=done)

@@ -19,6 +19,8 @@ MAX_METADATA_BYTES = 100_000
 #: What one job may have waiting to be written; a handler that logs faster than that loses lines.
 MAX_WAITING_LINES = 10_000
 MAX_WAITING_CHARACTERS = 10_000_000
+#: How far outside 0 to 1 a sum of fractions may end.
+ROUNDING = 1e-6
 
 
 class Stop(Enum):
@@ -130,6 +132,7 @@ class ClaimedJob:
     stop: Stop | None = None
     stop_at = 0.0  # loop time
     progress_at = 0.0  # loop time of the last written progress
+    is_noting = False  # its progress is being written
     _lines: WaitingLines | None = None
     _progress: "Progress | None" = None  # the newest; noted in any thread
     _progress_written: "Progress | None" = None
@@ -183,7 +186,7 @@ class ClaimedJob:
         if self.stop is not None:
             raise JobCancelled(f"the job must stop: {self.stop.value}")
 
-    def log(self, message: str, *, level: str = "info", **metadata: object) -> None:
+    def log(self, message: str, /, *, level: str = "info", **metadata: object) -> None:
         if level not in LOG_LEVELS:
             raise InvalidArgument(
                 "the log level is unknown",
@@ -201,12 +204,12 @@ class ClaimedJob:
             self._on_log(self)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
-        if not 0 <= fraction <= 1:
+        if not -ROUNDING <= fraction <= 1 + ROUNDING:  # nor nan
             raise InvalidArgument(
                 "progress is out of range", field="fraction", received=repr(fraction), fix="Use 0 to 1."
             )
         text = None if message is None else payload.clean_text(str(message), 500)
-        self._progress = Progress(float(fraction), text)
+        self._progress = Progress(min(max(float(fraction), 0.0), 1.0), text)
 
     def new_progress(self) -> "Progress | None":
         """The progress noted last, until that note is written."""

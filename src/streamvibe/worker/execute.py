@@ -80,7 +80,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         text += ": " + "; ".join(describe(cause) for cause in error.exceptions)
     if isinstance(error, InvalidArgument):
-        return f"{error.field}: {text}" if error.field else text
+        return text if error.field is None or text.startswith(error.field) else f"{error.field}: {text}"
     if isinstance(error, PermanentError | RetryLater):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -25,9 +25,10 @@ from streamvibe.errors import (
     PayloadTooLarge,
     StreamVibeError,
 )
-from streamvibe.eventlog import event_logger
+from streamvibe.eventlog import Outage, event_logger
 from streamvibe.worker import statements
-from streamvibe.worker.context import ClaimedJob, LogLine
+from streamvibe.worker.context import ClaimedJob, LogLine, Stop
+from streamvibe.worker.progress import write_last_progress
 
 log = event_logger("streamvibe.worker")
 
@@ -124,22 +125,19 @@ class Flusher:
     async def run(self) -> None:
         """Write until cancelled. What the database cannot take at the moment is kept and tried again."""
         pause = FIRST_PAUSE_SECONDS
+        outage = Outage(log, "flush")
         while True:
             await self._something_due()
             try:
                 await self._write_ends()
                 await self._write_lines()
             except DatabaseUnreachable as error:
-                log.warning(
-                    "flush_waits",
-                    error=str(error),
-                    jobs=len(self._ends) + len(self._postponed),
-                    retry_in_seconds=pause,
-                )
+                outage.goes_on("flush_waits", error, jobs=len(self._ends) + len(self._postponed))
                 self._wanted.set()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             else:
+                outage.ends()
                 pause = FIRST_PAUSE_SECONDS
             self._round.set()
             if not (self._ends or self._postponed or self._logging):
@@ -170,23 +168,27 @@ class Flusher:
 
     async def _send_ends(self, ends: list[End]) -> None:
         kind = ends[0].kind
+        busy: set[str] = set()
+        if kind == "completed":
+            busy = await write_last_progress(self._session, self._worker_id, [end.job for end in ends])
+        these = [end for end in ends if end.job.key not in busy] if busy else ends
         columns: list[object] = [
             self._worker_id,
-            statements.array([end.job.token for end in ends]),
-            statements.array([end.job.key for end in ends]),
+            statements.array([end.job.token for end in these]),
+            statements.array([end.job.key for end in these]),
         ]
         if kind != "released":
-            columns.append(statements.documents([end.payload for end in ends]))
-            columns.append(statements.moments([end.job.started_epoch for end in ends]))
-        busy = set()
-        for row in await self._session.fetch(STATEMENTS[kind], columns):
+            columns.append(statements.documents([end.payload for end in these]))
+            columns.append(statements.moments([end.job.started_epoch for end in these]))
+        for row in await self._session.fetch(STATEMENTS[kind], columns) if these else ():
             if kind == "failed" and row[1]:
                 continue
             if (row[2] if kind == "failed" else row[1]) == "busy":
                 busy.add(row[0])
             else:
                 # The job is somebody else's, or cancelled: its row is untouched, which is what the token is for.
-                log.info("job_end_not_accepted", job_id=row[0], kind=kind)
+                known = any(end.job.key == row[0] and end.job.stop is Stop.CANCELLED for end in these)
+                (log.debug if known else log.info)("job_end_not_accepted", job_id=row[0], kind=kind)
         sent = set(ends)
         self._ends = [end for end in self._ends if end not in sent]
         for end in ends:

@@ -15,7 +15,7 @@ import psycopg
 
 from streamvibe.db.session import connection_defaults
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError, translated
-from streamvibe.eventlog import event_logger
+from streamvibe.eventlog import Outage, event_logger
 from streamvibe.worker import statements
 
 log = event_logger("streamvibe.worker")
@@ -123,6 +123,7 @@ class Heartbeat:
         every = self._lease.total_seconds() / 10 * 3
         pause = every
         was_alive = True
+        outage = Outage(log, "heartbeat")
         while True:
             self._now.wait(pause)
             self._now.clear()
@@ -139,10 +140,11 @@ class Heartbeat:
             try:
                 self.beat()
             except DatabaseUnreachable as error:
-                log.warning("heartbeat_waits_for_database", worker_id=self._worker_id, error=str(error))
+                outage.goes_on("heartbeat_waits_for_database", error)
             except (StreamVibeError, psycopg.Error) as error:
                 log.error("heartbeat_failed", worker_id=self._worker_id, error=str(error))
             except Exception:  # without this thread every job of the worker would run twice
                 log.exception("heartbeat_failed", worker_id=self._worker_id)
             else:
+                outage.ends()
                 pause = every

@@ -1,10 +1,13 @@
 """The jobs a worker holds, from their claim until their end is written."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
+
+import orjson
 
 from streamvibe.eventlog import event_logger
 from streamvibe.jobtype import JobType
@@ -14,6 +17,7 @@ from streamvibe.worker.flush import End, failure
 from streamvibe.worker.heartbeat import Gone, Held
 
 log = event_logger("streamvibe.worker")
+_logger = logging.getLogger("streamvibe.worker")
 
 #: How long a handler that was told to stop may take before its job is reported without it.
 STOP_PATIENCE_SECONDS = 5.0
@@ -109,8 +113,10 @@ class Holding:
         self.changed.set()
         if end is None:
             self._forget(job)
-        else:
-            self._on_end(end)
+            return
+        if end.kind != "completed" or _logger.isEnabledFor(logging.DEBUG):
+            _log_end(end)
+        self._on_end(end)
 
     def written(self, ends: Sequence[End]) -> None:
         """The database has these ends."""
@@ -145,3 +151,20 @@ class Holding:
         if job.task is None or why is Stop.LOST or (why is Stop.TIMEOUT and not is_async):
             # A thread cannot be interrupted: its job is failed now, its place is free when it ends.
             self.report(job, stopped(job))
+
+
+def _log_end(end: End) -> None:
+    """A line for the operator; what else a handler raised has been logged with its traceback."""
+    job = end.job
+    fields: dict[str, object] = {"job_id": job.key, "job_type": job.job_type, "attempt": job.attempt}
+    if end.kind == "completed":
+        log.debug("job_completed", **fields)
+    elif end.kind == "released":
+        if job.stop is not Stop.CANCELLED:  # else it was said when that was learnt
+            log.info("job_handed_back", **fields)
+    else:
+        kind = orjson.loads(end.payload or "{}").get("kind")
+        if kind == "retry_later":
+            log.info("job_retried_later", **fields)
+        elif kind != "error":
+            log.warning("job_failed", kind=kind, **fields)

@@ -9,7 +9,7 @@ import psycopg
 
 from streamvibe.db.session import Session
 from streamvibe.errors import StreamVibeError
-from streamvibe.eventlog import event_logger
+from streamvibe.eventlog import Outage, event_logger
 
 log = event_logger("streamvibe.worker")
 
@@ -20,11 +20,13 @@ async def listen(session: Session, on_job: Callable[[], None], on_cancel: Callab
     Every role may send any notification: they are hints, and nothing more may be made of them.
     """
     pause = 0.1
+    outage = Outage(log, "listen")
     while True:
         try:
             connection = await session.connection()
             await connection.execute("LISTEN streamvibe_jobs")
             await connection.execute("LISTEN streamvibe_cancel")
+            outage.ends()
             # What was sent while nobody listened is looked for once.
             on_job()
             pause = 0.1
@@ -35,7 +37,7 @@ async def listen(session: Session, on_job: Callable[[], None], on_cancel: Callab
                     with contextlib.suppress(ValueError):  # not an id: none of ours
                         on_cancel(UUID(note.payload))
         except (StreamVibeError, psycopg.Error) as error:
-            log.warning("listen_reconnects", error=str(error), retry_in_seconds=pause)
+            outage.goes_on("listen_reconnects", error)
         await session.close()
         await asyncio.sleep(pause)
         pause = min(pause * 2, 5.0)

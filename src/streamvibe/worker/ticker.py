@@ -7,11 +7,12 @@ import psycopg
 
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError
-from streamvibe.eventlog import event_logger
+from streamvibe.eventlog import Outage, event_logger
 from streamvibe.worker import statements
 from streamvibe.worker.context import ClaimedJob, Progress, Stop
 from streamvibe.worker.execute import stopped
 from streamvibe.worker.holding import STOP_PATIENCE_SECONDS, Holding
+from streamvibe.worker.progress import write_progress
 
 log = event_logger("streamvibe.worker")
 
@@ -73,6 +74,7 @@ class Leases:
         self._holding = holding
         self._lease_after = lease_after_seconds
         self._on_refused = on_refused
+        self._outage = Outage(log, "lease")
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -83,7 +85,7 @@ class Leases:
                 await self._lease()
                 await self._write_progress()
             except DatabaseUnreachable as error:
-                log.warning("lease_waits_for_database", error=str(error))
+                self._outage.goes_on("lease_waits_for_database", error)
             except (StreamVibeError, psycopg.Error) as error:
                 log.error("lease_failed", error=str(error))
             else:
@@ -107,6 +109,7 @@ class Leases:
             statements.LEASE,
             (self._worker_id, *_columns(lasting), statements.moments(job.started_epoch for job in lasting)),
         )
+        self._outage.ends()
         busy = {job_id for job_id, status in refused if status == "busy"}
         for job in lasting:
             job.leased = job.key not in busy
@@ -124,28 +127,9 @@ class Leases:
                 if progress is not None:
                     job.progress_at = now
                     noted.append((job, progress))
-        if not noted:
-            return
-        busy: set[str] = set()
-        try:
-            rows = await self._session.fetch(
-                statements.PROGRESS,
-                (
-                    self._worker_id,
-                    *_columns([job for job, _ in noted]),
-                    [progress.fraction for _, progress in noted],
-                    [progress.message for _, progress in noted],
-                ),
-            )
-            busy.update(row[0] for row in rows)
-        except DatabaseUnreachable:
-            busy.update(job.key for job, _ in noted)
-            raise
-        finally:
-            # What another error refused is not tried again: one note must not hold up the others for ever.
-            for job, progress in noted:
-                if job.key not in busy:
-                    job.progress_written(progress)
+        if noted:
+            await write_progress(self._session, self._worker_id, noted)
+            self._outage.ends()
 
 
 def _columns(jobs: Sequence[ClaimedJob]) -> tuple[str, str]:

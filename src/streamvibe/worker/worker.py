@@ -19,11 +19,12 @@ from uuid import UUID, uuid4
 import psycopg
 
 from streamvibe.config import Settings
+from streamvibe.db.current import current_dsn
 from streamvibe.db.embedded import database_url
 from streamvibe.db.registration import registration
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError, WorkerUnknown
-from streamvibe.eventlog import event_logger
+from streamvibe.eventlog import Outage, event_logger
 from streamvibe.jobtype import JobType
 from streamvibe.jobtype import listed as listed_job_types
 from streamvibe.worker import statements
@@ -85,6 +86,7 @@ class Worker:
         check(self._job_types, listed, concurrency, poll_interval)
         if dsn is None:
             dsn = database_url(Settings())
+        self._dsn = dsn
         # Never the same twice: under a dead worker's id its claims would be taken for this one's.
         self.worker_id = f"{worker_id or f'{socket.gethostname()}-{os.getpid()}'}-{uuid4().hex[:8]}"
         self._names = sorted(self._job_types)
@@ -176,6 +178,7 @@ class Worker:
     async def _started(self) -> AsyncIterator[None]:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
+        around = current_dsn.set(self._dsn)  # the handlers' tasks inherit it
         try:
             for job_type in self._job_types.values():
                 await self._ticks.fetch(*registration(job_type))
@@ -206,6 +209,7 @@ class Worker:
                 await asyncio.to_thread(self._heartbeat.stop)
                 await self._unregister()
         finally:
+            current_dsn.reset(around)
             await asyncio.to_thread(self._heartbeat.stop)
             for session in (self._claims, self._ticks, self._listening, *self._flushes):
                 await session.close()
@@ -225,6 +229,7 @@ class Worker:
     async def _fetch_until_stopped(self) -> None:
         empty_looks = 0
         pause = 0.05
+        outage = Outage(log, "claim")
         while not self._stopping.is_set():
             # Before anything is awaited, or the wake-up of a stop() meanwhile would be lost.
             self._wake.clear()
@@ -241,12 +246,13 @@ class Worker:
             try:
                 claimed = await self._claim_and_start()
             except (DatabaseUnreachable, psycopg.Error) as error:
-                log.warning("claim_waits_for_database", error=str(error), retry_in_seconds=pause)
+                outage.goes_on("claim_waits_for_database", error)
                 # Its reply may be what was lost.
                 self._forgotten_looked_at = float("-inf")
                 await self._woken_within(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
                 continue
+            outage.ends()
             pause = 0.05
             if claimed:
                 empty_looks = 0

@@ -108,6 +108,16 @@ def test_retry(queue: Queue) -> None:
     assert (claimed["job_id"], claimed["attempt"]) == (job_id, 2)
 
 
+def test_retry_answers_in_the_order_given(queue: Queue) -> None:
+    """A row per id, in the order in which the ids were first given, whatever the order in which rows are locked."""
+    user_id = uuid4()
+    ids = [failed(queue, user_id, p_params={"n": n}) for n in range(3)] + [uuid4()]
+    given = [ids[2], ids[3], ids[0], ids[2], ids[1]]
+    rows = retry(queue.as_user(user_id), user_id, given)
+    assert [row["job_id"] for row in rows] == [ids[2], ids[3], ids[0], ids[1]]
+    assert [row["outcome"] for row in rows] == ["retried", "not_found", "retried", "retried"]
+
+
 def test_retry_is_refused(queue: Queue) -> None:
     """Each reason has its own outcome, and the job stays as it was."""
     conn = queue.conn

@@ -262,5 +262,5 @@ def test_ids_of_a_moment(queue: Queue) -> None:
                         AND uuid_send(i.id) < uuid_send(streamvibe.id_floor(i.at + interval '1 microsecond')))
         FROM (SELECT at, streamvibe.make_id(streamvibe.microseconds(at), r) AS id
               FROM {moments} at, (VALUES (0::bigint), (-1), (9223372036854775807), (-9223372036854775807 - 1)) v(r)) i
-        """,  # noqa: S608
+        """,
     )

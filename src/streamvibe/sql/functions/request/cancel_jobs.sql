@@ -1,6 +1,6 @@
 -- Cancel a user's own jobs: live ones, and failed ones that would come back by themselves (retry_at is set).
 -- Never waits for a handler: a running one is told, and its completion refused.
--- Returns: a row per id; outcome 'cancelled', 'unchanged' (it was finished for good) or 'not_found' (status NULL;
+-- Returns: a row per id, in the order given; outcome 'cancelled', 'unchanged' (it was finished for good) or 'not_found' (status NULL;
 --          also another user's job).
 -- Locks:   the rows of those it may cancel, in id order, until the transaction ends.
 -- Raises:  SV001 more than 10000 ids, SV004.

@@ -148,7 +148,7 @@ BEGIN
             'Wait until one of them is finished, or cancel one. At most ' || v_max_live || ' in all'
             || coalesce(' and ' || v_type.max_live_jobs || ' of ' || p_job_type, '')
             || ' may be live; the service can raise a user''s limit: SELECT set_user_limit('''
-            || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ');');
+            || v_user_id || ''', ' || least(v_max_live, 2147483637) + 10 || ')');
     END IF;
 
     v_id := streamvibe.new_id();
