@@ -98,7 +98,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.claim_jobs(p_worker_id text, p_limit integer DEFAULT 1, p_job_types text[] DEFAULT NULL::text[], p_alone boolean DEFAULT true) RETURNS TABLE(token bigint, job_id uuid, user_id uuid, job_type text, params jsonb, attempt integer, max_attempts integer, timeout interval, isolated boolean, scheduled_for timestamp with time zone, created_at timestamp with time zone)
+CREATE FUNCTION public.claim_jobs(p_worker_id text, p_limit integer DEFAULT 1, p_job_types text[] DEFAULT NULL::text[], p_alone boolean DEFAULT true, p_in_transaction boolean DEFAULT false) RETURNS TABLE(token bigint, job_id uuid, user_id uuid, job_type text, params jsonb, attempt integer, max_attempts integer, timeout interval, isolated boolean, scheduled_for timestamp with time zone, created_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -113,7 +113,7 @@ DECLARE
     -- Leaves of the future are never looked at; a minute more allows for another server's clock.
     v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
     v_types text[];
-    v_asleep boolean;
+    v_worker record;
     v_waited integer[];
     v_seen record;
     v_step record;
@@ -132,7 +132,7 @@ BEGIN
             'Claim 1 to 10000 jobs at once.');
     END IF;
     -- A key share lock lets the worker's own heartbeat pass, and keeps recovery from burying it meanwhile.
-    SELECT w.asleep INTO v_asleep FROM streamvibe.worker w
+    SELECT w.asleep, w.transactions_asleep, w.transaction_types INTO v_worker FROM streamvibe.worker w
     WHERE w.id = p_worker_id AND w.heartbeat_at + w.lease > v_now FOR KEY SHARE;
     IF NOT FOUND THEN
         PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
@@ -198,13 +198,21 @@ BEGIN
         PERFORM streamvibe.note_low_water(v_seen, v_types, v_started, v_now, cardinality(v_ids), v_last);
     END IF;
 
-    IF v_asleep <> (v_ids = '{}') THEN
-        UPDATE streamvibe.worker w SET asleep = NOT w.asleep WHERE w.id = p_worker_id;
+    IF NOT p_in_transaction THEN
+        IF v_worker.asleep <> (v_ids = '{}') THEN
+            UPDATE streamvibe.worker w SET asleep = v_ids = '{}' WHERE w.id = p_worker_id;
+        END IF;
+    ELSIF v_worker.transactions_asleep <> (v_ids = '{}') OR NOT v_types <@ v_worker.transaction_types THEN
+        UPDATE streamvibe.worker w
+        SET transactions_asleep = v_ids = '{}',
+            transaction_types = ARRAY(SELECT unnest(w.transaction_types) UNION SELECT unnest(v_types))
+        WHERE w.id = p_worker_id;
     END IF;
     IF v_ids = '{}' THEN
         RETURN;
     END IF;
-    INSERT INTO streamvibe.claim (worker_id, claimed_at, job_ids) VALUES (p_worker_id, v_now, v_ids)
+    INSERT INTO streamvibe.claim (worker_id, claimed_at, in_transaction, job_ids)
+    VALUES (p_worker_id, v_now, p_in_transaction, v_ids)
     RETURNING claim.token INTO v_token;
     RETURN QUERY
     SELECT v_token, q.id, q.user_id, q.job_type, q.params, q.retry_count + 1, t.max_attempts::integer, t.timeout,
@@ -723,6 +731,31 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.hold_claim(p_worker_id text, p_token bigint) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('hold_claim');
+    PERFORM streamvibe.require_read_committed('hold_claim', 'Use READ COMMITTED.');
+    UPDATE streamvibe.claim c SET held = true
+    WHERE c.token = p_token AND c.worker_id = p_worker_id AND c.in_transaction;
+    RETURN FOUND;
+END
+$$;
+
+CREATE FUNCTION public.keep_claim(p_worker_id text, p_token bigint, p_in_transaction boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('keep_claim');
+    PERFORM streamvibe.require_read_committed('keep_claim', 'Use READ COMMITTED.');
+    UPDATE streamvibe.claim c SET held = false, in_transaction = p_in_transaction
+    WHERE c.token = p_token AND c.worker_id = p_worker_id AND c.held;
+END
+$$;
+
 CREATE FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) RETURNS TABLE(job_id uuid, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -758,6 +791,64 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.recover_broken_claims() RETURNS TABLE(job_id uuid, worker_id text, outcome text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    v_broken record;
+    v_claim streamvibe.claim;
+    v_locked uuid[];
+    v_held record;
+BEGIN
+    PERFORM streamvibe.require_service('recover_broken_claims');
+    PERFORM streamvibe.require_read_committed('recover_broken_claims', 'Use READ COMMITTED.');
+    FOR v_broken IN
+        SELECT c.token, c.worker_id FROM streamvibe.claim c
+        WHERE c.in_transaction AND c.claimed_at < v_now - interval '1 second'
+        ORDER BY c.worker_id, c.token
+    LOOP
+        PERFORM FROM streamvibe.worker w WHERE w.id = v_broken.worker_id FOR NO KEY UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND AND EXISTS (SELECT FROM streamvibe.worker w WHERE w.id = v_broken.worker_id);
+        SELECT c.* INTO v_claim FROM streamvibe.claim c
+        WHERE c.token = v_broken.token AND c.in_transaction FOR UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
+        v_locked := streamvibe.lock_jobs(v_claim.job_ids);
+        -- Under the locks: what was cancelled meanwhile is no longer one of them.
+        SELECT coalesce(array_agg(u.id) FILTER (WHERE u.id IN (SELECT unnest(v_locked))), '{}') AS ids,
+               coalesce(array_agg(u.id) FILTER (WHERE u.id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
+               coalesce(bool_and(q.isolated), false) AND count(*) = 1 AS was_alone INTO v_held
+        FROM unnest(v_claim.job_ids) u(id)
+        CROSS JOIN LATERAL (SELECT j.status, j.isolated FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+        WHERE q.status IN ('pending', 'processing');
+        IF v_held.busy = '{}' THEN
+            DELETE FROM streamvibe.claim c WHERE c.token = v_claim.token;
+        ELSE
+            UPDATE streamvibe.claim c SET job_ids = v_held.busy WHERE c.token = v_claim.token;
+        END IF;
+        CONTINUE WHEN v_held.ids = '{}';
+        -- If its process died, what else it held did not run alone. Its next heartbeat proves that it did not.
+        UPDATE streamvibe.worker w SET left_over = 'isolate'
+        WHERE w.id = v_claim.worker_id AND w.left_over IS NULL;
+        IF v_held.was_alone THEN
+            RETURN QUERY
+            SELECT a.job_id, v_claim.worker_id, CASE WHEN a.status = 'pending' THEN 'retried' ELSE 'failed' END
+            FROM streamvibe.apply_failures(v_claim.worker_id, v_held.ids, ARRAY[jsonb_build_object(
+                'kind', 'crash', 'retryable', true, 'message', 'its transaction broke while it ran alone')],
+                ARRAY[v_claim.claimed_at], v_now) a;
+        ELSE
+            PERFORM streamvibe.put_back(v_held.ids, true);
+            RETURN QUERY SELECT u.id, v_claim.worker_id, 'isolated' FROM unnest(v_held.ids) u(id);
+        END IF;
+    END LOOP;
+END
+$$;
+
 CREATE FUNCTION public.recover_stuck_jobs(p_not_after timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(job_id uuid, worker_id text, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -779,20 +870,24 @@ BEGIN
     IF v_now > p_not_after THEN
         RETURN;
     END IF;
+    RETURN QUERY SELECT b.* FROM public.recover_broken_claims() b;
     FOR v_worker IN
         SELECT w.id, w.left_over FROM streamvibe.worker w
         WHERE w.heartbeat_at + w.lease < v_now OR w.left_over = 'hand back'
         ORDER BY w.id FOR UPDATE SKIP LOCKED
     LOOP
-        v_claims := ARRAY(SELECT c.token FROM streamvibe.claim c WHERE c.worker_id = v_worker.id
+        v_claims := ARRAY(SELECT c.token FROM streamvibe.claim c
+                          WHERE c.worker_id = v_worker.id AND NOT c.in_transaction
                           ORDER BY c.token FOR UPDATE SKIP LOCKED);
         CONTINUE WHEN EXISTS (SELECT FROM streamvibe.claim c
-                              WHERE c.worker_id = v_worker.id AND c.token <> ALL (v_claims));
+                              WHERE c.worker_id = v_worker.id AND NOT c.in_transaction AND c.token <> ALL (v_claims));
         v_locked := streamvibe.lock_jobs(ARRAY(SELECT h.job_id FROM streamvibe.held_jobs(v_worker.id, v_claims) h));
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))), '{}') AS ids,
                coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
-               min(h.claimed_at) AS claimed_at, count(*) > 1 AS are_several INTO v_held
+               min(h.claimed_at) AS claimed_at,
+               count(*) > 1 OR EXISTS (SELECT FROM streamvibe.claim c
+                                       WHERE c.worker_id = v_worker.id AND c.in_transaction) AS are_several INTO v_held
         FROM streamvibe.held_jobs(v_worker.id, v_claims) h
         CROSS JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = h.job_id OFFSET 0) q
         WHERE q.status IN ('pending', 'processing');
@@ -910,7 +1005,7 @@ BEGIN
     PERFORM FROM streamvibe.worker w WHERE w.id = p_worker_id FOR UPDATE;
     SELECT coalesce(array_agg(u.token), '{}') AS tokens, coalesce(array_agg(u.id), '{}') AS job_ids INTO v_forgotten
     FROM (SELECT c.token, unnest(c.job_ids) AS id FROM streamvibe.claim c
-          WHERE c.worker_id = p_worker_id AND c.token <> ALL (coalesce(p_tokens, '{}'))) u;
+          WHERE c.worker_id = p_worker_id AND NOT c.in_transaction AND c.token <> ALL (coalesce(p_tokens, '{}'))) u;
     RETURN cardinality(v_forgotten.job_ids) - (
         SELECT count(*) FROM public.release_jobs(p_worker_id, v_forgotten.tokens, v_forgotten.job_ids) r
         WHERE r.status = 'busy');
@@ -1228,8 +1323,10 @@ BEGIN
     PERFORM streamvibe.require_service('unregister_worker');
     PERFORM public.release_forgotten_claims(p_worker_id, '{}');
     DELETE FROM streamvibe.worker w
-    WHERE w.id = p_worker_id AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.worker_id = p_worker_id);
-    UPDATE streamvibe.worker w SET left_over = 'hand back', asleep = false WHERE w.id = p_worker_id;
+    WHERE w.id = p_worker_id
+      AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.worker_id = p_worker_id AND NOT c.in_transaction);
+    UPDATE streamvibe.worker w SET left_over = 'hand back', asleep = false, transactions_asleep = false
+    WHERE w.id = p_worker_id;
 END
 $$;
 
@@ -2138,6 +2235,20 @@ BEGIN
 END
 $_$;
 
+CREATE FUNCTION streamvibe.refuse_held_claim() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = new.token AND c.held) THEN
+        PERFORM streamvibe.raise_error('SV001', 'connection', 'COMMIT or SET CONSTRAINTS ALL IMMEDIATE',
+            'the transaction of a claim ends with its jobs, not before',
+            'Return, and the worker commits; raise, and it rolls back; name constraints that are to be checked now.');
+    END IF;
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -2243,7 +2354,8 @@ CREATE FUNCTION streamvibe.wake_workers(p_job_type text) RETURNS void
 BEGIN
     IF EXISTS (
         SELECT FROM streamvibe.worker w
-        WHERE w.asleep AND (w.job_types IS NULL OR p_job_type = ANY (w.job_types))
+        WHERE CASE WHEN p_job_type = ANY (w.transaction_types) THEN w.transactions_asleep
+                   ELSE w.asleep AND (w.job_types IS NULL OR p_job_type = ANY (w.job_types)) END
     ) THEN
         PERFORM pg_notify('streamvibe_jobs', p_job_type);
     END IF;
@@ -2377,6 +2489,8 @@ CREATE TABLE streamvibe.claim (
     token bigint NOT NULL,
     worker_id text NOT NULL,
     claimed_at timestamp with time zone NOT NULL,
+    in_transaction boolean DEFAULT false NOT NULL,
+    held boolean DEFAULT false NOT NULL,
     job_ids uuid[] NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
@@ -2523,6 +2637,8 @@ CREATE TABLE streamvibe.worker (
     heartbeat_at timestamp with time zone NOT NULL,
     started_at timestamp with time zone NOT NULL,
     asleep boolean DEFAULT false NOT NULL,
+    transaction_types text[] DEFAULT '{}'::text[] NOT NULL,
+    transactions_asleep boolean DEFAULT false NOT NULL,
     metadata jsonb,
     left_over text,
     CONSTRAINT worker_id_check CHECK (((length(id) >= 1) AND (length(id) <= 200))),
@@ -2697,6 +2813,8 @@ ALTER INDEX public.idx_job_queue_user_active ATTACH PARTITION streamvibe.job_que
 
 ALTER INDEX public.idx_job_queue_worker_active ATTACH PARTITION streamvibe.job_queue_leaf_worker_id_started_at_idx;
 
+CREATE CONSTRAINT TRIGGER refuse_held_claim AFTER UPDATE ON streamvibe.claim DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (new.held) EXECUTE FUNCTION streamvibe.refuse_held_claim();
+
 ALTER TABLE ONLY creators.content
     ADD CONSTRAINT content_creator_fkey FOREIGN KEY (platform, platform_account_id) REFERENCES creators.creator(platform, platform_account_id) ON DELETE CASCADE;
 
@@ -2743,8 +2861,8 @@ REVOKE ALL ON FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) FROM
 GRANT ALL ON FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) TO authenticated;
 GRANT ALL ON FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) TO service_role;
 
-REVOKE ALL ON FUNCTION public.claim_jobs(p_worker_id text, p_limit integer, p_job_types text[], p_alone boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.claim_jobs(p_worker_id text, p_limit integer, p_job_types text[], p_alone boolean) TO service_role;
+REVOKE ALL ON FUNCTION public.claim_jobs(p_worker_id text, p_limit integer, p_job_types text[], p_alone boolean, p_in_transaction boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.claim_jobs(p_worker_id text, p_limit integer, p_job_types text[], p_alone boolean, p_in_transaction boolean) TO service_role;
 
 REVOKE ALL ON FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[]) TO service_role;
@@ -2798,8 +2916,17 @@ GRANT ALL ON FUNCTION public.get_workers() TO service_role;
 REVOKE ALL ON FUNCTION public.heartbeat_worker(p_worker_id text, p_job_types text[], p_lease interval, p_job_ids uuid[], p_tokens bigint[], p_metadata jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.heartbeat_worker(p_worker_id text, p_job_types text[], p_lease interval, p_job_ids uuid[], p_tokens bigint[], p_metadata jsonb) TO service_role;
 
+REVOKE ALL ON FUNCTION public.hold_claim(p_worker_id text, p_token bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.hold_claim(p_worker_id text, p_token bigint) TO service_role;
+
+REVOKE ALL ON FUNCTION public.keep_claim(p_worker_id text, p_token bigint, p_in_transaction boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.keep_claim(p_worker_id text, p_token bigint, p_in_transaction boolean) TO service_role;
+
 REVOKE ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.recover_broken_claims() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.recover_broken_claims() TO service_role;
 
 REVOKE ALL ON FUNCTION public.recover_stuck_jobs(p_not_after timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.recover_stuck_jobs(p_not_after timestamp with time zone) TO service_role;
@@ -2922,6 +3049,8 @@ REVOKE ALL ON FUNCTION streamvibe.raise_error(p_code text, p_field text, p_recei
 REVOKE ALL ON FUNCTION streamvibe.random_bits() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.read_cursor(p_cursor text, p_filter text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.refuse_held_claim() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) FROM PUBLIC;
 

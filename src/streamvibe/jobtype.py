@@ -6,13 +6,16 @@ import re
 import types
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
 from uuid import UUID
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from streamvibe import payload
 from streamvibe.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -39,6 +42,9 @@ SETTINGS = (
     "log_retention",
     "max_params_bytes",
 )
+#: A transaction that lasts holds locks, keeps dead rows, and makes the finished jobs before it wait.
+TRANSACTION_TIMEOUT = timedelta(seconds=10)
+LONGEST_TRANSACTION = timedelta(seconds=60)
 #: Those that are no durations: what they may be, and how to say so. SQL checks again, for those who call it.
 _WHOLE_NUMBERS = {
     "max_attempts": (range(1, 101), "Use 1 to 100."),
@@ -89,6 +95,16 @@ class Context(Protocol):
         """
         ...
 
+    @property
+    def connection(self) -> "AsyncConnection[Any]":
+        """The connection of a transactional job: what is written with it and the job's end commit together.
+
+        It is inside a transaction that the worker ends: do not commit or roll back (``connection.transaction()``
+        makes a savepoint), and do not use it after the handler has returned. Settings and temporary tables end
+        with the handler. Raises InvalidArgument if the job type is not transactional.
+        """
+        ...
+
     def raise_if_cancelled(self) -> None:
         """Raise JobCancelled once ``cancelled`` is true; for the steps of a plain ``def`` handler."""
         ...
@@ -103,7 +119,14 @@ class JobType(Generic[P, R]):
     Calling it calls the handler, so a handler can be tested as the function it is.
     """
 
-    def __init__(self, name: str, handler: Handler[P, R], settings: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        handler: Handler[P, R],
+        settings: Mapping[str, object],
+        *,
+        transactional: bool = False,
+    ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InvalidArgument(
                 "the job type's name cannot be used",
@@ -114,8 +137,13 @@ class JobType(Generic[P, R]):
         _check_settings(settings)
         self.name = name
         self.handler = handler
+        if transactional:
+            settings = {"timeout": TRANSACTION_TIMEOUT, **settings}
         self.settings = types.MappingProxyType(dict(settings))
         self.is_async = inspect.iscoroutinefunction(_function(handler))
+        self.transactional = transactional
+        if transactional:
+            _check_transactional(self)
         params_type, result_type = _annotations(handler)
         self.params_model: Any = params_type
         self.result_model: Any = result_type
@@ -174,6 +202,7 @@ def job_type(
     retention: timedelta | None = None,
     log_retention: timedelta | None = None,
     max_params_bytes: int | None = None,
+    transactional: bool = False,
 ) -> Declare:
     """Declare a job type by its handler: ``async def`` or plain ``def`` (run in a thread), (context, params).
 
@@ -182,6 +211,10 @@ def job_type(
     of ``register_job_type`` in SQL: cache TTL 1 hour, dedupe window 5 minutes (``timedelta(0)`` switches
     either off), 3 attempts, backoff from 2 seconds doubling up to 1 hour, timeout 30 minutes, no live-job limit
     of its own, priority 5, expiry 24 hours after it was due, retention 7 days (logs 30), params up to 1 MiB.
+
+    ``transactional``: for short work on this database. What the ``async def`` handler writes with
+    ``context.connection`` commits together with the job's end, or not at all, so it takes effect exactly once; the
+    timeout is then 10 seconds, and 60 at most.
 
     Raises InvalidArgument for a name or setting that cannot be used.
     """
@@ -197,7 +230,7 @@ def job_type(
     settings = {key: given[key] for key in SETTINGS if given[key] is not None}
 
     def declare(handler: Handler[P, R]) -> JobType[P, R]:
-        return JobType(name, handler, settings)
+        return JobType(name, handler, settings, transactional=transactional)
 
     return declare
 
@@ -250,6 +283,24 @@ def _check_settings(settings: Mapping[str, object]) -> None:
         possible, fix = _WHOLE_NUMBERS[key]
         if value not in possible:
             raise InvalidArgument(f"{key} is out of range", field=key, received=repr(value), fix=fix)
+
+
+def _check_transactional(job_type: JobType[Any, Any]) -> None:
+    if not job_type.is_async:
+        raise InvalidArgument(
+            "a transactional handler is not async def",
+            field="handler",
+            received=getattr(job_type.handler, "__qualname__", repr(job_type.handler)),
+            fix="Write it as async def, and await what it does with ctx.connection.",
+        )
+    timeout = job_type.settings["timeout"]
+    if not timedelta(0) < cast(timedelta, timeout) <= LONGEST_TRANSACTION:
+        raise InvalidArgument(
+            "timeout is out of range for a transactional job type",
+            field="timeout",
+            received=str(timeout),
+            fix="Use more than 0 and at most 60 seconds; longer work needs an ordinary job type.",
+        )
 
 
 def _function(handler: object) -> object:

@@ -1,6 +1,7 @@
 """What the tests of the platform share."""
 
 from dataclasses import dataclass, field
+from typing import NoReturn
 from uuid import UUID, uuid4
 
 from hypothesis import HealthCheck, settings
@@ -27,6 +28,10 @@ class RecordingContext:
     @property
     def cancelled(self) -> bool:
         return self.cancel_after is not None and len(self.steps) >= self.cancel_after
+
+    @property
+    def connection(self) -> NoReturn:
+        raise NotImplementedError
 
     def log(self, message: str, /, *, level: str = "info", **metadata: object) -> None:
         self.logs.append((level, message, metadata))

@@ -75,7 +75,7 @@ async def test_a_job_that_cannot_be_alone_keeps_nobody_waiting(
 
     Also when it has waited so long that every worker would be given it.
     """
-    monkeypatch.setattr("streamvibe.worker.worker.ALONE_SECONDS", 0.05)
+    monkeypatch.setattr("streamvibe.worker.alone.ALONE_SECONDS", 0.05)
     started, go = asyncio.Event(), asyncio.Event()
 
     @job_type("lasting")
@@ -107,7 +107,7 @@ async def test_another_worker_takes_what_cannot_be_alone(
     database18: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker whose other job runs on and on lets another worker have the isolated one."""
-    monkeypatch.setattr("streamvibe.worker.worker.ALONE_SECONDS", 0.05)
+    monkeypatch.setattr("streamvibe.worker.alone.ALONE_SECONDS", 0.05)
     started, go = asyncio.Event(), asyncio.Event()
 
     @job_type("lasting")

@@ -171,7 +171,7 @@ async def test_forgotten_claims_are_looked_for_now_and_then(
     database18: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when no error was noticed, a claim that the worker does not know is handed back in time."""
-    monkeypatch.setattr("streamvibe.worker.worker.FORGOTTEN_CLAIMS_SECONDS", 0.0)
+    monkeypatch.setattr("streamvibe.worker.fetch.FORGOTTEN_CLAIMS_SECONDS", 0.0)
     started, go = asyncio.Event(), asyncio.Event()
 
     @job_type("known")

@@ -32,6 +32,8 @@ FOR_SERVICE = {
     "set_user_limit",
     "heartbeat_worker",
     "claim_jobs",
+    "hold_claim",
+    "keep_claim",
     "lease_jobs",
     "report_job_progress",
     "complete_jobs",
@@ -44,9 +46,12 @@ FOR_SERVICE = {
     "retry_failed_jobs",
     "expire_stale_jobs",
     "recover_stuck_jobs",
+    "recover_broken_claims",
     "get_job_queue_stats",
     "get_workers",
 }
+# Beside those in public.
+DEFINERS = {"create_staged_jobs", "refuse_held_claim"}
 PRIVATE_FOR_SERVICE = {"create_staged_jobs", "now"}
 API_ROLES = ("anon", "authenticated", "service_role")
 # What a role may do with a table or view. Everything else is denied.
@@ -146,7 +151,7 @@ def test_definers_are_pinned(house: House) -> None:
     owners = {f.owner for f in house.functions}
     assert len(owners) == 1
     for function in house.functions:
-        public = function.schema == "public" or function.name == "create_staged_jobs"
+        public = function.schema == "public" or function.name in DEFINERS
         assert function.definer == public, function.full_name
         if function.definer:
             assert "search_path=pg_catalog, pg_temp" in function.settings, function.full_name

@@ -13,6 +13,7 @@ def check(
     listed: Sequence[JobType[Any, Any]],
     concurrency: int,
     poll_interval: timedelta,
+    transactions: int,
 ) -> None:
     """Raise InvalidArgument, naming the argument, for what no worker can work with."""
     if not listed:
@@ -32,6 +33,13 @@ def check(
             field="concurrency",
             received=str(concurrency),
             fix="Use 1 to 10000.",
+        )
+    if transactions < 1 or transactions > 100:
+        raise InvalidArgument(
+            "transactions is out of range",
+            field="transactions",
+            received=str(transactions),
+            fix="Use 1 to 100; each is a connection.",
         )
     if poll_interval <= timedelta(0):
         raise InvalidArgument(

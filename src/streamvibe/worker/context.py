@@ -5,13 +5,17 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
+from psycopg import AsyncConnection
 
 from streamvibe import payload
 from streamvibe.errors import InvalidArgument, JobCancelled
+
+if TYPE_CHECKING:
+    from streamvibe.worker.flush import End
 
 LOG_LEVELS = frozenset({"debug", "info", "warning", "error"})
 #: A line's metadata beyond this many bytes is left out; the line stays.
@@ -133,6 +137,9 @@ class ClaimedJob:
     stop_at = 0.0  # loop time
     progress_at = 0.0  # loop time of the last written progress
     is_noting = False  # its progress is being written
+    #: Of a transactional job: how it ended, for the transaction that writes it. None: nothing may be written.
+    outcome: "asyncio.Future[End | None] | None" = None
+    _connection: AsyncConnection[Any] | None = None  # while its handler runs
     _lines: WaitingLines | None = None
     _progress: "Progress | None" = None  # the newest; noted in any thread
     _progress_written: "Progress | None" = None
@@ -156,6 +163,13 @@ class ClaimedJob:
         self.started_epoch = epoch
         self.deadline = loop_time + self.timeout_seconds
 
+    def run_again(self) -> None:
+        """Forget that its handler ran: what it did was rolled back."""
+        if self.outcome is not None:
+            self.outcome = self.outcome.get_loop().create_future()
+        self.task, self.entered, self.reported = None, False, False
+        self._lines = None
+
     @property
     def job_id(self) -> UUID:
         return UUID(self.key)
@@ -163,6 +177,33 @@ class ClaimedJob:
     @property
     def user_id(self) -> UUID:
         return UUID(self._user_key)
+
+    @property
+    def transactional(self) -> bool:
+        """Whether its end is written in the transaction in which it runs."""
+        return self.outcome is not None
+
+    @property
+    def connection(self) -> AsyncConnection[Any]:
+        if self._connection is not None:
+            return self._connection
+        if self.transactional:
+            raise InvalidArgument(
+                "the job's transaction is over",
+                field="connection",
+                received="a use after the handler had returned",
+                fix="Await everything that uses the connection before the handler returns.",
+            )
+        raise InvalidArgument(
+            "the job has no connection",
+            field="connection",
+            received=f"the job type {self.job_type}, which is not transactional",
+            fix=f'Declare it with @job_type("{self.job_type}", transactional=True).',
+        )
+
+    def lend(self, connection: AsyncConnection[Any] | None) -> None:
+        """Give the handler its connection, or take it away."""
+        self._connection = connection
 
     @property
     def lines(self) -> WaitingLines:

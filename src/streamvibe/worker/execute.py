@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+import psycopg
+
 from streamvibe.errors import InvalidArgument, PermanentError, RetryLater
 from streamvibe.eventlog import event_logger
 from streamvibe.jobtype import JobType
@@ -31,7 +33,10 @@ async def execute(job: ClaimedJob, job_type: JobType[Any, Any]) -> End | None:
             if inspect.isawaitable(result):  # a plain function around an asynchronous one
                 result = await result
     except BaseException as error:  # also SystemExit: a handler must not take the worker with it
-        return _end_of(job, error)
+        end = _end_of(job, error)
+        if end is not None:
+            end.is_of_database = any(isinstance(cause, psycopg.Error) for cause in _leaves(error))
+        return end
     if job.stop is not None:
         # It returned because it was told to stop: a limit holds all the same, and half a job is not a whole one.
         return stopped(job)

@@ -58,6 +58,7 @@ class End:
     tries = 0
     pause = 0.0  # seconds
     again_at = 0.0  # loop time
+    is_of_database = False  # the handler raised an error of the database
 
     def __init__(self, job: ClaimedJob, kind: Kind, text: str | None, *, is_minimal: bool = False) -> None:
         self.job = job

@@ -64,6 +64,10 @@ class Holding:
             or time.monotonic() < max(self.ticked_at, *(job.deadline for job in jobs)) + STOP_PATIENCE_SECONDS
         )
 
+    def places(self, *, transactional: bool = False) -> int:
+        """How many handlers run that are transactional, or are not."""
+        return sum(job.transactional is transactional for job in self.running)
+
     def tokens(self) -> list[int]:
         """The claims of the held jobs."""
         return list({job.token for job in self._held.values()})
@@ -111,19 +115,22 @@ class Holding:
             return
         job.reported = True
         self.changed.set()
-        if end is None:
-            self._forget(job)
-            return
-        if end.kind != "completed" or _logger.isEnabledFor(logging.DEBUG):
+        if end is not None and (end.kind != "completed" or _logger.isEnabledFor(logging.DEBUG)):
             _log_end(end)
-        self._on_end(end)
+        if job.outcome is not None:
+            job.outcome.set_result(end)
+        elif end is None:
+            self.forget(job)
+        else:
+            self._on_end(end)
 
     def written(self, ends: Sequence[End]) -> None:
         """The database has these ends."""
         for end in ends:
-            self._forget(end.job)
+            self.forget(end.job)
 
-    def _forget(self, job: ClaimedJob) -> None:
+    def forget(self, job: ClaimedJob) -> None:
+        """Hold this job no longer."""
         # The same job may have come back under a new claim by now.
         if self._held.get(job.key) is job:
             del self._held[job.key]

@@ -14,7 +14,8 @@ SELECT job_id::text, reason FROM heartbeat_worker(
 CLAIM = """
 SELECT token, job_id::text, user_id::text, job_type, params::text, attempt, max_attempts,
        extract(epoch FROM timeout)::double precision, isolated
-FROM claim_jobs(p_worker_id => %s, p_limit => %s, p_job_types => %s::text[], p_alone => %s::boolean)
+FROM claim_jobs(p_worker_id => %s, p_limit => %s, p_job_types => %s::text[], p_alone => %s::boolean,
+                p_in_transaction => %s::boolean)
 """
 LEASE = """
 SELECT job_id::text, status FROM lease_jobs(
@@ -38,6 +39,8 @@ APPEND_LOGS = (
     "SELECT job_id::text "
     "FROM append_job_logs(%s, %s::bigint[], %s::uuid[], %s::text[], %s::text[], %s::text[]::jsonb[])"
 )
+KEEP_CLAIM = "SELECT keep_claim(%s, %s, %s)"
+RECOVER_BROKEN = "SELECT job_id::text, worker_id, outcome FROM recover_broken_claims()"
 ENSURE_PARTITIONS = "SELECT partition_name FROM ensure_partitions()"
 UNREGISTER = "SELECT unregister_worker(%s)"
 RELEASE_FORGOTTEN = "SELECT release_forgotten_claims(%s, %s::bigint[])"

@@ -25,7 +25,7 @@ BUSY_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 1.0
 
 
-async def enforce_limits(holding: Holding, concurrency: int) -> None:
+async def enforce_limits(holding: Holding, concurrency: int, transactions: int) -> None:
     """Stop what runs longer than its type allows; report what does not stop. Needs no database, so never waits.
 
     Raises StreamVibeError once every place has been taken for STUCK_SECONDS by a handler that does not stop:
@@ -45,14 +45,17 @@ async def enforce_limits(holding: Holding, concurrency: int) -> None:
                     job.is_stuck = True
                     log.error("handler_does_not_stop", job_id=job.key, job_type=job.job_type)
                 holding.report(job, stopped(job))
-        if sum(job.is_stuck for job in holding.running) < concurrency:
+        stuck = [job for job in holding.running if job.is_stuck]
+        in_transactions = sum(job.transactional for job in stuck)
+        lanes_are_stuck = transactions and in_transactions >= transactions
+        if not lanes_are_stuck and len(stuck) - in_transactions < concurrency:
             free_at = now
         elif now > free_at + STUCK_SECONDS:
-            names = sorted({job.job_type for job in holding.running})
+            names = sorted({job.job_type for job in stuck})
             raise StreamVibeError(
                 "handlers that do not stop take every place of this worker",
-                field="concurrency",
-                received=f"{concurrency} handlers of {', '.join(names)}",
+                field="transactions" if lanes_are_stuck else "concurrency",
+                received=f"{len(stuck)} handlers of {', '.join(names)}",
                 fix="Let handlers give up in time, for example by timeouts of their own; restart the worker.",
             )
 
@@ -94,7 +97,12 @@ class Leases:
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def _active(self) -> list[ClaimedJob]:
-        return [job for job in self._holding.running if job.stop is None and not job.reported]
+        # Not those that run in transactions, which hold their claim: leasing would wait for it.
+        return [
+            job
+            for job in self._holding.running
+            if job.stop is None and not job.reported and not job.transactional
+        ]
 
     async def _lease(self) -> None:
         now = asyncio.get_running_loop().time()

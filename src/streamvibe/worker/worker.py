@@ -1,6 +1,7 @@
 """The worker process: claims jobs in batches, runs their handlers, writes what they did.
 
-fetch loop ──claim_jobs──▶ Holding ──task──▶ execute ──End──▶ Flusher ──complete/fail/release_jobs
+Fetcher ──claim_jobs──▶ Holding ──task──▶ execute ──End──▶ Flusher ──complete/fail/release_jobs
+Transactions: the same for transactional types, whose claims are run and ended in one transaction each
 limits (50 ms): stops what ran out of time        leases (50 ms): rows of what lasts, progress
 heartbeat (own thread): renews the lease, learns what was cancelled or lost
 listen: wakes the fetch loop, and the heartbeat when something was cancelled
@@ -11,7 +12,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -23,32 +24,28 @@ from streamvibe.db.current import current_dsn
 from streamvibe.db.embedded import database_url
 from streamvibe.db.registration import registration
 from streamvibe.db.session import Session
-from streamvibe.errors import DatabaseUnreachable, StreamVibeError, WorkerUnknown
-from streamvibe.eventlog import Outage, event_logger
+from streamvibe.errors import DatabaseUnreachable, StreamVibeError
+from streamvibe.eventlog import event_logger
 from streamvibe.jobtype import JobType
 from streamvibe.jobtype import listed as listed_job_types
 from streamvibe.worker import statements
+from streamvibe.worker.alone import Alone
 from streamvibe.worker.arguments import check
 from streamvibe.worker.context import ClaimedJob, Stop
 from streamvibe.worker.execute import stopped
+from streamvibe.worker.fetch import Fetcher
 from streamvibe.worker.flush import End, Flusher
 from streamvibe.worker.heartbeat import Gone, Heartbeat
 from streamvibe.worker.holding import Holding
 from streamvibe.worker.lanes import Lanes
 from streamvibe.worker.listen import listen
 from streamvibe.worker.ticker import Leases, enforce_limits
+from streamvibe.worker.transactions import Transactions
 
 log = event_logger("streamvibe.worker")
 
-#: Every so often the worker gives back what it was granted in a reply that never arrived.
-FORGOTTEN_CLAIMS_SECONDS = 60.0
-LONGEST_PAUSE_SECONDS = 2.0
 #: How many connections write ends and log lines.
 LANES = 2
-#: How long a job that must run alone waits for the others to end before it is handed back; nothing is claimed then.
-ALONE_SECONDS = 5.0
-#: How long no such job is taken after that, unless what was in its way has ended.
-NOT_ALONE_SECONDS = 60.0
 
 
 class Worker:
@@ -64,7 +61,8 @@ class Worker:
     their jobs handed back; 0 hands them back at once. Nothing can interrupt a plain ``def`` handler: its job is
     handed back while its thread goes on until the process ends, so for that long it may run twice at the same
     time, unless it looks at ``ctx.cancelled``. ``listen_dsn``: a connection for LISTEN that bypasses a
-    transaction pooler; then also set ``prepare_threshold=None``.
+    transaction pooler; then also set ``prepare_threshold=None``. ``transactions``: how many transactional jobs run at
+    once, if there are such types; each on a connection of its own, which must not go through a transaction pooler.
     """
 
     def __init__(
@@ -80,10 +78,11 @@ class Worker:
         grace: timedelta = timedelta(seconds=10),
         listen_dsn: str | None = None,
         prepare_threshold: int | None = 2,
+        transactions: int = 4,
     ) -> None:
         listed = listed_job_types(job_types)
         self._job_types = {job_type.name: job_type for job_type in listed}
-        check(self._job_types, listed, concurrency, poll_interval)
+        check(self._job_types, listed, concurrency, poll_interval, transactions)
         if dsn is None:
             dsn = database_url(Settings())
         self._dsn = dsn
@@ -91,7 +90,6 @@ class Worker:
         self.worker_id = f"{worker_id or f'{socket.gethostname()}-{os.getpid()}'}-{uuid4().hex[:8]}"
         self._names = sorted(self._job_types)
         self._concurrency = concurrency
-        self._poll_seconds = poll_interval.total_seconds()
         self._grace_seconds = grace.total_seconds()
         self._hurried = False
 
@@ -103,6 +101,7 @@ class Worker:
             )
 
         self._claims, self._ticks = session("claim"), session("lease")
+        self._transaction_claims = session("claim")
         self._listening = session("listen", listen_dsn or dsn)
         self._flushes = [session("flush") for _ in range(LANES)]
         self._flusher = Lanes(
@@ -128,12 +127,37 @@ class Worker:
             on_refused=self._heartbeat.beat_soon,
         )
         self._stopping = asyncio.Event()
-        self._wake = asyncio.Event()
+        self._alone = Alone(
+            self._holding, self._stopping.is_set, lambda: self._fetcher.or_stopping(self._flusher.at_most(0))
+        )
+        self._fetcher = Fetcher(
+            self._claims,
+            self.worker_id,
+            [name for name in self._names if not self._job_types[name].transactional],
+            concurrency,
+            poll_interval.total_seconds(),
+            holding=self._holding,
+            flusher=self._flusher,
+            heartbeat=self._heartbeat,
+            alone=self._alone,
+            stopping=self._stopping,
+            on_lines=self._lines_wait,
+        )
+        self._transactions = Transactions(
+            dsn,
+            self._transaction_claims,
+            self.worker_id,
+            [job_type for job_type in listed if job_type.transactional],
+            transactions,
+            poll_interval.total_seconds(),
+            prepare_threshold=prepare_threshold,
+            holding=self._holding,
+            heartbeat=self._heartbeat,
+            alone=self._alone,
+            on_left=self._flusher.add_end,
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
-        self._forgotten_looked_at = float("-inf")
-        self._in_the_way: set[ClaimedJob] = set()  # ran on while a job waited to run alone
-        self._not_alone_until = float("-inf")  # loop time
         self._broken: BaseException | None = None
 
     async def run(self) -> None:
@@ -143,25 +167,19 @@ class Worker:
         the process then, and let its supervisor start another.
         """
         async with self._started():
-            await self._fetch_until_stopped()
+            with self._transactions.running(self._helper_ended):
+                await self._fetcher.run()
 
     async def run_until_idle(self) -> int:
         """Run every job that is due, and what they make due, then stop. Returns how many were started."""
         count = 0
         async with self._started():
             while not self._stopping.is_set():
-                self._holding.changed.clear()
-                held_before = len(self._holding)
-                claimed = await self._claim_and_start()
-                count += claimed
-                if claimed:
-                    continue
-                if self._holding.unfinished:
-                    await self._holding.changed.wait()
-                elif len(self._holding):
-                    await self._or_stopping(self._flusher.drained())
-                elif not held_before:
-                    # Else a failure may have been written, and its job been due again, just after that look.
+                found = sum(
+                    await asyncio.gather(self._fetcher.run_until_idle(), self._transactions.run_until_idle())
+                )
+                count += found
+                if not found:
                     break
         return count
 
@@ -193,7 +211,9 @@ class Worker:
             helpers = [
                 asyncio.create_task(self._flusher.run()),
                 asyncio.create_task(self._leases.run()),
-                asyncio.create_task(enforce_limits(self._holding, self._concurrency)),
+                asyncio.create_task(
+                    enforce_limits(self._holding, self._concurrency, self._transactions.count)
+                ),
                 asyncio.create_task(listen(self._listening, self._woken, self._maybe_cancelled)),
             ]
             for task in helpers:
@@ -211,7 +231,13 @@ class Worker:
         finally:
             current_dsn.reset(around)
             await asyncio.to_thread(self._heartbeat.stop)
-            for session in (self._claims, self._ticks, self._listening, *self._flushes):
+            for session in (
+                self._claims,
+                self._transaction_claims,
+                self._ticks,
+                self._listening,
+                *self._flushes,
+            ):
                 await session.close()
         log.info("worker_stopped", worker_id=self.worker_id)
         if self._broken is not None:
@@ -224,126 +250,14 @@ class Worker:
             self._broken = error
             self.stop()
 
-    # Claiming
-
-    async def _fetch_until_stopped(self) -> None:
-        empty_looks = 0
-        pause = 0.05
-        outage = Outage(log, "claim")
-        while not self._stopping.is_set():
-            # Before anything is awaited, or the wake-up of a stop() meanwhile would be lost.
-            self._wake.clear()
-            free = self._concurrency - len(self._holding.running)
-            if free <= 0:
-                self._holding.changed.clear()
-                await self._holding.changed.wait()
-                continue
-            if free * 4 < self._concurrency:
-                # A few milliseconds gather more free places, so that busy workers claim in batches.
-                await asyncio.sleep(0.005)
-            if self._flusher.waiting > 4 * self._concurrency:
-                await self._or_stopping(self._flusher.at_most(4 * self._concurrency))
-            try:
-                claimed = await self._claim_and_start()
-            except (DatabaseUnreachable, psycopg.Error) as error:
-                outage.goes_on("claim_waits_for_database", error)
-                # Its reply may be what was lost.
-                self._forgotten_looked_at = float("-inf")
-                await self._woken_within(pause)
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-                continue
-            outage.ends()
-            pause = 0.05
-            if claimed:
-                empty_looks = 0
-                continue
-            # The first empty look told the database that this worker sleeps; what was asked for while it did
-            # so sent no wake-up, and is found by the second look.
-            empty_looks += 1
-            if empty_looks > 1:
-                await self._woken_within(self._poll_seconds)
-
-    async def _woken_within(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-
-    async def _claim_and_start(self) -> int:
-        """Claim for the free places and start what came. Returns how many; 0 when nothing is due or free."""
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._forgotten_looked_at > FORGOTTEN_CLAIMS_SECONDS:
-            await self._claims.fetch(statements.RELEASE_FORGOTTEN, (self.worker_id, self._holding.tokens()))
-            self._forgotten_looked_at = loop.time()
-        free = self._concurrency - len(self._holding.running)
-        if free <= 0:
-            return 0
-        alone = self._could_run_alone(loop.time())
-        try:
-            rows = await self._claims.fetch(statements.CLAIM, (self.worker_id, free, self._names, alone))
-        except WorkerUnknown:
-            # The lease ran out, for example because the machine slept. Register again; what was held meanwhile
-            # is either still held or reported as lost by this very heartbeat.
-            await asyncio.to_thread(self._heartbeat.beat)
-            self._wake.set()
-            return 0
-        jobs = [ClaimedJob(row, self._lines_wait) for row in rows]
-        for job in jobs:
-            self._holding.add(job)
-        if self._stopping.is_set():
-            return len(jobs)  # what was not started is handed back
-        if jobs and jobs[0].isolated:
-            await self._run_alone(jobs[0])
-        else:
-            self._holding.start(jobs)
-        return len(jobs)
-
-    def _could_run_alone(self, now: float) -> bool | None:
-        """Whether a job could run alone here soon. None: no, not even one that has waited for long elsewhere."""
-        running = self._holding.running
-        self._in_the_way &= running if now < self._not_alone_until else set()
-        if self._in_the_way or any(job.reported for job in running):
-            return None
-        return not any(job.leased for job in running)
-
-    async def _run_alone(self, job: ClaimedJob) -> None:
-        """Run a job with no other handler in this process, so that a crash can be laid at its door."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ALONE_SECONDS):
-                await self._until_nothing_runs()
-                # What is not written yet would be held beside it; what waits for others' locks may take hours.
-                await self._or_stopping(self._flusher.at_most(0))
-        if self._stopping.is_set():
-            return  # it is handed back
-        if self._holding.running:
-            # Others run for long, or do not stop: no worker waits for hours, and this job need not wait for this one.
-            self._in_the_way = set(self._holding.running)
-            self._not_alone_until = asyncio.get_running_loop().time() + NOT_ALONE_SECONDS
-            self._holding.report(job, End(job, "released", None))
-            return
-        self._holding.start([job])
-        await self._until_nothing_runs()
-
-    async def _until_nothing_runs(self) -> None:
-        while self._holding.unfinished and not self._stopping.is_set():
-            self._holding.changed.clear()
-            await self._holding.changed.wait()
-
-    async def _or_stopping(self, awaited: Coroutine[Any, Any, None]) -> None:
-        """Wait for this of the flusher, but no longer than this worker is wanted: the database may be away."""
-        waits = [asyncio.ensure_future(awaited), asyncio.ensure_future(self._stopping.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
     # What others tell
 
     def _written(self, ends: Sequence[End]) -> None:
         self._holding.written(ends)
 
     def _woken(self) -> None:
-        self._wake.set()
+        self._fetcher.wake()
+        self._transactions.wake()
         self._holding.changed.set()
 
     def _lines_wait(self, job: ClaimedJob) -> None:
@@ -371,6 +285,7 @@ class Worker:
     # Stopping
 
     async def _hand_back(self) -> None:
+        self._transactions.stop()
         for job in self._holding.waiting():
             self._holding.stop(job, Stop.SHUTDOWN)
         if not self._hurried:
@@ -380,6 +295,7 @@ class Worker:
         await self._running_ended_within(1.0)
         for job in tuple(self._holding.running):
             self._holding.report(job, stopped(job))
+        await self._transactions.ended()
         # Without a database there is nobody to hand back to: the lease runs out by itself.
         try:
             async with asyncio.timeout(10):

@@ -124,6 +124,9 @@ CREATE TABLE streamvibe.worker (
     heartbeat_at timestamptz NOT NULL,
     started_at   timestamptz NOT NULL,
     asleep       boolean     NOT NULL DEFAULT false,
+    -- The same for the types whose jobs it claims to run them inside transactions: it looks for those by itself.
+    transaction_types   text[]  NOT NULL DEFAULT '{}',
+    transactions_asleep boolean NOT NULL DEFAULT false,
     metadata     jsonb,
     -- It is gone, but others have rows of its jobs locked: what recovery does with those when it can. Handed back by
     -- a worker that left; isolated, and not taken for the killer, when it died with several.
@@ -136,11 +139,33 @@ CREATE TABLE streamvibe.claim (
     token      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     worker_id  text        NOT NULL,
     claimed_at timestamptz NOT NULL,
+    -- Its jobs run inside a transaction that has this row locked (hold_claim): once the row can be locked, that
+    -- transaction is over, and so is whoever ran it.
+    in_transaction boolean NOT NULL DEFAULT false,
+    -- Only ever true inside that transaction: it cannot commit before all jobs have left the list, or keep_claim().
+    held       boolean     NOT NULL DEFAULT false,
     job_ids    uuid[]      NOT NULL
 );
 ALTER TABLE streamvibe.claim ALTER COLUMN job_ids SET STORAGE EXTERNAL;
 CREATE INDEX claim_worker ON streamvibe.claim (worker_id);
 ALTER TABLE streamvibe.claim SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- Looked at when a transaction that holds a claim commits: what a handler wrote must not be kept without its end.
+CREATE FUNCTION streamvibe.refuse_held_claim() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = new.token AND c.held) THEN
+        PERFORM streamvibe.raise_error('SV001', 'connection', 'COMMIT or SET CONSTRAINTS ALL IMMEDIATE',
+            'the transaction of a claim ends with its jobs, not before',
+            'Return, and the worker commits; raise, and it rolls back; name constraints that are to be checked now.');
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE CONSTRAINT TRIGGER refuse_held_claim AFTER UPDATE ON streamvibe.claim
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (new.held) EXECUTE FUNCTION streamvibe.refuse_held_claim();
 
 -- Bulk creation arrives here by COPY; create_staged_jobs() moves a batch on in the same transaction.
 CREATE UNLOGGED TABLE streamvibe.staging (

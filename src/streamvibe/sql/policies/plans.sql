@@ -19,7 +19,8 @@ BEGIN
               'get_cached_job_result', 'cancel_jobs', 'retry_jobs',
               'get_job', 'get_job_result', 'get_job_logs',
               'heartbeat_worker', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs', 'release_jobs',
-              'append_job_logs', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs')
+              'append_job_logs', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs',
+              'recover_broken_claims')
     LOOP
         FOREACH v_setting IN ARRAY ARRAY['enable_seqscan', 'enable_bitmapscan', 'jit'] LOOP
             EXECUTE pg_catalog.format('ALTER FUNCTION %s SET %I = off', v_function, v_setting);

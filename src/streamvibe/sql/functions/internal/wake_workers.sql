@@ -6,7 +6,8 @@ AS $$
 BEGIN
     IF EXISTS (
         SELECT FROM streamvibe.worker w
-        WHERE w.asleep AND (w.job_types IS NULL OR p_job_type = ANY (w.job_types))
+        WHERE CASE WHEN p_job_type = ANY (w.transaction_types) THEN w.transactions_asleep
+                   ELSE w.asleep AND (w.job_types IS NULL OR p_job_type = ANY (w.job_types)) END
     ) THEN
         PERFORM pg_notify('streamvibe_jobs', p_job_type);
     END IF;

@@ -3,6 +3,8 @@
 -- A worker that died holding one unfinished job: that attempt counts as a crash, and is retried or failed.
 -- Holding several: nobody knows which one killed it, so no attempt counts and each runs alone next time.
 -- What a worker that left could not hand back (unregister_worker) goes back as it was.
+-- Jobs that were run inside transactions come back by recover_broken_claims(), which this calls first; while a dead
+-- worker's transaction is still open, nobody knows whose fault its death was.
 -- p_not_after: judge nobody when it is later than this already. A caller that knows what time it should be learns
 --              so that the machine slept, or that this call was late: live workers could not renew their leases.
 -- Returns: a row per job taken back; outcome 'isolated', 'retried', 'failed' or 'released'.
@@ -29,20 +31,24 @@ BEGIN
     IF v_now > p_not_after THEN
         RETURN;
     END IF;
+    RETURN QUERY SELECT b.* FROM public.recover_broken_claims() b;
     FOR v_worker IN
         SELECT w.id, w.left_over FROM streamvibe.worker w
         WHERE w.heartbeat_at + w.lease < v_now OR w.left_over = 'hand back'
         ORDER BY w.id FOR UPDATE SKIP LOCKED
     LOOP
-        v_claims := ARRAY(SELECT c.token FROM streamvibe.claim c WHERE c.worker_id = v_worker.id
+        v_claims := ARRAY(SELECT c.token FROM streamvibe.claim c
+                          WHERE c.worker_id = v_worker.id AND NOT c.in_transaction
                           ORDER BY c.token FOR UPDATE SKIP LOCKED);
         CONTINUE WHEN EXISTS (SELECT FROM streamvibe.claim c
-                              WHERE c.worker_id = v_worker.id AND c.token <> ALL (v_claims));
+                              WHERE c.worker_id = v_worker.id AND NOT c.in_transaction AND c.token <> ALL (v_claims));
         v_locked := streamvibe.lock_jobs(ARRAY(SELECT h.job_id FROM streamvibe.held_jobs(v_worker.id, v_claims) h));
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))), '{}') AS ids,
                coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
-               min(h.claimed_at) AS claimed_at, count(*) > 1 AS are_several INTO v_held
+               min(h.claimed_at) AS claimed_at,
+               count(*) > 1 OR EXISTS (SELECT FROM streamvibe.claim c
+                                       WHERE c.worker_id = v_worker.id AND c.in_transaction) AS are_several INTO v_held
         FROM streamvibe.held_jobs(v_worker.id, v_claims) h
         CROSS JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = h.job_id OFFSET 0) q
         WHERE q.status IN ('pending', 'processing');

@@ -2,6 +2,8 @@
 -- whose token alone the jobs can be finished.
 -- p_job_types NULL: any type. p_alone: whether the worker could run an isolated job by itself just now; NULL: not even
 -- one that has been isolated for a minute.
+-- p_in_transaction: the jobs are run inside a transaction that takes the claim with hold_claim(), within a second; only
+--          jobs of the types that this worker always claims in this way.
 -- Returns: 0..p_limit rows, highest priority first, then longest due, with a fair share for every user
 --          (streamvibe.pickup_rank); all with the same token. An isolated job comes as the only row, and must run
 --          alone in its process: it may be what killed the last one.
@@ -10,7 +12,8 @@
 --          tests/sql/functions/test_claim_jobs.py.
 -- Raises:  SV001, SV004, SV006, SV010 worker unknown or its lease over.
 CREATE OR REPLACE FUNCTION public.claim_jobs(
-    p_worker_id text, p_limit integer DEFAULT 1, p_job_types text[] DEFAULT NULL, p_alone boolean DEFAULT true
+    p_worker_id text, p_limit integer DEFAULT 1, p_job_types text[] DEFAULT NULL, p_alone boolean DEFAULT true,
+    p_in_transaction boolean DEFAULT false
 ) RETURNS TABLE (
     token bigint, job_id uuid, user_id uuid, job_type text, params jsonb, attempt integer, max_attempts integer,
     timeout interval, isolated boolean, scheduled_for timestamptz, created_at timestamptz
@@ -32,7 +35,7 @@ DECLARE
     -- Leaves of the future are never looked at; a minute more allows for another server's clock.
     v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
     v_types text[];
-    v_asleep boolean;
+    v_worker record;
     v_waited integer[];
     v_seen record;
     v_step record;
@@ -51,7 +54,7 @@ BEGIN
             'Claim 1 to 10000 jobs at once.');
     END IF;
     -- A key share lock lets the worker's own heartbeat pass, and keeps recovery from burying it meanwhile.
-    SELECT w.asleep INTO v_asleep FROM streamvibe.worker w
+    SELECT w.asleep, w.transactions_asleep, w.transaction_types INTO v_worker FROM streamvibe.worker w
     WHERE w.id = p_worker_id AND w.heartbeat_at + w.lease > v_now FOR KEY SHARE;
     IF NOT FOUND THEN
         PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
@@ -117,13 +120,21 @@ BEGIN
         PERFORM streamvibe.note_low_water(v_seen, v_types, v_started, v_now, cardinality(v_ids), v_last);
     END IF;
 
-    IF v_asleep <> (v_ids = '{}') THEN
-        UPDATE streamvibe.worker w SET asleep = NOT w.asleep WHERE w.id = p_worker_id;
+    IF NOT p_in_transaction THEN
+        IF v_worker.asleep <> (v_ids = '{}') THEN
+            UPDATE streamvibe.worker w SET asleep = v_ids = '{}' WHERE w.id = p_worker_id;
+        END IF;
+    ELSIF v_worker.transactions_asleep <> (v_ids = '{}') OR NOT v_types <@ v_worker.transaction_types THEN
+        UPDATE streamvibe.worker w
+        SET transactions_asleep = v_ids = '{}',
+            transaction_types = ARRAY(SELECT unnest(w.transaction_types) UNION SELECT unnest(v_types))
+        WHERE w.id = p_worker_id;
     END IF;
     IF v_ids = '{}' THEN
         RETURN;
     END IF;
-    INSERT INTO streamvibe.claim (worker_id, claimed_at, job_ids) VALUES (p_worker_id, v_now, v_ids)
+    INSERT INTO streamvibe.claim (worker_id, claimed_at, in_transaction, job_ids)
+    VALUES (p_worker_id, v_now, p_in_transaction, v_ids)
     RETURNING claim.token INTO v_token;
     RETURN QUERY
     SELECT v_token, q.id, q.user_id, q.job_type, q.params, q.retry_count + 1, t.max_attempts::integer, t.timeout,

@@ -1,5 +1,6 @@
 -- Hand back what a live worker was granted but does not know of: the reply to its claim_jobs() was lost.
 -- p_tokens: the claims it knows. Call it from where the worker claims, so that none is under way.
+-- Claims whose jobs run inside transactions do not count: recover_broken_claims() finds those.
 -- Returns: how many jobs were handed back; no attempt is counted. What another transaction has locked stays, and
 --          is handed back by the next call.
 -- Locks:   the worker's row (waits for a claim still being committed), the claims, the jobs' rows in id order.
@@ -16,7 +17,7 @@ BEGIN
     PERFORM FROM streamvibe.worker w WHERE w.id = p_worker_id FOR UPDATE;
     SELECT coalesce(array_agg(u.token), '{}') AS tokens, coalesce(array_agg(u.id), '{}') AS job_ids INTO v_forgotten
     FROM (SELECT c.token, unnest(c.job_ids) AS id FROM streamvibe.claim c
-          WHERE c.worker_id = p_worker_id AND c.token <> ALL (coalesce(p_tokens, '{}'))) u;
+          WHERE c.worker_id = p_worker_id AND NOT c.in_transaction AND c.token <> ALL (coalesce(p_tokens, '{}'))) u;
     RETURN cardinality(v_forgotten.job_ids) - (
         SELECT count(*) FROM public.release_jobs(p_worker_id, v_forgotten.tokens, v_forgotten.job_ids) r
         WHERE r.status = 'busy');

@@ -1,0 +1,92 @@
+"""The connection that transactional handlers write with, and how one handler's traces are kept from the next."""
+
+import os
+from typing import Any, NoReturn, Self
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import tuple_row
+
+from streamvibe.db.pool import configure
+from streamvibe.db.session import connection_defaults
+from streamvibe.errors import InvalidArgument
+
+#: What a handler can leave behind in a session, undone. Its settings are those of a user's job, and the next job is
+#: another user's. RESET ALL leaves out the role, and goes back to what the connection began with.
+CLEAN = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD TEMP; SELECT pg_catalog.pg_advisory_unlock_all()"
+
+
+class JobConnection(psycopg.AsyncConnection[Any]):
+    """An autocommit connection whose transactions are begun and ended by the worker, in SQL."""
+
+    @classmethod
+    async def open(
+        cls, dsn: str, *, application_name: str, prepare_threshold: int | None, longest_seconds: float
+    ) -> Self:
+        """Connect. ``longest_seconds``: after so long the server ends a statement, or a wait for the next one.
+
+        So a worker that is stopped, or cut off, does not keep a transaction open for ever.
+        """
+        limit = f"{longest_seconds * 1000:.0f}"
+        given = conninfo_to_dict(dsn).get("options") or os.environ.get("PGOPTIONS", "")
+        connection = await cls.connect(
+            dsn,
+            autocommit=True,
+            prepare_threshold=prepare_threshold,
+            application_name=application_name,
+            # In the options, so that RESET ALL goes back to them.
+            options=f"{given} -c statement_timeout={limit} -c idle_in_transaction_session_timeout={limit}",
+            **connection_defaults(dsn),
+        )
+        configure(connection)
+        connection._kept = (connection.row_factory, connection.cursor_factory, connection.prepare_threshold)
+        return connection
+
+    _kept: tuple[Any, Any, int | None]
+
+    async def send(self, text: str) -> Any:
+        """Run statements without parameters in one round trip. Returns a row of the first that has any."""
+        cursor = psycopg.AsyncCursor(self, row_factory=tuple_row)
+        await cursor.execute(text.encode())
+        while not cursor.description:
+            if not cursor.nextset():
+                return None
+        return await cursor.fetchone()
+
+    async def fetch(self, text: str, values: Any) -> list[tuple[Any, ...]]:
+        """All rows of one of the worker's statements, whatever factories a handler has set."""
+        cursor = psycopg.AsyncCursor(self, row_factory=tuple_row)
+        return await (await cursor.execute(text.encode(), values)).fetchall()
+
+    async def clean(self, then: str) -> None:
+        """Undo what a handler left behind in the session, then run these statements; one round trip."""
+        self.row_factory, self.cursor_factory, self.prepare_threshold = self._kept
+        await self.send(f"{CLEAN}; {then}")
+
+    async def end(self) -> None:
+        """Close it; an open transaction is rolled back."""
+        await super().close()
+
+    # What would end the transaction under the worker
+
+    async def commit(self) -> None:
+        _refuse("commit()")
+
+    async def rollback(self) -> None:
+        _refuse("rollback()")
+
+    async def close(self) -> None:
+        _refuse("close()")
+
+    async def set_autocommit(self, value: bool) -> None:
+        _refuse("set_autocommit()")
+
+
+def _refuse(received: str) -> NoReturn:
+    raise InvalidArgument(
+        "the transaction of a transactional job is the worker's to end",
+        field="connection",
+        received=received,
+        fix="Return, and it is committed with the job's end; raise, and it is rolled back; "
+        "connection.transaction() makes a savepoint.",
+    )
