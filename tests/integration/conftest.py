@@ -49,3 +49,8 @@ def run(database18: Database) -> Run:
         return streamvibe(database18.dsn, *arguments, **options)
 
     return run
+
+
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transaction of a worker is full because this machine is slow."""
+    monkeypatch.setattr("streamvibe.worker.transaction.FULL_SECONDS", float("inf"))

@@ -1,5 +1,6 @@
 """The connection that transactional handlers write with, and how one handler's traces are kept from the next."""
 
+import contextlib
 import os
 from typing import Any, NoReturn, Self
 
@@ -14,6 +15,9 @@ from streamvibe.errors import InvalidArgument
 #: What a handler can leave behind in a session, undone. Its settings are those of a user's job, and the next job is
 #: another user's. RESET ALL leaves out the role, and goes back to what the connection began with.
 CLEAN = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD TEMP; SELECT pg_catalog.pg_advisory_unlock_all()"
+
+#: The server goes on with the statement of a connection that is closed, and keeps its locks.
+CANCEL_SECONDS = 5.0
 
 
 class JobConnection(psycopg.AsyncConnection[Any]):
@@ -58,13 +62,16 @@ class JobConnection(psycopg.AsyncConnection[Any]):
         cursor = psycopg.AsyncCursor(self, row_factory=tuple_row)
         return await (await cursor.execute(text.encode(), values)).fetchall()
 
-    async def clean(self, then: str) -> None:
-        """Undo what a handler left behind in the session, then run these statements; one round trip."""
+    async def clean(self, first: str = "", then: str = "") -> None:
+        """Undo what a handler left behind in the session, between these statements; one round trip."""
         self.row_factory, self.cursor_factory, self.prepare_threshold = self._kept
-        await self.send(f"{CLEAN}; {then}")
+        await self.send(f"{first}{CLEAN}; {then}")
 
     async def end(self) -> None:
-        """Close it; an open transaction is rolled back."""
+        """Close it; an open transaction is rolled back, also under a statement that nobody waits for."""
+        if self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+            with contextlib.suppress(psycopg.Error):
+                await self.cancel_safe(timeout=CANCEL_SECONDS)
         await super().close()
 
     # What would end the transaction under the worker

@@ -174,6 +174,8 @@ class ClaimRunner:
                 self._decided.setdefault(job, end or End(job, "released", None))
             if job not in self._decided:
                 job.run_again()
+            elif lines := batch.lines.get(job):
+                job.lines.put_back(lines)
 
     async def _begin(self) -> JobConnection:
         begin = (
@@ -232,13 +234,12 @@ class ClaimRunner:
             is_told = job.stop is not None or not job.task.done()
             raise Spoiled(end if is_told else _ended_itself(job))
         here = len(batch.kept) + 1
-        if end.kind == "completed" and status is not _IN_ERROR:
+        if end.kind == "completed" and status != _IN_ERROR:
             batch.kept.append(end)
-            await connection.clean(f"SAVEPOINT streamvibe_{here + 1}")
+            await connection.clean(then=f"SAVEPOINT streamvibe_{here + 1}")
             return
-        await connection.send(f"ROLLBACK TO SAVEPOINT streamvibe_{here}")
-        await connection.clean(f"SAVEPOINT streamvibe_{here}")
-        if batch.kept and job.stop is None and (end.is_of_database or status is _IN_ERROR):
+        await connection.clean(first=f"ROLLBACK TO SAVEPOINT streamvibe_{here};")
+        if batch.kept and job.stop is None and (end.is_of_database or status == _IN_ERROR):
             # Such as a deadlock, which is the whole transaction's: it is this job's if it meets it alone.
             job.run_again()
             return
@@ -250,9 +251,11 @@ class ClaimRunner:
     # Their ends
 
     async def _write(self, connection: JobConnection, batch: "_Batch") -> None:
-        lines = {end.job: _lines_of(end.job) for end in batch.ended}
+        batch.lines = {end.job: _lines_of(end.job) for end in batch.ended}
         while True:
-            await self._write_lines(connection, [line for job in lines for line in lines[job]])
+            lines = [line for lines in batch.lines.values() for line in lines]
+            for start in range(0, len(lines), MAX_ITEMS):
+                await self._write_lines(connection, lines[start : start + MAX_ITEMS])
             refused = await self._complete(connection, batch.kept)
             if not refused:
                 break
@@ -262,7 +265,7 @@ class ClaimRunner:
                 if end in refused:  # cancelled, or somebody is about to
                     batch.others.append(End(end.job, "released", None))
                 else:
-                    lines.pop(end.job, None)
+                    del batch.lines[end.job]
                     end.job.run_again()
             del batch.kept[first:]
         for kind in ("failed", "released"):
@@ -308,10 +311,6 @@ class ClaimRunner:
 
     async def _write_lines(self, connection: JobConnection, lines: Sequence[LogLine]) -> None:
         """Write the lines; those that the database refuses are left out, as an ordinary job's are."""
-        for start in range(0, len(lines), MAX_ITEMS):
-            await self._write_some(connection, lines[start : start + MAX_ITEMS])
-
-    async def _write_some(self, connection: JobConnection, lines: Sequence[LogLine]) -> None:
         await connection.send("SAVEPOINT streamvibe_lines")
         try:
             await connection.fetch(
@@ -333,8 +332,8 @@ class ClaimRunner:
                 log.error("log_line_refused", job_id=lines[0].job.key, error=str(error))
                 return
             middle = len(lines) // 2
-            await self._write_some(connection, lines[:middle])
-            await self._write_some(connection, lines[middle:])
+            await self._write_lines(connection, lines[:middle])
+            await self._write_lines(connection, lines[middle:])
         else:
             await connection.send("RELEASE SAVEPOINT streamvibe_lines")
 
@@ -347,6 +346,7 @@ class _Batch:
         self.kept: list[End] = []  # completed; the n-th one's writes are behind savepoint n
         self.others: list[End] = []  # failed or released; nothing of theirs is left
         self.busy: list[End] = []
+        self.lines: dict[ClaimedJob, list[LogLine]] = {}
         self.is_written = False
 
     @property
