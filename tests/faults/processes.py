@@ -33,13 +33,13 @@ def read_journal(path: Path) -> list[Start]:
 
 
 class WorkerProcess:
-    """worker_process.py, imported and waiting until ``go``."""
+    """worker_process.py, or another script, imported and waiting until ``go``."""
 
-    def __init__(self, dsn: str, journal: Path, **options: object) -> None:
+    def __init__(self, dsn: str, journal: Path, *, script: Path = SCRIPT, **options: object) -> None:
         self.worker_id = ""  # known once it has started
         arguments = {"dsn": dsn, "journal": journal, **options}
         self._process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), *(f"--{name}={value}" for name, value in arguments.items())],
+            [sys.executable, str(script), *(f"--{name}={value}" for name, value in arguments.items())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -221,6 +221,7 @@ async def test_a_full_transaction_commits_and_hands_the_rest_back(
         await asyncio.sleep(0.02)
 
     monkeypatch.setattr("streamvibe.worker.transaction.FULL_SECONDS", 0.015)
+    monkeypatch.setattr("streamvibe.worker.transaction.LONGEST_FULL_SECONDS", 0.015)
     queue = Effects(database18, slow)
     jobs = [queue.request("slow") for _ in range(4)]
     worker = one_lane(database18, slow)
@@ -245,7 +246,7 @@ async def test_quick_jobs_do_not_wait_in_small_portions_for_slow_ones(
     async def slow(ctx: Context, params: Params) -> None:
         await asyncio.sleep(0.3)
 
-    monkeypatch.setattr("streamvibe.worker.transactions.QUICK_SECONDS", 0.2)
+    monkeypatch.setattr("streamvibe.worker.transaction.FULL_SECONDS", 0.3)
     queue = Effects(database18, quick, slow)
     for n in range(100):
         queue.request("quick")

@@ -21,11 +21,13 @@ class Alone:
         self,
         holding: Holding,
         is_stopping: Callable[[], bool],
+        is_written: Callable[[], bool],
         until_written: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
-        """``until_written``: waits until all ends are written, but for those that wait for others' locks."""
+        """Whether all ends are written, and a wait for it; those that wait for others' locks do not count."""
         self._holding = holding
         self._is_stopping = is_stopping
+        self._is_written = is_written
         self._until_written = until_written
         self._reserved = asyncio.Lock()
         self._inside = 0  # how many claim or start jobs at the moment
@@ -42,8 +44,9 @@ class Alone:
         return not any(job.leased for job in running)
 
     def is_free(self) -> bool:
-        """Whether nothing is running or being claimed, but by who asks from inside."""
-        return self._inside == 1 and not self._holding.running and not self._reserved.locked()
+        """Whether nothing is running, claimed or written, but by who asks from inside."""
+        is_used = self._inside > 1 or self._holding.running or self._reserved.locked()
+        return not is_used and self._is_written()
 
     @contextlib.asynccontextmanager
     async def beside_others(self) -> AsyncIterator[None]:

@@ -27,8 +27,9 @@ from streamvibe.worker.transaction import ClaimRunner
 
 log = event_logger("streamvibe.worker")
 
-#: Twice as many jobs are claimed next time when a transaction's handlers took less than this, fewer after more.
-QUICK_SECONDS = 0.010
+#: Twice as many jobs are claimed next time when a transaction's handlers took less than this share of the time after
+#: which it starts no more, fewer after more.
+QUICK_SHARE = 2 / 3
 #: Within the 64 subtransactions of which PostgreSQL keeps the ids in shared memory: more slow down every snapshot.
 MOST_JOBS = 50
 #: How often claims are looked for whose transaction is over; those of others too.
@@ -36,6 +37,8 @@ RECOVER_SECONDS = 1.0
 #: How long the server waits for a worker that is stopped or cut off, beyond its longest job's time limit.
 SILENCE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 2.0
+#: So long isolated jobs may follow one another before others get a turn.
+ALONE_AT_A_STRETCH_SECONDS = 0.25
 
 
 class Transactions:
@@ -166,27 +169,33 @@ class Transactions:
         await runner.connection()  # before anything is claimed that could not be run
         async with self._alone.beside_others():
             jobs = await self._claim()
-            if jobs and jobs[0].isolated:
-                if self._alone.is_free():
-                    async with self._alone.reserved():
-                        await runner.run(jobs)
-                else:
-                    jobs = await self._claim_alone(runner, jobs)
-            elif jobs:
-                await runner.run(jobs)
             if not jobs:
                 return None
+            if jobs[0].isolated:
+                return await self._run_alone(runner, jobs)
+            await runner.run(jobs)
         self._learn(jobs, runner)
         return runner.started
 
-    async def _claim_alone(self, runner: ClaimRunner, jobs: list[ClaimedJob]) -> list[ClaimedJob]:
-        """Hand an isolated job back, and claim it when nothing else runs: a crash meanwhile is not its own."""
-        await runner.hand_back(jobs)
+    async def _run_alone(self, runner: ClaimRunner, jobs: list[ClaimedJob]) -> int:
+        """Run isolated jobs, of which a crash leaves many, one by one for a while."""
+        if not self._alone.is_free():
+            # It is claimed again when nothing else runs: a crash meanwhile would be taken for its own.
+            await runner.hand_back(jobs)
+            jobs = []
+        count = 0
         async with self._alone.reserved() as is_alone:
-            again = await self._claim() if is_alone else []
-            if again:
-                await runner.run(again)
-            return again or jobs
+            loop = asyncio.get_running_loop()
+            until = loop.time() + ALONE_AT_A_STRETCH_SECONDS
+            while is_alone and (jobs := jobs or await self._claim()):
+                await runner.run(jobs)
+                count += runner.started
+                if not jobs[0].isolated or loop.time() > until:
+                    break
+                jobs = []
+        if jobs and not is_alone:  # the worker stops
+            await runner.hand_back(jobs)
+        return count
 
     async def _claim(self) -> list[ClaimedJob]:
         async with self._claiming:
@@ -229,10 +238,12 @@ class Transactions:
     def _learn(self, jobs: Sequence[ClaimedJob], runner: ClaimRunner) -> None:
         if not runner.started:
             return
+        quick_seconds = runner.full_seconds * QUICK_SHARE
         for name in {job.job_type for job in jobs}:
-            if runner.seconds > QUICK_SECONDS:
-                fitting = int(runner.started * QUICK_SECONDS / runner.seconds)
-                self._portions[name] = max(1, min(fitting, self._portions[name]))
+            if runner.seconds > quick_seconds:
+                fitting = int(runner.started * quick_seconds / runner.seconds)
+                # Half at most: one that took long tells little, and what does not fit is handed back.
+                self._portions[name] = min(max(1, fitting, self._portions[name] // 2), self._portions[name])
             elif len(jobs) >= self._portions[name]:
                 self._portions[name] = min(self._portions[name] * 2, MOST_JOBS)
 
