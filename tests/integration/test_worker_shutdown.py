@@ -182,3 +182,29 @@ async def test_a_worker_stops_although_its_database_is_away(database18: Database
         async with asyncio.timeout(25):
             await task
     assert queue.value("SELECT count(*) FROM streamvibe.claim") == 1  # until its lease is over
+
+
+async def test_a_claim_that_waits_for_a_lock_keeps_no_worker(database18: Database) -> None:
+    """Somebody has the table locked: the worker leaves all the same, and nothing that it was granted stays behind."""
+
+    @job_type("short")
+    async def short(ctx: Context, params: Params) -> None: ...
+
+    queue = Queue(database18)
+    worker = make_worker(database18, short)
+    blocker = database18.connect()
+    async with at_work(worker) as task:
+        await eventually(
+            lambda: queue.value("SELECT count(*) FROM streamvibe.worker WHERE asleep") == 1, "it sleeps"
+        )
+        with blocker.transaction():
+            blocker.execute("LOCK TABLE job_queue IN ACCESS EXCLUSIVE MODE")
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND application_name LIKE 'streamvibe claim %'"
+            )
+            await eventually(lambda: queue.value(waiting) == 1, "its claim waits")
+            worker.stop()
+            await asyncio.wait({task}, timeout=60)
+            assert task.done()
+    assert queue.value("SELECT count(*) FROM streamvibe.claim") == 0

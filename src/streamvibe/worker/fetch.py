@@ -23,6 +23,8 @@ log = event_logger("streamvibe.worker")
 #: Every so often the worker gives back what it was granted in a reply that never arrived.
 FORGOTTEN_CLAIMS_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 2.0
+#: How long a claim under way may take to return once the worker stops.
+LAST_CLAIM_SECONDS = 2.0
 
 
 class Fetcher:
@@ -64,12 +66,30 @@ class Fetcher:
 
     async def run(self) -> None:
         """Claim and start jobs until the worker stops."""
-        if not self._names:  # all of its types are transactional
-            await self._stopping.wait()
+        claiming = asyncio.create_task(self._claim_until_stopped())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            # Without a type that is not transactional there is nothing to claim here.
+            waits = {claiming, stopping} if self._names else {stopping}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({claiming}, timeout=LAST_CLAIM_SECONDS)
+        finally:
+            # A claim may wait for as long as somebody has the table locked; what it is granted goes back when the
+            # worker leaves.
+            claiming.cancel()
+            stopping.cancel()
+            await asyncio.wait({claiming, stopping})
+        if not claiming.cancelled():
+            claiming.result()
+        elif self._names:
+            log.warning("claim_abandoned", worker_id=self._worker_id)
+            await self._session.close()
+
+    async def _claim_until_stopped(self) -> None:
         empty_looks = 0
         pause = 0.05
         outage = Outage(log, "claim")
-        while not self._stopping.is_set():
+        while self._names and not self._stopping.is_set():
             # Before anything is awaited, or the wake-up of a stop() meanwhile would be lost.
             self._wake.clear()
             free = self._free_places()
