@@ -6,16 +6,14 @@ import re
 import types
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
+from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
 from uuid import UUID
 
+from psycopg import AsyncConnection
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from streamvibe import payload
 from streamvibe.errors import InvalidArgument
-
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -96,12 +94,11 @@ class Context(Protocol):
         ...
 
     @property
-    def connection(self) -> "AsyncConnection[Any]":
+    def connection(self) -> AsyncConnection[Any]:
         """The connection of a transactional job: what is written with it and the job's end commit together.
 
-        It is inside a transaction that the worker ends: do not commit or roll back (``connection.transaction()``
-        makes a savepoint), and do not use it after the handler has returned. Settings and temporary tables end
-        with the handler. Raises InvalidArgument if the job type is not transactional.
+        The worker ends its transaction: do not commit or roll back (``connection.transaction()`` makes a savepoint).
+        Settings and temporary tables end with the handler. Raises InvalidArgument in an ordinary job.
         """
         ...
 
@@ -137,13 +134,11 @@ class JobType(Generic[P, R]):
         _check_settings(settings)
         self.name = name
         self.handler = handler
-        if transactional:
-            settings = {"timeout": TRANSACTION_TIMEOUT, **settings}
-        self.settings = types.MappingProxyType(dict(settings))
+        default = {"timeout": TRANSACTION_TIMEOUT} if transactional else {}
+        self.settings = types.MappingProxyType(default | dict(settings))
         self.is_async = inspect.iscoroutinefunction(_function(handler))
         self.transactional = transactional
-        if transactional:
-            _check_transactional(self)
+        _check_transactional(self)
         params_type, result_type = _annotations(handler)
         self.params_model: Any = params_type
         self.result_model: Any = result_type
@@ -212,9 +207,8 @@ def job_type(
     either off), 3 attempts, backoff from 2 seconds doubling up to 1 hour, timeout 30 minutes, no live-job limit
     of its own, priority 5, expiry 24 hours after it was due, retention 7 days (logs 30), params up to 1 MiB.
 
-    ``transactional``: for short work on this database. What the ``async def`` handler writes with
-    ``context.connection`` commits together with the job's end, or not at all, so it takes effect exactly once; the
-    timeout is then 10 seconds, and 60 at most.
+    ``transactional``: for short work on this database. What the ``async def`` handler writes with ``ctx.connection``
+    commits together with the job's end, so it takes effect exactly once; timeout 10 seconds, 60 at most.
 
     Raises InvalidArgument for a name or setting that cannot be used.
     """
@@ -286,20 +280,22 @@ def _check_settings(settings: Mapping[str, object]) -> None:
 
 
 def _check_transactional(job_type: JobType[Any, Any]) -> None:
+    if not job_type.transactional:
+        return
     if not job_type.is_async:
         raise InvalidArgument(
             "a transactional handler is not async def",
             field="handler",
-            received=getattr(job_type.handler, "__qualname__", repr(job_type.handler)),
+            received=repr(job_type.handler),
             fix="Write it as async def, and await what it does with ctx.connection.",
         )
-    timeout = job_type.settings["timeout"]
-    if not timedelta(0) < cast(timedelta, timeout) <= LONGEST_TRANSACTION:
+    timeout = cast(timedelta, job_type.settings["timeout"])
+    if not timedelta(0) < timeout <= LONGEST_TRANSACTION:
         raise InvalidArgument(
             "timeout is out of range for a transactional job type",
             field="timeout",
             received=str(timeout),
-            fix="Use more than 0 and at most 60 seconds; longer work needs an ordinary job type.",
+            fix="Use more than 0 and at most 60 seconds; what takes longer is an ordinary job type.",
         )
 
 

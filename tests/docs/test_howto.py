@@ -44,6 +44,34 @@ async def test_a_handler_requests_jobs_as_documented(
         assert [(await client.result(job_id)).result for job_id in job_ids] == [4950, 6225]
 
 
+async def test_the_example_of_a_transactional_handler_works(database18: Database) -> None:
+    """The transfer of write-a-handler.md moves the money once, and none when there is not enough."""
+    names: dict[str, Any] = {}
+    exec(
+        compile(example(HOW_TO / "write-a-handler.md", "transactional handler", "python"), "h", "exec"), names
+    )
+    source, target = uuid4(), uuid4()
+    conn = database18.connect()
+    conn.execute("CREATE TABLE balance (id uuid PRIMARY KEY, cents integer)")
+    conn.execute("INSERT INTO balance VALUES (%s, 100), (%s, 0)", [source, target])
+    handler = names["transfer"]
+    async with Client(database18.dsn) as client:
+        await client.register(handler)
+        asked = [
+            await client.request(
+                handler, names["Transfer"](source=source, target=target, cents=c), user_id=uuid4()
+            )
+            for c in (70, 60)
+        ]
+        await asyncio.wait_for(Worker(database18.dsn, [handler]).run_until_idle(), 30)
+        statuses = [(await client.get(one.job_id)).status for one in asked]
+    assert sorted(statuses) == ["completed", "failed"]
+    left = 30 if statuses[0] == "completed" else 40
+    assert conn.execute("SELECT cents FROM balance ORDER BY cents").fetchall() == sorted(
+        [(left,), (100 - left,)]
+    )
+
+
 def test_an_application_becomes_the_service_as_documented(database18: Database) -> None:
     """After the documented GRANT and ALTER ROLE, a login of the role app is the service; before, it is nobody."""
     setup = example(HOW_TO / "run-on-your-own-postgresql.md", "application role", "sql")

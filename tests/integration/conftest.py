@@ -51,6 +51,7 @@ def run(database18: Database) -> Run:
     return run
 
 
+@pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No transaction of a worker is full because this machine is slow."""
     monkeypatch.setattr("streamvibe.worker.transaction.FULL_SECONDS", float("inf"))

@@ -255,3 +255,24 @@ def test_a_dataclass_comes_back_equal_or_is_refused(value: Point) -> None:
         assert value.y != value.y or abs(value.y) == float("inf")
     else:
         assert kind.load_result(orjson.loads(text)) == value
+
+
+def test_a_transactional_handler_is_async_and_short() -> None:
+    """A plain def is refused, and a timeout beyond 60 seconds, naming what is wrong; the default is 10 seconds."""
+
+    async def handler(ctx: Context, params: dict[str, Any]) -> None: ...
+
+    def plain(ctx: Context, params: dict[str, Any]) -> None: ...
+
+    kind = job_type("transfer", transactional=True)(handler)
+    assert (kind.transactional, kind.settings["timeout"]) == (True, timedelta(seconds=10))
+    assert not job_type("transfer")(handler).transactional
+    minute = job_type("transfer", transactional=True, timeout=timedelta(minutes=1))(handler)
+    assert minute.settings["timeout"] == timedelta(minutes=1)
+    with pytest.raises(InvalidArgument, match="async def") as caught:
+        job_type("transfer", transactional=True)(plain)
+    assert caught.value.field == "handler"
+    for timeout in (timedelta(0), timedelta(seconds=61)):
+        with pytest.raises(InvalidArgument, match="60 seconds") as caught:
+            job_type("transfer", transactional=True, timeout=timeout)(handler)
+        assert caught.value.field == "timeout"
