@@ -86,7 +86,9 @@ BEGIN
     )
     SELECT coalesce(array_agg(c.id), '{}') INTO v_cancelled FROM cancelled c;
     PERFORM pg_notify('streamvibe_cancel', h.id::text)
-    FROM unnest(v_cancelled) h(id) WHERE streamvibe.is_held(h.id);
+    FROM unnest(v_cancelled) h(id)
+    -- NOT one look per job: the lists are hashed once.
+    WHERE h.id IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c);
     RETURN QUERY
     SELECT r.id,
            CASE WHEN q.id IS NULL THEN 'not_found' WHEN q.id = ANY (v_cancelled) THEN 'cancelled'
@@ -1227,44 +1229,66 @@ CREATE FUNCTION public.retry_failed_jobs(p_limit integer DEFAULT 1000) RETURNS i
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := streamvibe.now();
-    v_user_id uuid;
     v_due record;
+    v_job record;
     v_count integer := 0;
-    v_id uuid;
+    v_seen integer;
+    v_busy uuid[] := '{}';  -- users whose lock another session holds
+    v_full text[];  -- types of the user for which there is no room
+    v_waiting uuid[];
     v_outcome text;
 BEGIN
     PERFORM streamvibe.require_service('retry_failed_jobs');
     PERFORM streamvibe.require_read_committed('retry_failed_jobs', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_batch_size(p_limit);
-    FOR v_due IN
-        SELECT d.user_id, array_agg(d.id ORDER BY d.retry_at) AS ids
-        FROM (SELECT q.user_id, q.id, q.retry_at
-              FROM generate_series(1, (SELECT max(t.max_attempts) FROM streamvibe.job_type t)) n(retry_count)
-              CROSS JOIN LATERAL (
-                  SELECT j.user_id, j.id, j.retry_at FROM public.job_queue j
-                  WHERE j.status = 'failed' AND j.retry_count = n.retry_count AND j.retry_at <= v_now
-                  ORDER BY j.retry_at LIMIT p_limit) q
-              ORDER BY q.retry_at LIMIT p_limit) d
-        GROUP BY d.user_id
-        ORDER BY d.user_id
-    LOOP
-        SELECT a.user_id INTO v_user_id FROM streamvibe.account a
-        WHERE a.user_id = v_due.user_id FOR NO KEY UPDATE SKIP LOCKED;
-        IF NOT FOUND AND EXISTS (SELECT FROM streamvibe.account a WHERE a.user_id = v_due.user_id) THEN
-            CONTINUE;
-        END IF;
-        FOREACH v_id IN ARRAY streamvibe.lock_jobs(v_due.ids) LOOP
-            v_outcome := streamvibe.retry_job(v_due.user_id, v_id);
-            IF v_outcome = 'retried' THEN
-                v_count := v_count + 1;
-            ELSE
-                -- What has no attempts left (the type allows fewer now) is final; the rest waits outside.
-                UPDATE public.job_queue q
-                SET retry_at = CASE WHEN v_outcome <> 'attempts_exhausted' THEN v_now + interval '1 minute' END
-                -- See policies/plans.sql.
-                WHERE q.id = v_id AND coalesce(q.status, '') = 'failed' AND q.retry_at <= v_now;
+    -- In rounds, because what has to wait must not keep others from being looked at.
+    FOR v_round IN 1..20 LOOP
+        v_seen := 0;
+        FOR v_due IN
+            SELECT d.user_id, array_agg(d.id ORDER BY d.retry_at, d.id) AS ids
+            FROM (SELECT q.user_id, q.id, q.retry_at
+                  -- As far as there are any: what a type allows may have been lowered since.
+                  FROM generate_series(1, (SELECT max(m.retry_count) FROM public.job_queue m WHERE m.status = 'failed')) n(retry_count)
+                  CROSS JOIN LATERAL (
+                      SELECT j.user_id, j.id, j.retry_at FROM public.job_queue j
+                      WHERE j.status = 'failed' AND j.retry_count = n.retry_count AND j.retry_at <= v_now
+                        AND j.user_id <> ALL (v_busy)
+                      ORDER BY j.retry_at LIMIT p_limit) q
+                  ORDER BY q.retry_at LIMIT p_limit) d
+            GROUP BY d.user_id
+            ORDER BY d.user_id
+        LOOP
+            v_seen := v_seen + cardinality(v_due.ids);
+            IF NOT streamvibe.try_lock_account(v_due.user_id) THEN
+                v_busy := v_busy || v_due.user_id;
+                CONTINUE;
             END IF;
+            v_full := '{}';
+            v_waiting := '{}';
+            FOR v_job IN
+                SELECT u.id, q.job_type FROM unnest(streamvibe.lock_jobs(v_due.ids)) WITH ORDINALITY u(id, n)
+                CROSS JOIN LATERAL (SELECT j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+                ORDER BY array_position(v_due.ids, u.id)
+            LOOP
+                v_outcome := CASE WHEN v_job.job_type = ANY (v_full) THEN 'at_limit'
+                                  ELSE streamvibe.retry_job(v_due.user_id, v_job.id) END;
+                CASE v_outcome
+                    WHEN 'retried' THEN v_count := v_count + 1;
+                    WHEN 'attempts_exhausted' THEN
+                        -- The type allows fewer now: it is final.
+                        UPDATE public.job_queue q SET retry_at = NULL WHERE q.id = v_job.id;
+                    ELSE
+                        IF v_outcome = 'at_limit' THEN
+                            v_full := v_full || v_job.job_type;
+                        END IF;
+                        v_waiting := v_waiting || v_job.id;
+                END CASE;
+            END LOOP;
+            UPDATE public.job_queue q SET retry_at = v_now + interval '1 minute'
+            -- See policies/plans.sql.
+            WHERE q.id = ANY (v_waiting) AND coalesce(q.status, '') = 'failed' AND q.retry_at <= v_now;
         END LOOP;
+        EXIT WHEN v_seen < p_limit OR v_count >= p_limit;
     END LOOP;
     RETURN v_count;
 END
@@ -1305,10 +1329,12 @@ CREATE FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) R
     AS $$
 BEGIN
     PERFORM streamvibe.require_service('set_user_limit');
-    IF p_user_id IS NULL OR p_max_live_jobs < 0 THEN
-        PERFORM streamvibe.raise_error('SV001',
-            CASE WHEN p_user_id IS NULL THEN 'p_user_id' ELSE 'p_max_live_jobs' END, p_max_live_jobs::text,
-            'a limit needs a user and a number', 'Pass a user id and 0 or more, or NULL for the default.');
+    IF p_user_id IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_user_id', NULL, 'p_user_id is missing',
+            'Name the user whose limit it is.');
+    ELSIF p_max_live_jobs < 0 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_max_live_jobs', p_max_live_jobs::text,
+            'p_max_live_jobs is out of range', 'Pass 0 or more, or NULL for the default.');
     END IF;
     INSERT INTO streamvibe.account (user_id, max_live_jobs) VALUES (p_user_id, p_max_live_jobs)
     ON CONFLICT (user_id) DO UPDATE SET max_live_jobs = excluded.max_live_jobs;
@@ -1387,7 +1413,15 @@ BEGIN
         END IF;
         RETURN p_user_id;
     END IF;
-    v_caller := auth.uid();
+    BEGIN
+        v_caller := auth.uid();
+    EXCEPTION
+        -- No JSON, or a "sub" that is no UUID; auth.uid() may be the platform's own.
+        WHEN data_exception THEN
+            PERFORM streamvibe.raise_error('SV004', 'request.jwt.claims', current_setting('request.jwt.claims', true),
+                'the token''s claims cannot be read',
+                'Set request.jwt.claims to a JSON object whose "sub" is the user''s id, a UUID.');
+    END;
     IF v_caller IS NULL THEN
         PERFORM streamvibe.raise_error('SV004', 'request.jwt.claims',
             'no "sub"', 'nobody is signed in',
@@ -1675,11 +1709,12 @@ BEGIN
         FROM streamvibe.claim c
         WHERE c.token = ANY (p_tokens) AND c.worker_id = p_worker_id
     ), emptied AS (
+        -- = ANY: looked up by token; the join alone would read every version of every claim.
         DELETE FROM streamvibe.claim c USING rest
-        WHERE c.token = rest.token AND cardinality(rest.job_ids) = 0
+        WHERE c.token = ANY (p_tokens) AND c.token = rest.token AND cardinality(rest.job_ids) = 0
     )
     UPDATE streamvibe.claim c SET job_ids = rest.job_ids
-    FROM rest WHERE c.token = rest.token AND cardinality(rest.job_ids) > 0;
+    FROM rest WHERE c.token = ANY (p_tokens) AND c.token = rest.token AND cardinality(rest.job_ids) > 0;
 END
 $$;
 
@@ -2346,6 +2381,32 @@ CREATE FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) RETURNS
     SELECT u.id, CASE WHEN u.id IN (SELECT unnest(p_busy)) THEN 'busy' ELSE q.status END
     FROM unnest(p_job_ids) u(id)
     LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q ON true
+$$;
+
+CREATE FUNCTION streamvibe.try_lock_account(p_user_id uuid) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_timeout text := current_setting('lock_timeout');
+BEGIN
+    PERFORM FROM streamvibe.account a WHERE a.user_id = p_user_id FOR NO KEY UPDATE SKIP LOCKED;
+    IF FOUND THEN
+        RETURN true;
+    ELSIF EXISTS (SELECT FROM streamvibe.account a WHERE a.user_id = p_user_id) THEN
+        RETURN false;
+    END IF;
+    BEGIN
+        -- SKIP LOCKED does not see a row that is not committed; inserting another waits for it.
+        PERFORM set_config('lock_timeout', '50ms', true);
+        INSERT INTO streamvibe.account (user_id) VALUES (p_user_id) ON CONFLICT DO NOTHING;
+        PERFORM set_config('lock_timeout', v_timeout, true);
+    EXCEPTION
+        WHEN lock_not_available THEN
+            RETURN false;
+    END;
+    PERFORM FROM streamvibe.account a WHERE a.user_id = p_user_id FOR NO KEY UPDATE SKIP LOCKED;
+    RETURN FOUND;
+END
 $$;
 
 CREATE FUNCTION streamvibe.wake_workers(p_job_type text) RETURNS void
@@ -3063,6 +3124,8 @@ REVOKE ALL ON FUNCTION streamvibe.require_service(p_function text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION streamvibe.retry_job(p_user_id uuid, p_job_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.try_lock_account(p_user_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.wake_workers(p_job_type text) FROM PUBLIC;
 

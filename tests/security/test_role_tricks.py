@@ -126,6 +126,15 @@ def test_claims_do_not_make_a_service(house: Database) -> None:
         kit.call(conn, "get_job_queue_stats")
 
 
+@pytest.mark.parametrize("claims", ["not json", '{"sub": "user_2abc"}', "[1]"])
+def test_claims_that_cannot_be_read(house: Database, claims: str) -> None:
+    """No JSON, or a user whose id is no UUID: nobody is signed in, and the error names the setting."""
+    conn = house.connect("authenticated")
+    conn.execute("SELECT set_config('request.jwt.claims', %s, false)", [claims])
+    with kit.refused("SV004", "request.jwt.claims"):
+        kit.call(conn, "get_user_jobs", p_user_id=None)
+
+
 @pytest.mark.parametrize("owner", ["postgres", "service_role", OWNER])
 def test_a_careless_definer_function(house: Database, owner: str) -> None:
     """A function of the app that runs with its owner's rights still acts for the user who called it.

@@ -72,14 +72,56 @@ def test_retry_waits_outside(clocked: Queue) -> None:
 
 
 def test_retry_is_bounded(queue: Queue) -> None:
-    """No more than p_limit a run, the longest due first; jobs that wait keep nobody from being looked at."""
+    """p_limit are looked at in a round, the longest due first; jobs that wait keep nobody from being looked at."""
     stuck = uuid4()
     for _ in range(3):
         failed(queue, stuck)
     kit.call(queue.conn, "set_user_limit", p_user_id=stuck, p_max_live_jobs=0)
     first, second = failed(queue, uuid4()), failed(queue, uuid4())
-    assert [run(queue, "retry_failed_jobs", p_limit=3) for _ in range(2)] == [0, 2]
+    assert [run(queue, "retry_failed_jobs", p_limit=3) for _ in range(2)] == [2, 0]
     assert {kit.status(queue.conn, job_id) for job_id in (first, second)} == {"pending"}
+
+
+def test_retry_of_one_type_beside_a_full_one(queue: Queue) -> None:
+    """A type without room holds up none of the user's other types."""
+    user_id = uuid4()
+    waiting = [failed(queue, user_id) for _ in range(2)]
+    kit.register(queue.conn, "other")
+    kit.worker(queue.conn, p_lease="1 day")
+    other = kit.job_id(queue.conn, user_id, "other", p_priority=9)
+    kit.fail(queue.conn, kit.claim(queue.conn), failure=LATER)
+    queue.conn.execute("UPDATE job_queue SET retry_at = completed_at WHERE id = %s", [other])
+    kit.register(queue.conn, p_max_live_jobs=0)
+    assert run(queue, "retry_failed_jobs") == 1
+    assert kit.status(queue.conn, other) == "pending"
+    assert {kit.status(queue.conn, job_id) for job_id in waiting} == {"failed"}
+
+
+def test_retry_waits_for_nobodys_first_request(queue: Queue) -> None:
+    """A user's account that another session is just making is left for the next run; others' jobs come back."""
+    held, free = uuid4(), uuid4()
+    jobs = [failed(queue, user_id) for user_id in (held, free)]
+    # As bulk creation leaves it.
+    queue.conn.execute("DELETE FROM streamvibe.account WHERE user_id = %s", [held])
+    with queue.database.connect() as other, other.transaction(force_rollback=True):
+        kit.job_id(other, held)
+        assert run(queue, "retry_failed_jobs") == 1
+    assert [kit.status(queue.conn, job_id) for job_id in jobs] == ["failed", "pending"]
+    assert run(queue, "retry_failed_jobs") == 1
+
+
+def test_retry_of_what_has_no_attempts_left(queue: Queue) -> None:
+    """A type that allows fewer attempts by now than a job has used: the job has failed for good."""
+    kit.register(queue.conn, p_max_attempts=5)
+    kit.worker(queue.conn, p_lease="1 day")
+    job_id = kit.job_id(queue.conn, uuid4())
+    for _ in range(3):
+        queue.conn.execute("UPDATE job_queue SET status = 'pending', completed_at = NULL, retry_at = NULL")
+        kit.fail(queue.conn, kit.claim(queue.conn), failure=LATER)
+    queue.conn.execute("UPDATE job_queue SET retry_at = completed_at")
+    kit.register(queue.conn, p_max_attempts=2)
+    assert run(queue, "retry_failed_jobs") == 0
+    assert kit.stored(queue.conn, job_id)["retry_at"] is None
 
 
 def test_expire(queue: Queue) -> None:

@@ -90,7 +90,7 @@ def test_user_limit(queue: Queue) -> None:
 
 def test_user_limit_refused(queue: Queue) -> None:
     """A limit needs a user and a number that is not negative."""
-    with kit.refused("SV001", "p_user_id"):
+    with kit.refused("SV001", "p_user_id", "NULL"):
         kit.call(queue.service, "set_user_limit", p_user_id=None, p_max_live_jobs=1)
     with kit.refused("SV001", "p_max_live_jobs", "-1"):
         kit.call(queue.service, "set_user_limit", p_user_id=uuid4(), p_max_live_jobs=-1)

@@ -18,7 +18,15 @@ BEGIN
         END IF;
         RETURN p_user_id;
     END IF;
-    v_caller := auth.uid();
+    BEGIN
+        v_caller := auth.uid();
+    EXCEPTION
+        -- No JSON, or a "sub" that is no UUID; auth.uid() may be the platform's own.
+        WHEN data_exception THEN
+            PERFORM streamvibe.raise_error('SV004', 'request.jwt.claims', current_setting('request.jwt.claims', true),
+                'the token''s claims cannot be read',
+                'Set request.jwt.claims to a JSON object whose "sub" is the user''s id, a UUID.');
+    END;
     IF v_caller IS NULL THEN
         PERFORM streamvibe.raise_error('SV004', 'request.jwt.claims',
             'no "sub"', 'nobody is signed in',

@@ -18,10 +18,11 @@ BEGIN
         FROM streamvibe.claim c
         WHERE c.token = ANY (p_tokens) AND c.worker_id = p_worker_id
     ), emptied AS (
+        -- = ANY: looked up by token; the join alone would read every version of every claim.
         DELETE FROM streamvibe.claim c USING rest
-        WHERE c.token = rest.token AND cardinality(rest.job_ids) = 0
+        WHERE c.token = ANY (p_tokens) AND c.token = rest.token AND cardinality(rest.job_ids) = 0
     )
     UPDATE streamvibe.claim c SET job_ids = rest.job_ids
-    FROM rest WHERE c.token = rest.token AND cardinality(rest.job_ids) > 0;
+    FROM rest WHERE c.token = ANY (p_tokens) AND c.token = rest.token AND cardinality(rest.job_ids) > 0;
 END
 $$;

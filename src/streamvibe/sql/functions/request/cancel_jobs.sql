@@ -32,7 +32,9 @@ BEGIN
     )
     SELECT coalesce(array_agg(c.id), '{}') INTO v_cancelled FROM cancelled c;
     PERFORM pg_notify('streamvibe_cancel', h.id::text)
-    FROM unnest(v_cancelled) h(id) WHERE streamvibe.is_held(h.id);
+    FROM unnest(v_cancelled) h(id)
+    -- NOT one look per job: the lists are hashed once.
+    WHERE h.id IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c);
     RETURN QUERY
     SELECT r.id,
            CASE WHEN q.id IS NULL THEN 'not_found' WHEN q.id = ANY (v_cancelled) THEN 'cancelled'
