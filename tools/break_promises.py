@@ -37,7 +37,7 @@ from tools.promises import RESULTS, ROOT, Break, Promise, function_of, key, load
 #: The timeout is raised inside the test, as a failure, so that the next one runs.
 PYTEST = ["-q", "-o", "timeout=90", "-o", "timeout_method=signal", "-p", "no:cacheprovider", "--no-header"]
 ALL_TESTS_SECONDS = 3600
-ONE_BREAK_SECONDS = 900
+ONE_BREAK_SECONDS = 600
 ENDING_SECONDS = 60
 
 
