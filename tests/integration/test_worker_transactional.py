@@ -96,7 +96,7 @@ async def test_a_failed_attempt_leaves_its_lines_and_its_failure_only(database: 
 async def test_every_way_to_fail_leaves_nothing_and_hurts_no_neighbour(database18: Database) -> None:
     """Errors of every kind in one transaction with successes: each job ends by its own rule."""
 
-    @job_type("fails", transactional=True, max_attempts=2)
+    @job_type("fails", transactional=True, max_attempts=1)
     async def fails(ctx: Context, params: Params) -> int:
         await write_effect(ctx)
         match params["how"]:
@@ -122,13 +122,13 @@ async def test_every_way_to_fail_leaves_nothing_and_hurts_no_neighbour(database1
     await one_lane(database18, fails).run_until_idle()
     expected = {
         "ok": ("completed", None, 0, [""]),
-        "raise": ("pending", "error", 1, []),
+        "raise": ("failed", "error", 1, []),
         "permanent": ("failed", "permanent", 1, []),
         "later": ("failed", "retry_later", 1, []),
-        "sql": ("pending", "error", 1, []),
-        "deadlock": ("pending", "error", 1, []),
+        "sql": ("failed", "error", 1, []),
+        "deadlock": ("failed", "error", 1, []),
         "result": ("failed", "invalid_result", 1, []),
-        "exit": ("pending", "error", 1, []),
+        "exit": ("failed", "error", 1, []),
     }
     assert [(how, queue.outcome(job_id)) for how, job_id in jobs] == [(how, expected[how]) for how in hows]
 
