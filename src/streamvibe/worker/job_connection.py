@@ -5,7 +5,7 @@ import os
 from typing import Any, NoReturn, Self
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from streamvibe.db.pool import configure
@@ -32,12 +32,14 @@ class JobConnection(psycopg.AsyncConnection[Any]):
         So a worker that is stopped, or cut off, does not keep a transaction open for ever.
         """
         limit = f"{longest_seconds * 1000:.0f}"
+        given = conninfo_to_dict(dsn).get("options") or os.environ.get("PGOPTIONS", "")
         connection = await cls.connect(
-            # In the options, so that RESET ALL goes back to them.
-            with_settings(dsn, statement_timeout=limit, idle_in_transaction_session_timeout=limit),
+            dsn,
             autocommit=True,
             prepare_threshold=prepare_threshold,
             application_name=application_name,
+            # In the options, so that RESET ALL goes back to them.
+            options=f"{given} -c statement_timeout={limit} -c idle_in_transaction_session_timeout={limit}",
             **connection_defaults(dsn),
         )
         configure(connection)
@@ -85,13 +87,6 @@ class JobConnection(psycopg.AsyncConnection[Any]):
 
     async def set_autocommit(self, value: bool) -> None:
         _refuse("set_autocommit()")
-
-
-def with_settings(dsn: str, **settings: str) -> str:
-    """The connection string with settings that its sessions begin with, beside those it has."""
-    given = conninfo_to_dict(dsn).get("options") or os.environ.get("PGOPTIONS", "")
-    options = " ".join([str(given), *(f"-c {name}={value}" for name, value in settings.items())])
-    return make_conninfo(dsn, options=options.strip())
 
 
 def _refuse(received: str) -> NoReturn:

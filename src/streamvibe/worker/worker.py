@@ -37,7 +37,6 @@ from streamvibe.worker.fetch import Fetcher
 from streamvibe.worker.flush import End, Flusher
 from streamvibe.worker.heartbeat import Gone, Heartbeat
 from streamvibe.worker.holding import Holding
-from streamvibe.worker.job_connection import with_settings
 from streamvibe.worker.lanes import Lanes
 from streamvibe.worker.listen import listen
 from streamvibe.worker.ticker import Leases, enforce_limits
@@ -102,8 +101,7 @@ class Worker:
             )
 
         self._claims, self._ticks = session("claim"), session("lease")
-        # What a claim leads to reaches the disk after it, so nobody need wait until the claim does.
-        self._transaction_claims = session("claim", with_settings(dsn, synchronous_commit="off"))
+        self._transaction_claims = session("claim")
         self._listening = session("listen", listen_dsn or dsn)
         self._flushes = [session("flush") for _ in range(LANES)]
         self._flusher = Lanes(
