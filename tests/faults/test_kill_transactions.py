@@ -1,7 +1,5 @@
 """kill -9 of workers at every point of a transaction: each job's effect is there exactly once, and so is its end."""
 
-import contextlib
-import os
 import random
 import signal
 import time
@@ -12,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg.types.json import Jsonb
 from tests.faults.processes import WorkerProcess, closing
-from tests.faults.transactional_process import CRASH_ATTEMPTS, POINTS, Fuse, job_types
+from tests.faults.transactional_process import CRASH_ATTEMPTS, KILL, POINTS, STOP, Fuse, job_types
 from tests.support.databases import Database
 from tests.support.waiting import wait_until
 
@@ -99,8 +97,7 @@ def test_effects_take_place_exactly_once_wherever_workers_die(database: Database
         for _ in range(6):
             jobs += scene.request("pay", 20)
             time.sleep(dice.uniform(0, 0.4))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(dice.choice(scene.pids()[-3:] or [0]), signal.SIGKILL)
+            dice.choice((doomed, hunted)).signal(KILL)
         wait_until(scene.is_over, "every job has ended", 60)
         assert scene.conn.execute(WRONG.encode()).fetchall() == []
         assert scene.value("SELECT count(*) FROM effect") == len(jobs)
@@ -157,8 +154,7 @@ def test_a_stopped_worker_keeps_its_transaction_until_the_server_ends_it(
         [job_id] = scene.request("dwell", seconds=0.7)
         wait_until(lambda: scene.value(HOLDING), "its handler runs")
         session = scene.value(HOLDING)
-        [stopped] = scene.pids()
-        os.kill(stopped, signal.SIGSTOP)
+        first.signal(STOP)
         second.go()
         wait_until(lambda: len(scene.pids()) == 2, "another worker is there")
         while scene.value(HOLDING) == session:
@@ -167,8 +163,8 @@ def test_a_stopped_worker_keeps_its_transaction_until_the_server_ends_it(
             assert not rows or scene.value(HOLDING) != session
             time.sleep(0.05)
         wait_until(scene.is_over, "another worker runs it")
-        os.kill(stopped, signal.SIGCONT)
-        os.kill(stopped, signal.SIGTERM)
+        first.signal(signal.SIGCONT)
+        first.signal(signal.SIGTERM)
         assert first.wait() == 0, first.errors()
         effects = scene.conn.execute("SELECT job_id, pid FROM effect").fetchall()
     assert effects == [(job_id, scene.pids()[1])]
@@ -185,8 +181,7 @@ def test_a_stopped_worker_that_goes_on_in_time_completes_its_job(
         workers.go()
         scene.request("dwell", seconds=0.3)
         wait_until(lambda: scene.value(HOLDING), "its handler runs")
-        [stopped] = scene.pids()
-        os.kill(stopped, signal.SIGSTOP)
+        workers.signal(STOP)
         wait_until(
             lambda: (
                 scene.conn.execute("SELECT * FROM recover_stuck_jobs()").fetchall() == []
@@ -194,8 +189,8 @@ def test_a_stopped_worker_that_goes_on_in_time_completes_its_job(
             ),
             "its worker is buried",
         )
-        os.kill(stopped, signal.SIGCONT)
+        workers.signal(signal.SIGCONT)
         wait_until(scene.is_over, "it completes the job")
-        os.kill(stopped, signal.SIGTERM)
+        workers.signal(signal.SIGTERM)
         assert workers.wait() == 0, workers.errors()
     assert scene.value("SELECT count(*) FROM effect") == 1

@@ -27,6 +27,14 @@ POINTS = (
 NO_BACKOFF, SECOND = timedelta(0), timedelta(seconds=1)
 PATIENT, CRASH_ATTEMPTS = 50, 2
 PRCTL, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
+#: What this process is sent, and what it sends to its worker then.
+PASSED_ON = {
+    signal.SIGUSR1: signal.SIGKILL,
+    signal.SIGUSR2: signal.SIGSTOP,
+    signal.SIGCONT: signal.SIGCONT,
+    signal.SIGTERM: signal.SIGTERM,
+}
+KILL, STOP = signal.SIGUSR1, signal.SIGUSR2
 INSERT = "INSERT INTO effect (job_id, token, pid) VALUES (%s, %s, %s)"
 
 
@@ -131,15 +139,32 @@ def main() -> None:
         Fuse(point, int(count))
         for point, _, count in (f.partition(":") for f in options.fuses.split(",") if f)
     ]
+    # Who wants to signal a worker tells this process: nobody else can know that a process id is still that worker's.
+    child = 0
+
+    def pass_on(number: int, _: object) -> None:
+        if child:
+            os.kill(child, PASSED_ON[signal.Signals(number)])
+
+    for number in PASSED_ON:
+        signal.signal(number, pass_on)
     while True:
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         child = os.fork()
         if not child:
+            for number in PASSED_ON:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
             PRCTL.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             with open(options.journal, "a") as journal:  # noqa: PTH123 - a line at once
                 journal.write(f"{os.getpid()}\n")
             work(options.dsn, fuses[0] if fuses else Fuse("", 0), options.silence)
             os._exit(0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         _, status = os.waitpid(child, 0)
+        child = 0
         if not os.WIFSIGNALED(status):
             sys.exit(os.waitstatus_to_exitcode(status))
         del fuses[:1]
