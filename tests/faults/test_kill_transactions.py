@@ -11,7 +11,8 @@ import pytest
 from psycopg.types.json import Jsonb
 from tests.faults.processes import WorkerProcess, closing
 from tests.faults.transactional_process import CRASH_ATTEMPTS, KILL, POINTS, STOP, Fuse, job_types
-from tests.support.databases import Database
+from tests.support.databases import TEMPLATE, Database, new_database
+from tests.support.servers import Server
 from tests.support.waiting import wait_until
 
 from streamvibe.db.registration import registration
@@ -84,9 +85,13 @@ class Scene:
         return not self.value("SELECT count(*) FROM job_queue WHERE completed_at IS NULL")
 
 
-def test_effects_take_place_exactly_once_wherever_workers_die(database: Database, tmp_path: Path) -> None:
+def test_effects_take_place_exactly_once_wherever_workers_die(pg15: Server, tmp_path: Path) -> None:
     """One worker after another dies at each point, others are killed at random moments; nobody runs maintenance."""
-    scene, dice = Scene(database, tmp_path), random.Random(database.server.name)
+    with new_database(pg15, TEMPLATE) as database:
+        _let_workers_die(Scene(database, tmp_path), random.Random(15))
+
+
+def _let_workers_die(scene: Scene, dice: random.Random) -> None:
     jobs = scene.request("pay", 120)
     points = dice.sample(POINTS, len(POINTS))
     doomed = scene.workers(fuses=",".join(f"{point}:{dice.randint(1, 8)}" for point in points))
