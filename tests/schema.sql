@@ -88,7 +88,7 @@ BEGIN
     PERFORM pg_notify('streamvibe_cancel', h.id::text)
     FROM unnest(v_cancelled) h(id)
     -- NOT one look per job: the lists are hashed once.
-    WHERE h.id IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c);
+    WHERE h.id IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     RETURN QUERY
     SELECT r.id,
            CASE WHEN q.id IS NULL THEN 'not_found' WHEN q.id = ANY (v_cancelled) THEN 'cancelled'
@@ -184,7 +184,7 @@ BEGIN
             EXIT WHEN cardinality(v_ids) >= p_limit;
         END LOOP;
         v_ids := ARRAY(SELECT u.id FROM unnest(v_ids) WITH ORDINALITY u(id, n)
-                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
                        ORDER BY u.n);
         IF v_seen.seen_rank IS NOT NULL AND cardinality(v_ids) < p_limit THEN
             -- There may be more below the mark: nothing is said to be empty, nor a worker put to sleep, before a look
@@ -409,7 +409,7 @@ BEGIN
     v_ids := ARRAY(
         SELECT q.id FROM public.job_queue q
         WHERE q.status = 'pending' AND q.expires_at < v_now
-          AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+          AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
         ORDER BY q.expires_at LIMIT p_limit
         FOR NO KEY UPDATE OF q SKIP LOCKED);
     -- A claim may have been committed between that look and the locks (see claim_jobs): look again.
@@ -417,7 +417,7 @@ BEGIN
     SET status = 'failed', failure_kind = 'expired', completed_at = v_now, updated_at = v_now,
         error_message = 'not started before ' || q.expires_at || '; no worker took it in time'
     WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') = 'pending'  -- see policies/plans.sql
-      AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c);
+      AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
 END
@@ -693,9 +693,10 @@ BEGIN
     PERFORM streamvibe.require_service('get_workers');
     RETURN QUERY
     SELECT w.id, w.job_types, w.heartbeat_at + w.lease >= streamvibe.now(),
-           coalesce((SELECT sum(cardinality(c.job_ids)) FROM streamvibe.claim c WHERE c.worker_id = w.id), 0)::integer,
-           w.started_at, w.heartbeat_at
+           coalesce(h.jobs, 0)::integer, w.started_at, w.heartbeat_at
     FROM streamvibe.worker w
+    LEFT JOIN (SELECT c.worker_id, sum(cardinality(c.job_ids)) AS jobs FROM streamvibe.live_claims() c
+               GROUP BY c.worker_id) h ON h.worker_id = w.id
     ORDER BY w.started_at, w.id;
 END
 $$;
@@ -811,7 +812,7 @@ BEGIN
     PERFORM streamvibe.require_service('recover_broken_claims');
     PERFORM streamvibe.require_read_committed('recover_broken_claims', 'Use READ COMMITTED.');
     FOR v_broken IN
-        SELECT c.token, c.worker_id FROM streamvibe.claim c
+        SELECT c.token, c.worker_id FROM streamvibe.live_claims() c
         WHERE c.in_transaction AND c.claimed_at < v_now - interval '1 second'
         ORDER BY c.worker_id, c.token
     LOOP
@@ -1006,7 +1007,7 @@ BEGIN
     PERFORM streamvibe.require_read_committed('release_forgotten_claims', 'Use READ COMMITTED.');
     PERFORM FROM streamvibe.worker w WHERE w.id = p_worker_id FOR UPDATE;
     SELECT coalesce(array_agg(u.token), '{}') AS tokens, coalesce(array_agg(u.id), '{}') AS job_ids INTO v_forgotten
-    FROM (SELECT c.token, unnest(c.job_ids) AS id FROM streamvibe.claim c
+    FROM (SELECT c.token, unnest(c.job_ids) AS id FROM streamvibe.live_claims() c
           WHERE c.worker_id = p_worker_id AND NOT c.in_transaction AND c.token <> ALL (coalesce(p_tokens, '{}'))) u;
     RETURN cardinality(v_forgotten.job_ids) - (
         SELECT count(*) FROM public.release_jobs(p_worker_id, v_forgotten.tokens, v_forgotten.job_ids) r
@@ -1350,7 +1351,7 @@ BEGIN
     PERFORM public.release_forgotten_claims(p_worker_id, '{}');
     DELETE FROM streamvibe.worker w
     WHERE w.id = p_worker_id
-      AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.worker_id = p_worker_id AND NOT c.in_transaction);
+      AND NOT EXISTS (SELECT FROM streamvibe.live_claims() c WHERE c.worker_id = p_worker_id AND NOT c.in_transaction);
     UPDATE streamvibe.worker w SET left_over = 'hand back', asleep = false, transactions_asleep = false
     WHERE w.id = p_worker_id;
 END
@@ -1854,7 +1855,7 @@ CREATE FUNCTION streamvibe.is_held(p_job_id uuid) RETURNS boolean
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT EXISTS (SELECT FROM streamvibe.claim c WHERE p_job_id = ANY (c.job_ids))
+    SELECT EXISTS (SELECT FROM streamvibe.live_claims() c WHERE p_job_id = ANY (c.job_ids))
 $$;
 
 CREATE FUNCTION streamvibe.is_service() RETURNS boolean
@@ -1922,6 +1923,46 @@ BEGIN
 END
 $$;
 
+CREATE TABLE streamvibe.claim (
+    token bigint NOT NULL,
+    worker_id text NOT NULL,
+    claimed_at timestamp with time zone NOT NULL,
+    in_transaction boolean DEFAULT false NOT NULL,
+    held boolean DEFAULT false NOT NULL,
+    job_ids uuid[] NOT NULL,
+    made_in xid8 DEFAULT pg_current_xact_id() NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
+ALTER TABLE ONLY streamvibe.claim ALTER COLUMN job_ids SET STORAGE EXTERNAL;
+
+CREATE FUNCTION streamvibe.live_claims() RETURNS SETOF streamvibe.claim
+    LANGUAGE plpgsql STABLE ROWS 100
+    AS $$
+DECLARE
+    v_known xid8[] := coalesce(nullif(current_setting('streamvibe.live_claims', true), ''), '{0}');
+BEGIN
+    -- STABLE: the snapshot is the calling statement's, and so is what is read here.
+    IF pg_snapshot_xmax(pg_current_snapshot())::text::bigint - v_known[1]::text::bigint > 100
+       AND NOT pg_is_in_recovery() THEN
+        v_known := pg_snapshot_xmax(pg_current_snapshot()) || ARRAY(
+            SELECT c.made_in FROM streamvibe.claim c WHERE c.made_in >= v_known[1]
+            UNION
+            SELECT c.made_in FROM streamvibe.claim c WHERE c.made_in = ANY (v_known[2:])
+            UNION
+            SELECT pg_snapshot_xip(pg_current_snapshot())
+            UNION
+            -- A snapshot does not count its own transaction.
+            SELECT o.xid FROM (SELECT pg_current_xact_id_if_assigned() AS xid) o WHERE o.xid IS NOT NULL);
+        PERFORM set_config('streamvibe.live_claims', v_known::text, false);
+    END IF;
+    RETURN QUERY
+    -- BETWEEN: so that the planner expects few, and reads the index, whatever it believes of the table.
+    SELECT c.* FROM streamvibe.claim c WHERE c.made_in BETWEEN v_known[1] AND '18446744073709551615'
+    UNION ALL
+    SELECT c.* FROM streamvibe.claim c WHERE c.made_in = ANY (v_known[2:]) AND c.made_in < v_known[1];
+END
+$$;
+
 CREATE FUNCTION streamvibe.lock_account(p_user_id uuid, p_default integer DEFAULT NULL::integer) RETURNS integer
     LANGUAGE plpgsql
     AS $$
@@ -1977,7 +2018,7 @@ BEGIN
               AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= r.low
               AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < r.high
               AND q.id < p_below
-              AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+              AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
               AND q.id <> ALL (p_besides)
               AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
             ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
@@ -2546,17 +2587,6 @@ CREATE TABLE streamvibe.account (
     CONSTRAINT account_max_live_jobs_check CHECK ((max_live_jobs >= 0))
 );
 
-CREATE TABLE streamvibe.claim (
-    token bigint NOT NULL,
-    worker_id text NOT NULL,
-    claimed_at timestamp with time zone NOT NULL,
-    in_transaction boolean DEFAULT false NOT NULL,
-    held boolean DEFAULT false NOT NULL,
-    job_ids uuid[] NOT NULL
-)
-WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
-ALTER TABLE ONLY streamvibe.claim ALTER COLUMN job_ids SET STORAGE EXTERNAL;
-
 ALTER TABLE streamvibe.claim ALTER COLUMN token ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME streamvibe.claim_token_seq
     START WITH 1
@@ -2578,7 +2608,7 @@ CREATE VIEW streamvibe.job AS
     job_type,
         CASE
             WHEN ((status = 'pending'::text) AND (id IN ( SELECT unnest(c.job_ids) AS unnest
-               FROM streamvibe.claim c))) THEN 'processing'::text
+               FROM streamvibe.live_claims() c(token, worker_id, claimed_at, in_transaction, held, job_ids, made_in)))) THEN 'processing'::text
             ELSE status
         END AS status,
     (job_priority)::integer AS job_priority,
@@ -2800,7 +2830,7 @@ CREATE INDEX idx_job_queue_user_status_created ON ONLY public.job_queue USING bt
 
 CREATE INDEX idx_job_queue_worker_active ON ONLY public.job_queue USING btree (worker_id, started_at DESC) WHERE (status = 'processing'::text);
 
-CREATE INDEX claim_worker ON streamvibe.claim USING btree (worker_id);
+CREATE INDEX claim_made_in ON streamvibe.claim USING btree (made_in);
 
 CREATE INDEX job_log_leaf_job_id_created_at_id_idx ON streamvibe.job_log_leaf USING btree (job_id, created_at DESC, id DESC);
 
@@ -3068,6 +3098,8 @@ REVOKE ALL ON FUNCTION streamvibe.now() FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.now() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.known_job_type(p_job_type text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.live_claims() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.lock_account(p_user_id uuid, p_default integer) FROM PUBLIC;
 

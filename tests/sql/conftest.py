@@ -44,9 +44,11 @@ class Queue:
         self.conn.execute("UPDATE streamvibe.test_clock SET shift = shift + %s", [by])
 
     def clear(self) -> None:
-        """Delete all rows, settings and job types."""
+        """Delete all rows, settings and job types; what a slow look remembered (low_water) was of other jobs."""
         for statement in EMPTY:
             self.conn.execute(statement.encode())
+        for conn in (self.conn, self.service):
+            conn.execute("SELECT pg_catalog.set_config('streamvibe.low_water', '', false)")
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,23 @@ def failed(queue: Queue, user_id: UUID, failure: kit.Row = LATER, **arguments: A
     return job_id
 
 
+def test_cancelling_many_reads_the_lists_once(queue: Queue) -> None:
+    """Which of them workers hold is asked once for all, not once for each."""
+    kit.register(queue.conn)
+    kit.worker(queue.conn)
+    user_id = uuid4()
+    ids = [kit.job_id(queue.conn, user_id) for _ in range(8)]
+    assert len(kit.claim(queue.conn, limit=4)) == 4
+    with queue.conn.transaction():
+        queue.conn.execute("SET LOCAL track_functions = 'all'")
+        assert {row["outcome"] for row in cancel(queue.conn, user_id, ids)} == {"cancelled"}
+        looks = (
+            "SELECT sum(calls) FROM pg_stat_xact_user_functions "
+            "WHERE schemaname = 'streamvibe' AND funcname IN ('live_claims', 'is_held')"
+        )
+        assert kit.value(queue.conn, looks) == 1
+
+
 def test_cancel(queue: Queue) -> None:
     """A row per id in the order given, each id once: cancelled, unchanged when finished, not found."""
     kit.register(queue.conn)

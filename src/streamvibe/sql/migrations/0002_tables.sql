@@ -144,10 +144,12 @@ CREATE TABLE streamvibe.claim (
     in_transaction boolean NOT NULL DEFAULT false,
     -- Only ever true inside that transaction: it cannot commit before all jobs have left the list, or keep_claim().
     held       boolean     NOT NULL DEFAULT false,
-    job_ids    uuid[]      NOT NULL
+    job_ids    uuid[]      NOT NULL,
+    -- The transaction that made it, by which live_claims() finds it.
+    made_in    xid8        NOT NULL DEFAULT pg_current_xact_id()
 );
 ALTER TABLE streamvibe.claim ALTER COLUMN job_ids SET STORAGE EXTERNAL;
-CREATE INDEX claim_worker ON streamvibe.claim (worker_id);
+CREATE INDEX claim_made_in ON streamvibe.claim (made_in);
 ALTER TABLE streamvibe.claim SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- Looked at when a transaction that holds a claim commits: what a handler wrote must not be kept without its end.
@@ -179,11 +181,47 @@ CREATE UNLOGGED TABLE streamvibe.staging (
     PRIMARY KEY (batch, ordinal)
 );
 
+-- All claims. The rows of ended ones stay behind as long as a forgotten transaction may still see them, and reading past
+-- a million of them takes half a second. So a session remembers which transactions can have made a claim that lives: those
+-- whose claims it saw, those that had not ended, and those that begin later. What it remembers is exact, and stays so: a
+-- claim that is committed late was made by a transaction that had not ended. It is brought up to date every hundred
+-- transactions, and kept in a setting of the session, {first of the later ones, the others...}, because a table's rows
+-- would pile up in the same way.
+-- On a standby the transactions that have not ended are not known: there every look is a full one.
+-- Index: claim_made_in.
+CREATE FUNCTION streamvibe.live_claims() RETURNS SETOF streamvibe.claim
+    LANGUAGE plpgsql STABLE ROWS 100
+AS $$
+DECLARE
+    v_known xid8[] := coalesce(nullif(current_setting('streamvibe.live_claims', true), ''), '{0}');
+BEGIN
+    -- STABLE: the snapshot is the calling statement's, and so is what is read here.
+    IF pg_snapshot_xmax(pg_current_snapshot())::text::bigint - v_known[1]::text::bigint > 100
+       AND NOT pg_is_in_recovery() THEN
+        v_known := pg_snapshot_xmax(pg_current_snapshot()) || ARRAY(
+            SELECT c.made_in FROM streamvibe.claim c WHERE c.made_in >= v_known[1]
+            UNION
+            SELECT c.made_in FROM streamvibe.claim c WHERE c.made_in = ANY (v_known[2:])
+            UNION
+            SELECT pg_snapshot_xip(pg_current_snapshot())
+            UNION
+            -- A snapshot does not count its own transaction.
+            SELECT o.xid FROM (SELECT pg_current_xact_id_if_assigned() AS xid) o WHERE o.xid IS NOT NULL);
+        PERFORM set_config('streamvibe.live_claims', v_known::text, false);
+    END IF;
+    RETURN QUERY
+    -- BETWEEN: so that the planner expects few, and reads the index, whatever it believes of the table.
+    SELECT c.* FROM streamvibe.claim c WHERE c.made_in BETWEEN v_known[1] AND '18446744073709551615'
+    UNION ALL
+    SELECT c.* FROM streamvibe.claim c WHERE c.made_in = ANY (v_known[2:]) AND c.made_in < v_known[1];
+END
+$$;
+
 -- A job as every reader sees it: one that a worker holds is processing, though its row says so only once it
 -- has run for a while. The list of held jobs is short (what workers run at this moment) and hashed once.
 CREATE VIEW streamvibe.job AS
 SELECT q.id, q.user_id, q.job_type,
-       CASE WHEN q.status = 'pending' AND q.id IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+       CASE WHEN q.status = 'pending' AND q.id IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
             THEN 'processing' ELSE q.status END AS status,
        q.job_priority::integer AS job_priority, q.params, q.result, q.failure_kind, q.error_message,
        q.retry_count::integer AS retry_count, q.progress, q.progress_message, q.worker_id,

@@ -31,7 +31,7 @@ BEGIN
               AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= r.low
               AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < r.high
               AND q.id < p_below
-              AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+              AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
               AND q.id <> ALL (p_besides)
               AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
             ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)

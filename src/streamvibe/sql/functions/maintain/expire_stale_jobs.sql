@@ -19,7 +19,7 @@ BEGIN
     v_ids := ARRAY(
         SELECT q.id FROM public.job_queue q
         WHERE q.status = 'pending' AND q.expires_at < v_now
-          AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+          AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
         ORDER BY q.expires_at LIMIT p_limit
         FOR NO KEY UPDATE OF q SKIP LOCKED);
     -- A claim may have been committed between that look and the locks (see claim_jobs): look again.
@@ -27,7 +27,7 @@ BEGIN
     SET status = 'failed', failure_kind = 'expired', completed_at = v_now, updated_at = v_now,
         error_message = 'not started before ' || q.expires_at || '; no worker took it in time'
     WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') = 'pending'  -- see policies/plans.sql
-      AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c);
+      AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
 END

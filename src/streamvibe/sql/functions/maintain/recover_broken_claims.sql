@@ -22,7 +22,7 @@ BEGIN
     PERFORM streamvibe.require_service('recover_broken_claims');
     PERFORM streamvibe.require_read_committed('recover_broken_claims', 'Use READ COMMITTED.');
     FOR v_broken IN
-        SELECT c.token, c.worker_id FROM streamvibe.claim c
+        SELECT c.token, c.worker_id FROM streamvibe.live_claims() c
         WHERE c.in_transaction AND c.claimed_at < v_now - interval '1 second'
         ORDER BY c.worker_id, c.token
     LOOP

@@ -15,9 +15,10 @@ BEGIN
     PERFORM streamvibe.require_service('get_workers');
     RETURN QUERY
     SELECT w.id, w.job_types, w.heartbeat_at + w.lease >= streamvibe.now(),
-           coalesce((SELECT sum(cardinality(c.job_ids)) FROM streamvibe.claim c WHERE c.worker_id = w.id), 0)::integer,
-           w.started_at, w.heartbeat_at
+           coalesce(h.jobs, 0)::integer, w.started_at, w.heartbeat_at
     FROM streamvibe.worker w
+    LEFT JOIN (SELECT c.worker_id, sum(cardinality(c.job_ids)) AS jobs FROM streamvibe.live_claims() c
+               GROUP BY c.worker_id) h ON h.worker_id = w.id
     ORDER BY w.started_at, w.id;
 END
 $$;

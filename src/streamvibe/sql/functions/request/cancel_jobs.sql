@@ -34,7 +34,7 @@ BEGIN
     PERFORM pg_notify('streamvibe_cancel', h.id::text)
     FROM unnest(v_cancelled) h(id)
     -- NOT one look per job: the lists are hashed once.
-    WHERE h.id IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c);
+    WHERE h.id IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     RETURN QUERY
     SELECT r.id,
            CASE WHEN q.id IS NULL THEN 'not_found' WHEN q.id = ANY (v_cancelled) THEN 'cancelled'

@@ -104,7 +104,7 @@ BEGIN
             EXIT WHEN cardinality(v_ids) >= p_limit;
         END LOOP;
         v_ids := ARRAY(SELECT u.id FROM unnest(v_ids) WITH ORDINALITY u(id, n)
-                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.claim c)
+                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
                        ORDER BY u.n);
         IF v_seen.seen_rank IS NOT NULL AND cardinality(v_ids) < p_limit THEN
             -- There may be more below the mark: nothing is said to be empty, nor a worker put to sleep, before a look

@@ -16,7 +16,7 @@ BEGIN
     PERFORM streamvibe.require_read_committed('release_forgotten_claims', 'Use READ COMMITTED.');
     PERFORM FROM streamvibe.worker w WHERE w.id = p_worker_id FOR UPDATE;
     SELECT coalesce(array_agg(u.token), '{}') AS tokens, coalesce(array_agg(u.id), '{}') AS job_ids INTO v_forgotten
-    FROM (SELECT c.token, unnest(c.job_ids) AS id FROM streamvibe.claim c
+    FROM (SELECT c.token, unnest(c.job_ids) AS id FROM streamvibe.live_claims() c
           WHERE c.worker_id = p_worker_id AND NOT c.in_transaction AND c.token <> ALL (coalesce(p_tokens, '{}'))) u;
     RETURN cardinality(v_forgotten.job_ids) - (
         SELECT count(*) FROM public.release_jobs(p_worker_id, v_forgotten.tokens, v_forgotten.job_ids) r

@@ -12,7 +12,7 @@ BEGIN
     PERFORM public.release_forgotten_claims(p_worker_id, '{}');
     DELETE FROM streamvibe.worker w
     WHERE w.id = p_worker_id
-      AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.worker_id = p_worker_id AND NOT c.in_transaction);
+      AND NOT EXISTS (SELECT FROM streamvibe.live_claims() c WHERE c.worker_id = p_worker_id AND NOT c.in_transaction);
     UPDATE streamvibe.worker w SET left_over = 'hand back', asleep = false, transactions_asleep = false
     WHERE w.id = p_worker_id;
 END
