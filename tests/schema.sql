@@ -2002,30 +2002,67 @@ CREATE FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_
     LANGUAGE plpgsql
     AS $$
 #variable_conflict use_column
+DECLARE
+    v_left integer := p_limit;
+    v_reach integer := p_limit;
+    v_from bigint := 0;
+    v_to bigint := 9223372036854775807;
+    v_count integer;
 BEGIN
-    RETURN QUERY
-    SELECT d.id, d.isolated, d.rank
-    FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
-    CROSS JOIN LATERAL (
-        SELECT e.*
-        FROM unnest(p_lows, p_highs) r(low, high)
+    LOOP
+        IF cardinality(p_job_types) > 1 THEN
+            v_to := (SELECT max(d.rank) + 1 FROM (
+                SELECT e.rank
+                FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
+                CROSS JOIN LATERAL (
+                    SELECT s.rank
+                    FROM unnest(p_lows, p_highs) r(low, high)
+                    CROSS JOIN LATERAL (
+                        SELECT streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) AS rank
+                        FROM public.job_queue q
+                        WHERE q.job_type = t.name
+                          AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
+                          AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
+                              >= greatest(r.low, v_from)
+                          AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < r.high
+                          AND q.id < p_below
+                          AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
+                          AND q.id <> ALL (p_besides)
+                        ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
+                        LIMIT v_reach) s
+                    LIMIT v_reach) e
+                ORDER BY e.rank LIMIT v_reach) d);
+            EXIT WHEN v_to IS NULL;
+        END IF;
+        RETURN QUERY
+        SELECT d.id, d.isolated, d.rank
+        FROM unnest(p_job_types, array_fill('pending'::text, ARRAY[cardinality(p_job_types)])) t(name, status)
         CROSS JOIN LATERAL (
-            SELECT q.id, q.isolated,
-                   streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) AS rank
-            FROM public.job_queue q
-            WHERE q.job_type = t.name
-              AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
-              AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= r.low
-              AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < r.high
-              AND q.id < p_below
-              AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
-              AND q.id <> ALL (p_besides)
-              AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
-            ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
-            LIMIT p_limit
-            FOR NO KEY UPDATE OF q SKIP LOCKED) e
-        LIMIT p_limit) d
-    ORDER BY d.rank LIMIT p_limit;
+            SELECT e.*
+            FROM unnest(p_lows, p_highs) r(low, high)
+            CROSS JOIN LATERAL (
+                SELECT q.id, q.isolated,
+                       streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) AS rank
+                FROM public.job_queue q
+                WHERE q.job_type = t.name
+                  AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
+                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= greatest(r.low, v_from)
+                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < least(r.high, v_to)
+                  AND q.id < p_below
+                  AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
+                  AND q.id <> ALL (p_besides)
+                  AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
+                ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
+                LIMIT v_left
+                FOR NO KEY UPDATE OF q SKIP LOCKED) e
+            LIMIT v_left) d
+        ORDER BY d.rank LIMIT v_left;
+        GET DIAGNOSTICS v_count = ROW_COUNT;
+        EXIT WHEN v_count = v_left OR cardinality(p_job_types) <= 1;
+        v_left := v_left - v_count;
+        v_reach := CASE WHEN v_count > 0 THEN v_left ELSE 2 * v_reach END;
+        v_from := v_to;
+    END LOOP;
 END
 $$;
 

@@ -241,3 +241,16 @@ def test_jobs_locked_elsewhere_are_walked_past(queue: Queue, types: list[str] | 
     with queue.database.connect() as other, other.transaction():
         kit.call(other, "cancel_jobs", p_user_id=user_id, p_job_ids=made[:20])
         assert ids(kit.claim(queue.conn, limit=5, p_job_types=types)) == made[20:25]
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_claim_hides_no_job_that_it_does_not_take(queue: Queue, limit: int) -> None:
+    """Of due jobs of several types a claim locks no more than it takes; beside it another worker gets the rest."""
+    for name in ("a", "b", "c"):
+        kit.register(queue.conn, name)
+    kit.worker(queue.conn)
+    kit.worker(queue.conn, "w2")
+    made = [kit.job_id(queue.conn, job_type=name) for _ in range(limit) for name in ("a", "b", "c")]
+    with queue.database.connect() as other, other.transaction():
+        assert ids(kit.claim(other, limit=limit)) == made[:limit]
+        assert ids(kit.claim(queue.conn, "w2", limit=20)) == made[limit:]
