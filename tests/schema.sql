@@ -2174,16 +2174,19 @@ $$;
 
 CREATE FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_below uuid) RETURNS TABLE(user_id uuid, job_type text, turn integer)
     LANGUAGE sql STABLE
+    SET enable_sort TO 'off'
     AS $$
     SELECT u.user_id, u.job_type, streamvibe.next_turn(l.last_at, p_now)
     FROM unnest(p_user_ids, p_job_types) u(user_id, job_type)
     CROSS JOIN LATERAL (
-        SELECT max(n.created_at + n.turn * interval '1 minute') AS last_at
-        FROM (SELECT q.created_at, q.turn, q.job_type, q.scheduled_for
-              FROM public.job_queue q
-              WHERE q.user_id = u.user_id AND q.status = 'pending' AND q.id < p_below
-              ORDER BY q.created_at DESC, q.id DESC LIMIT 5) n
-        WHERE n.job_type = u.job_type AND n.scheduled_for <= n.created_at) l
+        SELECT max(m.last_at) AS last_at
+        FROM (SELECT n.created_at + n.turn * interval '1 minute' AS last_at
+              FROM (SELECT q.created_at, q.turn, q.job_type, q.scheduled_for
+                    FROM public.job_queue q
+                    WHERE q.user_id = u.user_id AND q.status = 'pending' AND q.id < p_below
+                    ORDER BY q.created_at DESC, q.id DESC LIMIT 100) n
+              WHERE n.job_type = u.job_type AND n.scheduled_for <= n.created_at
+              LIMIT 5) m) l
 $$;
 
 CREATE FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) RETURNS void

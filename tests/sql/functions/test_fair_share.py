@@ -55,6 +55,42 @@ def test_two_with_many_take_turns(queue: Queue) -> None:
     assert 90 <= started.count(first) <= 110
 
 
+def test_newer_jobs_of_another_kind_hide_none(queue: Queue) -> None:
+    """A user's next job stands behind all that wait of its type, whatever else the user asked for in between."""
+    ready(queue)
+    kit.register(queue.conn, "sms")
+    user_id = uuid4()
+    kit.call(queue.conn, "set_user_limit", p_user_id=user_id, p_max_live_jobs=1000)
+    bulk(queue, user_id, 30)
+    bulk(queue, user_id, 40, job_type="sms")
+    bulk(queue, user_id, 40, scheduled_for="2999-01-01T00:00:00Z")
+    assert kit.stored(queue.conn, kit.job_id(queue.conn, user_id))["turn"] == 30
+    bulk(queue, user_id, 40, job_type="sms")
+    bulk(queue, user_id, 1, params={"n": "next"})
+    due = "SELECT max(turn) FROM job_queue WHERE job_type = 'email' AND scheduled_for <= created_at"
+    assert kit.value(queue.conn, due) == 31
+
+
+def test_the_turn_is_found_without_reading_all_that_waits(queue: Queue) -> None:
+    """Among thousands of a user's jobs, where the statistics say that users have one each."""
+    ready(queue)
+    heavy = uuid4()
+    bulk(queue, heavy, MANY)
+    others = [{"user_id": str(uuid4()), "job_type": "email"} for _ in range(MANY)]
+    kit.call(queue.conn, "create_jobs", p_jobs=Jsonb(others))
+    queue.conn.execute("VACUUM ANALYZE public.job_queue")
+    last = "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
+    read = (
+        "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
+        f"SELECT * FROM streamvibe.next_turns(ARRAY[%s::uuid], ARRAY[%s], streamvibe.now(), {last})"
+    )
+    for job_type in ("email", "sms"):
+        for _ in range(2):
+            [row] = kit.query(queue.conn, read, heavy, job_type)
+        plan = row["QUERY PLAN"][0]["Plan"]
+        assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 90
+
+
 def test_many_small_batches_are_one_user(queue: Queue) -> None:
     """Asking for many in small portions, or one by one, gains nothing over asking at once."""
     ready(queue)

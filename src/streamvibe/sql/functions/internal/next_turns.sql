@@ -1,19 +1,24 @@
 -- The turn that these users' next job of these types gets (see next_turn), after their newest jobs of the same type that
 -- wait and were due when they were asked for: what waits for its time, or for other workers, does not count.
 -- The arrays are parallel. p_below: leaves from this id on are empty.
--- Index: idx_job_queue_user_status_created, one probe per pair, a few rows each.
+-- Looked for among the user's hundred newest that wait: five of the type are enough, usually the first five.
+-- Index: idx_job_queue_user_status_created, one probe per pair.
 CREATE OR REPLACE FUNCTION streamvibe.next_turns(
     p_user_ids uuid[], p_job_types text[], p_now timestamptz, p_below uuid
 ) RETURNS TABLE (user_id uuid, job_type text, turn integer)
     LANGUAGE sql STABLE ROWS 1000
+    -- Read in the index's order, as far as wanted: where most users have few jobs the planner would rather sort all of them.
+    SET enable_sort = off
 AS $$
     SELECT u.user_id, u.job_type, streamvibe.next_turn(l.last_at, p_now)
     FROM unnest(p_user_ids, p_job_types) u(user_id, job_type)
     CROSS JOIN LATERAL (
-        SELECT max(n.created_at + n.turn * interval '1 minute') AS last_at
-        FROM (SELECT q.created_at, q.turn, q.job_type, q.scheduled_for
-              FROM public.job_queue q
-              WHERE q.user_id = u.user_id AND q.status = 'pending' AND q.id < p_below
-              ORDER BY q.created_at DESC, q.id DESC LIMIT 5) n
-        WHERE n.job_type = u.job_type AND n.scheduled_for <= n.created_at) l
+        SELECT max(m.last_at) AS last_at
+        FROM (SELECT n.created_at + n.turn * interval '1 minute' AS last_at
+              FROM (SELECT q.created_at, q.turn, q.job_type, q.scheduled_for
+                    FROM public.job_queue q
+                    WHERE q.user_id = u.user_id AND q.status = 'pending' AND q.id < p_below
+                    ORDER BY q.created_at DESC, q.id DESC LIMIT 100) n
+              WHERE n.job_type = u.job_type AND n.scheduled_for <= n.created_at
+              LIMIT 5) m) l
 $$;
