@@ -140,6 +140,7 @@ BEGIN
         PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
             'worker is unknown, or its lease is over', 'Call heartbeat_worker(p_worker_id) first.');
     END IF;
+    v_now := streamvibe.now();
     v_types := CASE WHEN p_job_types IS NULL THEN ARRAY(SELECT t.name FROM streamvibe.job_type t)
                     ELSE ARRAY(SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) END;
     v_waited := streamvibe.due_priorities(v_types, v_now, v_below);

@@ -1,5 +1,7 @@
 """claim_jobs: which jobs a worker gets, in what order, and what it is refused for."""
 
+import contextlib
+import threading
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -254,3 +256,22 @@ def test_a_claim_hides_no_job_that_it_does_not_take(queue: Queue, limit: int) ->
     with queue.database.connect() as other, other.transaction():
         assert ids(kit.claim(other, limit=limit)) == made[:limit]
         assert ids(kit.claim(queue.conn, "w2", limit=20)) == made[limit:]
+
+
+def test_a_claim_that_waited_for_its_worker_s_row_is_not_dated_back(queue: Queue) -> None:
+    """When jobs were claimed is when the claim could go on, and so is what counts as due."""
+    ready(queue)
+    kit.job_id(queue.conn)
+    claimed: list[kit.Row] = []
+    with contextlib.closing(queue.database.as_service()) as waiting:
+        thread = threading.Thread(target=lambda: claimed.extend(kit.claim(waiting)))
+        with queue.conn.transaction():
+            queue.conn.execute("SELECT FROM streamvibe.worker WHERE id = 'w1' FOR UPDATE")
+            thread.start()
+            blocked = "SELECT %s = ANY (SELECT pid FROM pg_locks WHERE NOT granted)"
+            while not kit.value(queue.conn, blocked, waiting.info.backend_pid):
+                assert thread.is_alive()
+            waited_until = kit.value(queue.conn, "SELECT clock_timestamp()")
+        thread.join()
+    assert len(claimed) == 1
+    assert kit.value(queue.conn, "SELECT claimed_at FROM streamvibe.claim") > waited_until

@@ -7,7 +7,8 @@
 -- Returns: 0..p_limit rows, highest priority first, then longest due, with a fair share for every user
 --          (streamvibe.pickup_rank); all with the same token. An isolated job comes as the only row, and must run
 --          alone in its process: it may be what killed the last one.
--- Locks:   the jobs' rows until commit (SKIP LOCKED); never waits.
+-- Locks:   the worker's row (waits while the worker's own release_forgotten_claims() or recovery has it), then the jobs'
+--          rows (SKIP LOCKED: no open transaction that has some of them is waited for); until commit.
 -- Index:   idx_job_queue_type_status; the plans are pinned by
 --          tests/sql/functions/test_claim_jobs.py.
 -- Raises:  SV001, SV004, SV006, SV010 worker unknown or its lease over.
@@ -60,6 +61,7 @@ BEGIN
         PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
             'worker is unknown, or its lease is over', 'Call heartbeat_worker(p_worker_id) first.');
     END IF;
+    v_now := streamvibe.now();
     v_types := CASE WHEN p_job_types IS NULL THEN ARRAY(SELECT t.name FROM streamvibe.job_type t)
                     ELSE ARRAY(SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) END;
     v_waited := streamvibe.due_priorities(v_types, v_now, v_below);

@@ -1,4 +1,7 @@
 -- Register a worker or renew its lease, and learn which of the jobs it believes it holds it does not.
+-- p_worker_id: different for every process, also for the next one in the same place. Under an id that outlives its process
+--              a new process renews the dead one's lease, so that nobody learns that a job killed it: that job is handed
+--              out again and again, and no attempt counts.
 -- p_job_types NULL: it takes any type. p_tokens and p_job_ids are parallel: the jobs being run.
 -- Returns: 0..n rows; reason 'cancelled' (stop the handler) or 'lost' (another worker may run it; stop too).
 -- Locks:   the worker's own row.

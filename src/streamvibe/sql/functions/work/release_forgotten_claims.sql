@@ -1,4 +1,6 @@
 -- Hand back what a live worker was granted but does not know of: the reply to its claim_jobs() was lost.
+-- Not for a process that starts: a worker's id is its process's own (see heartbeat_worker), and what a dead one held is
+-- recovered, which finds out whether a job killed it.
 -- p_tokens: the claims it knows. Call it from where the worker claims, so that none is under way.
 -- Claims whose jobs run inside transactions do not count: recover_broken_claims() finds those.
 -- Returns: how many jobs were handed back; no attempt is counted. What another transaction has locked stays, and
