@@ -1757,31 +1757,48 @@ CREATE FUNCTION streamvibe.find_same_work(p_user_id uuid, p_job_type text, p_par
     AS $$
 DECLARE
     v_hash bigint := streamvibe.identity_hash(p_user_id, p_job_type, p_params);
+    v_found record;
 BEGIN
-    RETURN (SELECT f.id FROM (
+    SELECT f.id, f.kind INTO v_found FROM (
         (SELECT q.id, 1 AS kind
          FROM public.job_queue q
          WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params) = v_hash
            AND q.completed_at > p_cached_since
-           AND q.status = 'completed'
+           AND coalesce(q.status, '') = 'completed'
            AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
            AND q.id < p_below
          ORDER BY q.completed_at DESC
          LIMIT 1)
         UNION ALL
-        (SELECT q.id, 2
-         FROM public.job_queue q
-         WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params) = v_hash
-           AND q.completed_at IS NULL
-           AND q.status IN ('pending', 'processing')
-           AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
-           AND q.created_at >= p_live_since
-           AND (q.scheduled_for <= p_due OR q.retry_count > 0 OR q.status = 'processing')
-           AND q.id < p_below
-         -- The same order as by id, but not one that the primary key could be read in.
-         ORDER BY q.created_at, q.id
-         LIMIT 1)) f
-        ORDER BY f.kind LIMIT 1);
+        (SELECT (array_agg(l.id) FILTER (WHERE l.is_twin))[1], 2
+         FROM (SELECT q.id, q.created_at >= p_live_since
+                      AND (q.scheduled_for <= p_due OR q.retry_count > 0 OR q.status = 'processing') AS is_twin
+               FROM public.job_queue q
+               WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params) = v_hash
+                 AND q.completed_at IS NULL
+                 AND q.status IN ('pending', 'processing')
+                 AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
+                 AND q.id < p_below
+               ORDER BY q.completed_at DESC
+               LIMIT 100) l
+         HAVING bool_or(l.is_twin) OR count(*) = 100)) f
+    ORDER BY f.kind LIMIT 1;
+    IF v_found.kind = 2 AND v_found.id IS NULL THEN
+        RETURN (SELECT l.id
+            FROM unnest(ARRAY['pending', 'processing']) s(status)
+            CROSS JOIN LATERAL (
+                SELECT q.id
+                FROM public.job_queue q
+                WHERE q.user_id = p_user_id AND q.status = s.status
+                  AND q.created_at >= p_live_since
+                  AND q.job_type = p_job_type AND q.params = p_params
+                  AND (q.scheduled_for <= p_due OR q.retry_count > 0 OR q.status = 'processing')
+                  AND q.id < p_below
+                ORDER BY q.created_at DESC, q.id DESC
+                LIMIT 1) l
+            LIMIT 1);
+    END IF;
+    RETURN v_found.id;
 END
 $$;
 

@@ -147,6 +147,26 @@ def test_a_job_between_two_attempts_is_a_twin(clocked: Queue) -> None:
     assert (again["outcome"], again["job_id"]) == ("joined", first)
 
 
+def test_a_failed_job_that_waits_for_its_retry_is_no_twin(clocked: Queue) -> None:
+    """Beyond five minutes it waits outside the user's live jobs: the work asked for again is a new job, and the retry
+    stays outside until that has ended.
+    """
+    conn, user_id = clocked.conn, uuid4()
+    kit.register(conn)
+    kit.worker(conn, p_lease="1 day")
+    first = kit.job_id(conn, user_id, p_params={"n": 1})
+    [answer] = kit.fail(conn, kit.claim(conn), failure={**kit.ERROR, "retry_after_seconds": 400})
+    assert answer["status"] == "failed"
+    again = kit.request(conn, user_id, p_params={"n": 1})
+    assert again["outcome"] == "created"
+    clocked.advance(10 * kit.MINUTE)
+    assert kit.call_one(conn, "retry_failed_jobs")["retry_failed_jobs"] == 0
+    kit.complete(conn, kit.claim(conn))
+    clocked.advance(2 * kit.MINUTE)
+    assert kit.call_one(conn, "retry_failed_jobs")["retry_failed_jobs"] == 1
+    assert kit.status(conn, first) == "pending"
+
+
 def test_idempotency_key(clocked: Queue) -> None:
     """The same request with the same key is the same job for ever, live, completed or cancelled."""
     user_id = uuid4()
