@@ -43,7 +43,13 @@ class Ring:
         for answer in sent:
             answer.result(DEADLINE_SECONDS)
 
-    def _wait_for(self, rival: Connection[Any], answer: "Future[object]") -> None:
+    def start(self, act: Callable[[Connection[Any]], list[Row]]) -> "Future[list[Row]]":
+        """The act of one rival, which waits by now for what the holder has locked."""
+        answer = self._threads[0].submit(act, self.rivals[0])
+        self._wait_for(self.rivals[0], answer)
+        return answer
+
+    def _wait_for(self, rival: Connection[Any], answer: "Future[Any]") -> None:
         pid = rival.info.backend_pid
         while not answer.done():
             if kit.value(self.conn, "SELECT pg_catalog.pg_blocking_pids(%s) <> '{}'", pid):
@@ -163,6 +169,30 @@ def test_retry_and_cancel(
     one, other = rivals if first == "one" else rivals[::-1]
     held = ids[0] if hold == "low" else ids[1]
     ring.cross("SELECT FROM public.job_queue WHERE id = %s FOR NO KEY UPDATE", [held], one, other)
+
+
+def test_a_cancel_waits_for_no_open_request(ring: Ring) -> None:
+    """A transaction that has asked for one of the user's jobs, a handler's for example, keeps no cancel waiting."""
+    user_id = uuid4()
+    job_id = kit.job_id(ring.conn, user_id)
+    kit.request(ring.holder, user_id)
+    [rival, _] = ring.rivals
+    with rival.transaction():
+        rival.execute("SET LOCAL lock_timeout = '5s'")
+        [row] = kit.call(rival, "cancel_jobs", p_user_id=user_id, p_job_ids=[job_id])
+    assert row["outcome"] == "cancelled"
+
+
+def test_a_transaction_that_cancels_last(ring: Ring) -> None:
+    """One that requests and then cancels never deadlocks with a retry of the same job, which sees what it left."""
+    user_id = uuid4()
+    ids = failed_jobs(ring.conn, user_id)
+    kit.request(ring.holder, user_id)
+    ring.holder.execute("SET LOCAL lock_timeout = '10s'")
+    retry = ring.start(lambda conn: kit.call(conn, "retry_jobs", p_user_id=user_id, p_job_ids=ids))
+    kit.call(ring.holder, "cancel_jobs", p_user_id=user_id, p_job_ids=ids)
+    ring.holder.commit()
+    assert [row["outcome"] for row in retry.result(DEADLINE_SECONDS)] == ["not_failed"] * 2
 
 
 @pytest.mark.parametrize(("one", "other"), list(product((1, -1), (1, -1))))

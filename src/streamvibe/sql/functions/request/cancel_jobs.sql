@@ -2,7 +2,9 @@
 -- Never waits for a handler: a running one is told, and its completion refused.
 -- Returns: a row per id, in the order given; outcome 'cancelled', 'unchanged' (it was finished for good) or 'not_found' (status NULL;
 --          also another user's job).
--- Locks:   the rows of those it may cancel, in id order, until the transaction ends.
+-- Locks:   the rows of those it may cancel, in id order, until the transaction ends. Not the user's lock: a cancel would wait
+--          for every open transaction that has asked for one of the user's jobs, a handler's included. So in a transaction
+--          that also requests or retries jobs of the user, cancel last (see docs/decisions/0001-claims.md).
 -- Raises:  SV001 more than 10000 ids, SV004.
 CREATE OR REPLACE FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[])
     RETURNS TABLE (job_id uuid, outcome text, status text)
