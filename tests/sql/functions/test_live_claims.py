@@ -136,6 +136,10 @@ def test_an_old_claim_is_still_seen(queue: Queue) -> None:
     """A claim that lives while thousands come and go holds its jobs, and gives them back."""
     ready(queue)
     job_id = kit.job_id(queue.conn)
+    pass_transactions(queue.conn)
+    assert (
+        kit.status(queue.conn, job_id) == "pending"
+    )  # What the session remembers now does not know the next claim.
     jobs = kit.claim(queue.conn)
     for _ in range(4):
         pass_transactions(queue.conn, 1000)
