@@ -8,6 +8,8 @@ PYTHON ?=
 export STREAMVIBE_TEST_PG15_BIN ?= /usr/lib/postgresql/15/bin
 # Extra arguments for pytest: make test ARGS="tests/unit -x"
 ARGS ?=
+# Tests run in so many processes, each with servers of its own: one for each processor, and not more than four.
+PROCESSES ?= auto
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -54,7 +56,7 @@ pg15:
 	@sh tools/ensure-postgresql-15
 
 test: setup pg15
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(PROCESSES) --maxprocesses 4 $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Fixtures for every test: real PostgreSQL servers, 18 and 15, and a database per test."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from tests.support.databases import TEMPLATE, Database, make_template, new_database
@@ -10,6 +10,16 @@ from tests.support.servers import Server, pg15_bin, pg18_bin, running
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--rewrite-schema, for make schema."""
     parser.addoption("--rewrite-schema", action="store_true", help="rewrite tests/schema.sql, then compare")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let what tests print be sent between test processes: half a surrogate pair, which some log, cannot be."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(scope="session")
