@@ -161,6 +161,31 @@ async def test_a_handler_that_ends_the_transaction_fails_alone(database: Databas
     assert message in queue.row(jobs[2])["error_message"]
 
 
+async def test_what_a_handler_left_running_ends_before_its_connection(database18: Database) -> None:
+    """Time and again: no statement outlives its connection, to read the next one's answers or freed memory."""
+
+    async def stray(ctx: Context) -> None:
+        with pytest.raises(psycopg.Error):
+            await ctx.connection.execute("SELECT pg_sleep(20)")
+
+    @job_type("leaves", transactional=True, max_attempts=1)
+    async def leaves(ctx: Context, params: Params) -> None:
+        await write_effect(ctx)
+        if params["n"] % 2:
+            strays.add(asyncio.ensure_future(stray(ctx)))
+            await asyncio.sleep(0.02)
+
+    queue = Effects(database18, leaves)
+    jobs = [queue.request("leaves", {"n": n}) for n in range(30)]
+    await one_lane(database18, leaves).run_until_idle()
+    assert [task.done() for task in strays] == [True] * 15
+    assert await asyncio.gather(*strays) == [None] * 15
+    strays.clear()
+    outcomes = [queue.outcome(job_id) for job_id in jobs]
+    assert outcomes[::2] == [("completed", None, 0, [""])] * 15
+    assert [(outcome[0], *outcome[2:]) for outcome in outcomes[1::2]] == [("failed", 1, [])] * 15
+
+
 async def test_savepoints_and_constraints_of_its_own(database18: Database) -> None:
     """A handler may use connection.transaction(), also to survive an error, and check named constraints early."""
 

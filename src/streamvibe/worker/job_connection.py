@@ -1,7 +1,10 @@
 """The connection that transactional handlers write with, and how one handler's traces are kept from the next."""
 
+import asyncio
 import contextlib
 import os
+import socket
+from functools import cached_property
 from typing import Any, NoReturn, Self
 
 import psycopg
@@ -47,6 +50,12 @@ class JobConnection(psycopg.AsyncConnection[Any]):
         return connection
 
     _kept: tuple[Any, Any, int | None]
+    _waits = 0
+
+    @cached_property
+    def _left(self) -> asyncio.Event:
+        """Nothing waits for the server any more."""
+        return asyncio.Event()
 
     async def send(self, text: str) -> Any:
         """Run statements without parameters in one round trip. Returns a row of the first that has any."""
@@ -67,11 +76,32 @@ class JobConnection(psycopg.AsyncConnection[Any]):
         self.row_factory, self.cursor_factory, self.prepare_threshold = self._kept
         await self.send(f"{first}{CLEAN}; {then}")
 
+    async def wait(self, *args: Any, **kwargs: Any) -> Any:
+        """Wait for the server; every statement, COPY and notification of the connection comes through here."""
+        self._waits += 1
+        try:
+            return await super().wait(*args, **kwargs)
+        finally:
+            self._waits -= 1
+            if self._waits == 0:
+                self._left.set()
+
     async def end(self) -> None:
-        """Close it; an open transaction is rolled back, also under a statement that nobody waits for."""
+        """Close it; an open transaction is rolled back, also under a statement that a handler left running.
+
+        Such a statement reads from libpq's connection until it ends, and from whatever lies in its memory afterwards:
+        a crash, or the answers of another connection. So it ends first.
+        """
         if self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
             with contextlib.suppress(psycopg.Error):
                 await self.cancel_safe(timeout=CANCEL_SECONDS)
+        if self._waits and not self.closed:
+            # What waits gets an error, and so does every statement that would follow.
+            with socket.socket(fileno=os.dup(self.fileno())) as connected, contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+        while self._waits:
+            self._left.clear()
+            await self._left.wait()
         await super().close()
 
     # What would end the transaction under the worker
