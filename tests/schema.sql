@@ -613,15 +613,18 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.get_user_jobs(p_user_id uuid, p_status text DEFAULT NULL::text, p_job_type text DEFAULT NULL::text, p_limit integer DEFAULT 50, p_offset integer DEFAULT 0, p_order_by text DEFAULT 'created_at'::text, p_order_dir text DEFAULT 'DESC'::text) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text, total_count bigint)
+CREATE FUNCTION public.get_user_jobs(p_user_id uuid, p_status text DEFAULT NULL::text, p_job_type text DEFAULT NULL::text, p_limit integer DEFAULT 50, p_offset integer DEFAULT 0, p_order_by text DEFAULT 'created_at'::text, p_order_dir text DEFAULT 'DESC'::text) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text, total_count bigint, total_age interval)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id);
     v_desc boolean := upper(p_order_dir) = 'DESC';
-    v_total bigint;
+    v_total record;
 BEGIN
     PERFORM streamvibe.check_page(p_limit, p_status);
     IF p_offset IS NULL OR p_offset < 0 THEN
@@ -638,26 +641,109 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_order_dir', p_order_dir, 'p_order_dir is unknown',
             'Use ASC or DESC.');
     END IF;
-    SELECT count(*) INTO v_total FROM streamvibe.job j
-    WHERE j.user_id = v_user_id AND (p_status IS NULL OR j.status = p_status)
-      AND (p_job_type IS NULL OR j.job_type = p_job_type);
+    SELECT t.total, t.age INTO v_total FROM streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type) t;
+    IF p_order_by = 'created_at' THEN
+        RETURN QUERY
+        SELECT j.*, v_total.total, v_total.age
+        FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, NULL, NULL, p_limit, p_offset, v_desc) i
+        CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = i.id OFFSET 0) j
+        ORDER BY i.nth;
+        RETURN;
+    END IF;
+    -- No index has this order for a user. What cannot be sorted within milliseconds is refused.
+    IF v_total.total > 10000 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_order_by', p_order_by,
+            format('the list has %s jobs, and more than 10,000 are only listed in the order of created_at', v_total.total),
+            'Order by created_at, or narrow the list with p_status or p_job_type.');
+    END IF;
     RETURN QUERY
-    SELECT j.*, v_total FROM streamvibe.job j
-    WHERE j.user_id = v_user_id AND (p_status IS NULL OR j.status = p_status)
-      AND (p_job_type IS NULL OR j.job_type = p_job_type)
-    ORDER BY CASE WHEN p_order_by = 'completed_at' AND v_desc THEN j.completed_at END DESC NULLS LAST,
-             CASE WHEN p_order_by = 'completed_at' AND NOT v_desc THEN j.completed_at END ASC NULLS LAST,
-             CASE WHEN p_order_by = 'job_priority' AND v_desc THEN j.job_priority END DESC,
-             CASE WHEN p_order_by = 'job_priority' AND NOT v_desc THEN j.job_priority END ASC,
-             CASE WHEN v_desc THEN j.id END DESC,
-             CASE WHEN NOT v_desc THEN j.id END ASC
-    LIMIT p_limit OFFSET p_offset;
+    WITH page AS MATERIALIZED (
+        SELECT i.id, row_number() OVER (
+                   ORDER BY CASE WHEN p_order_by = 'completed_at' AND v_desc THEN i.completed_at END DESC NULLS LAST,
+                            CASE WHEN p_order_by = 'completed_at' AND NOT v_desc THEN i.completed_at END ASC NULLS LAST,
+                            CASE WHEN p_order_by = 'job_priority' AND v_desc THEN i.job_priority END DESC,
+                            CASE WHEN p_order_by = 'job_priority' AND NOT v_desc THEN i.job_priority END ASC,
+                            CASE WHEN v_desc THEN i.id END DESC,
+                            CASE WHEN NOT v_desc THEN i.id END ASC) AS nth
+        FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, NULL, NULL, 10000) i
+        ORDER BY nth LIMIT p_limit OFFSET p_offset
+    )
+    SELECT j.*, v_total.total, v_total.age
+    FROM page p CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = p.id OFFSET 0) j
+    ORDER BY p.nth;
+END
+$$;
+
+CREATE FUNCTION public.get_user_jobs_by_bucket(p_user_id uuid, p_bucket text DEFAULT 'day'::text, p_page integer DEFAULT 1, p_status text DEFAULT NULL::text, p_job_type text DEFAULT NULL::text, p_limit integer DEFAULT 50, p_cursor text DEFAULT NULL::text, p_time_zone text DEFAULT 'UTC'::text) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text, bucket_start timestamp with time zone, bucket_end timestamp with time zone, bucket_total bigint, bucket_total_age interval, next_cursor text, has_more boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id);
+    v_filter text := concat_ws('|', 'bucket', v_user_id, coalesce(p_status, '*'), coalesce(p_job_type, '*'), p_bucket,
+                               p_page, p_time_zone);
+    v_after uuid := streamvibe.read_cursor(p_cursor, v_filter);
+    v_at timestamptz := coalesce(streamvibe.id_time(v_after), streamvibe.now());
+    v_back integer := CASE WHEN v_after IS NULL THEN p_page - 1 ELSE 0 END;
+    v_width interval;
+    v_local timestamp;
+    v_start timestamptz;
+    v_end timestamptz;
+    v_total record;
+BEGIN
+    PERFORM streamvibe.check_page(p_limit, p_status);
+    IF (p_bucket IN ('hour', 'day', 'week', 'month')) IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_bucket', p_bucket, 'p_bucket is unknown',
+            'Use hour, day, week or month.');
+    ELSIF p_page IS NULL OR p_page NOT BETWEEN 1 AND 1000 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_page', p_page::text, 'p_page is out of range',
+            'Use 1 (the present one) to 1000, or a wider bucket.');
+    END IF;
+    v_width := ('1 ' || p_bucket)::interval;
+    BEGIN
+        v_local := date_trunc(p_bucket, v_at AT TIME ZONE p_time_zone) - v_back * v_width;
+    EXCEPTION
+        WHEN invalid_parameter_value THEN NULL;
+    END;
+    IF v_local IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_time_zone', p_time_zone, 'p_time_zone is unknown',
+            'Use a name of the time zone database, like UTC or Europe/Berlin.');
+    ELSIF p_bucket = 'hour' THEN
+        -- Hours are counted in time that passes: when clocks are set back, one comes twice.
+        v_start := date_trunc(p_bucket, v_at, p_time_zone) - v_back * v_width;
+        v_end := v_start + v_width;
+    ELSE
+        v_start := v_local AT TIME ZONE p_time_zone;
+        v_end := (v_local + v_width) AT TIME ZONE p_time_zone;
+    END IF;
+    SELECT t.total, t.age INTO v_total
+    FROM streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type, v_start, v_end) t;
+    RETURN QUERY
+    WITH found AS MATERIALIZED (
+        SELECT i.nth, i.id
+        FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, streamvibe.id_floor(v_start),
+                                     coalesce(v_after, streamvibe.id_floor(v_end)), p_limit + 1) i
+    )
+    SELECT j.*, v_start, v_end, v_total.total, v_total.age,
+           CASE WHEN m.has_more
+                THEN streamvibe.cursor_of((SELECT f.id FROM found f WHERE f.nth = p_limit), v_filter) END, m.has_more
+    FROM (SELECT count(*) > p_limit AS has_more FROM found) m
+    LEFT JOIN found f ON f.nth <= p_limit
+    LEFT JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = f.id OFFSET 0) j ON true
+    ORDER BY f.nth;
 END
 $$;
 
 CREATE FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor text DEFAULT NULL::text, p_status text DEFAULT NULL::text, p_job_type text DEFAULT NULL::text, p_limit integer DEFAULT 50) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text, next_cursor text, has_more boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -668,20 +754,15 @@ BEGIN
     PERFORM streamvibe.check_page(p_limit, p_status);
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT j.*, row_number() OVER (ORDER BY j.id DESC) AS n FROM streamvibe.job j
-        WHERE j.user_id = v_user_id AND (v_after IS NULL OR j.id < v_after)
-          AND (p_status IS NULL OR j.status = p_status) AND (p_job_type IS NULL OR j.job_type = p_job_type)
-        ORDER BY j.id DESC LIMIT p_limit + 1
-    ), page_end AS (
-        SELECT (SELECT f.id FROM found f WHERE f.n <= p_limit ORDER BY f.n DESC LIMIT 1) AS last_id,
-               (SELECT count(*) FROM found) > p_limit AS has_more
+        SELECT i.nth, i.id
+        FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, NULL, v_after, p_limit + 1) i
     )
-    SELECT f.id, f.user_id, f.job_type, f.status, f.job_priority, f.params, f.result, f.failure_kind,
-           f.error_message, f.retry_count, f.progress, f.progress_message, f.worker_id, f.created_at, f.updated_at,
-           f.scheduled_for, f.started_at, f.completed_at, f.expires_at, f.retry_at, f.idempotency_key,
-           CASE WHEN e.has_more THEN streamvibe.cursor_of(e.last_id, v_filter) END, e.has_more
-    FROM found f CROSS JOIN page_end e
-    WHERE f.n <= p_limit ORDER BY f.n;
+    SELECT j.*, CASE WHEN m.has_more
+                     THEN streamvibe.cursor_of((SELECT f.id FROM found f WHERE f.nth = p_limit), v_filter) END, m.has_more
+    FROM found f
+    CROSS JOIN (SELECT count(*) > p_limit AS has_more FROM found) m
+    CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = f.id OFFSET 0) j
+    WHERE f.nth <= p_limit ORDER BY f.nth;
 END
 $$;
 
@@ -1526,6 +1607,45 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', p_field, p_window::text, p_field || ' is out of range',
             'Use ''0'' (off) to ''100 years'', or NULL for what the job type says.');
     END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    v_statuses text[] := streamvibe.stored_statuses(p_status);
+    v_held uuid[];
+    v_from timestamptz := coalesce(p_from, '-infinity');
+    v_end timestamptz := coalesce(p_end, 'infinity');
+BEGIN
+    IF p_status IN ('pending', 'processing') THEN
+        v_held := ARRAY(SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
+    END IF;
+    IF p_job_type IS NULL THEN
+        RETURN (SELECT count(*) FROM (
+            SELECT FROM unnest(v_statuses) s(status)
+            CROSS JOIN LATERAL (
+                SELECT FROM public.job_queue q
+                WHERE q.user_id = p_user_id AND q.status = s.status
+                  AND q.created_at >= v_from AND q.created_at < v_end
+                  AND (v_held IS NULL OR q.status <> 'pending'
+                       OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing'))) f
+            LIMIT p_most) c);
+    END IF;
+    RETURN (SELECT count(*) FROM (
+        SELECT FROM unnest(v_statuses) s(status)
+        CROSS JOIN LATERAL (
+            SELECT FROM public.job_queue q
+            WHERE q.user_id = p_user_id AND q.status = s.status
+              AND q.created_at >= v_from AND q.created_at < v_end AND q.job_type = p_job_type
+              AND (v_held IS NULL OR q.status <> 'pending'
+                   OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing'))) f
+        LIMIT p_most) c);
 END
 $$;
 
@@ -2482,6 +2602,50 @@ CREATE FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) RETURNS
     LEFT JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q ON true
 $$;
 
+CREATE FUNCTION streamvibe.stored_statuses(p_status text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT CASE WHEN p_status IS NULL THEN '{pending,processing,completed,failed,cancelled}'
+                WHEN p_status = 'processing' THEN '{pending,processing}'
+                ELSE ARRAY[p_status] END
+$$;
+
+CREATE FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone DEFAULT NULL::timestamp with time zone, p_end timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(total bigint, age interval)
+    LANGUAGE plpgsql STABLE ROWS 1
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_most CONSTANT bigint := 10000;
+    v_list text;
+    v_known jsonb;
+    v_now double precision;
+BEGIN
+    total := streamvibe.count_user_jobs(p_user_id, p_status, p_job_type, p_from, p_end, v_most + 1);
+    age := '0';
+    IF total > v_most THEN
+        v_now := extract(epoch FROM streamvibe.now());
+        v_list := concat_ws('|', p_user_id, coalesce(p_status, '*'), coalesce(p_job_type, '*'), p_from, p_end);
+        SELECT jsonb_object_agg(k.key, k.value) INTO v_known
+        FROM jsonb_each(coalesce(nullif(current_setting('streamvibe.totals', true), ''), '{}')::jsonb) k
+        WHERE (k.value->>1)::double precision > v_now - 300 AND (k.value->>1)::double precision <= v_now;
+        IF v_known ? v_list THEN
+            total := v_known->v_list->>0;
+            age := make_interval(secs => v_now - (v_known->v_list->>1)::double precision);
+        ELSE
+            total := streamvibe.count_user_jobs(p_user_id, p_status, p_job_type, p_from, p_end, NULL);
+            -- Not more than a session may well ask about in five minutes.
+            IF (SELECT count(*) FROM jsonb_object_keys(v_known)) >= 100 THEN
+                v_known := NULL;
+            END IF;
+            PERFORM set_config('streamvibe.totals',
+                (coalesce(v_known, '{}') || jsonb_build_object(v_list, jsonb_build_array(total, v_now)))::text, false);
+        END IF;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
 CREATE FUNCTION streamvibe.try_lock_account(p_user_id uuid) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
@@ -2505,6 +2669,56 @@ BEGIN
     END;
     PERFORM FROM streamvibe.account a WHERE a.user_id = p_user_id FOR NO KEY UPDATE SKIP LOCKED;
     RETURN FOUND;
+END
+$$;
+
+CREATE FUNCTION streamvibe.user_job_ids(p_user_id uuid, p_status text, p_job_type text, p_from uuid, p_below uuid, p_limit integer, p_offset integer DEFAULT 0, p_newest_first boolean DEFAULT true) RETURNS TABLE(nth bigint, id uuid, completed_at timestamp with time zone, job_priority smallint)
+    LANGUAGE plpgsql STABLE ROWS 50
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_sort TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_statuses text[] := streamvibe.stored_statuses(p_status);
+    v_held uuid[];
+    v_from uuid := coalesce(p_from, '00000000-0000-0000-0000-000000000000');
+    -- Later partitions are empty, and are left out; a day, because clocks may be set back.
+    v_below uuid := coalesce(p_below, streamvibe.id_bound(streamvibe.now() + interval '1 day'));
+    -- created_at is the id's time: it bounds what is read of the index, the id which partitions.
+    v_first timestamptz := streamvibe.id_time(v_from);
+    v_last timestamptz := streamvibe.id_time(v_below);
+BEGIN
+    IF p_status IN ('pending', 'processing') THEN
+        v_held := ARRAY(SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
+    END IF;
+    IF p_newest_first THEN
+        RETURN QUERY
+        SELECT row_number() OVER (ORDER BY f.created_at DESC, f.id DESC), f.id, f.completed_at, f.job_priority
+        FROM unnest(v_statuses) s(status)
+        CROSS JOIN LATERAL (
+            SELECT q.created_at, q.id, q.completed_at, q.job_priority FROM public.job_queue q
+            WHERE q.user_id = p_user_id AND q.status = s.status AND q.id >= v_from AND q.id < v_below
+              AND q.created_at >= v_first AND q.created_at <= v_last
+              AND (p_job_type IS NULL OR q.job_type = p_job_type)
+              AND (v_held IS NULL OR q.status <> 'pending' OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing'))
+            ORDER BY q.created_at DESC, q.id DESC LIMIT p_offset + p_limit) f
+        ORDER BY f.created_at DESC, f.id DESC LIMIT p_limit OFFSET p_offset;
+    ELSE
+        RETURN QUERY
+        SELECT row_number() OVER (ORDER BY f.created_at, f.id), f.id, f.completed_at, f.job_priority
+        FROM unnest(v_statuses) s(status)
+        CROSS JOIN LATERAL (
+            SELECT q.created_at, q.id, q.completed_at, q.job_priority FROM public.job_queue q
+            WHERE q.user_id = p_user_id AND q.status = s.status AND q.id >= v_from AND q.id < v_below
+              AND q.created_at >= v_first AND q.created_at <= v_last
+              AND (p_job_type IS NULL OR q.job_type = p_job_type)
+              AND (v_held IS NULL OR q.status <> 'pending' OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing'))
+            ORDER BY q.created_at, q.id LIMIT p_offset + p_limit) f
+        ORDER BY f.created_at, f.id LIMIT p_limit OFFSET p_offset;
+    END IF;
 END
 $$;
 
@@ -3055,6 +3269,10 @@ REVOKE ALL ON FUNCTION public.get_user_jobs(p_user_id uuid, p_status text, p_job
 GRANT ALL ON FUNCTION public.get_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_limit integer, p_offset integer, p_order_by text, p_order_dir text) TO authenticated;
 GRANT ALL ON FUNCTION public.get_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_limit integer, p_offset integer, p_order_by text, p_order_dir text) TO service_role;
 
+REVOKE ALL ON FUNCTION public.get_user_jobs_by_bucket(p_user_id uuid, p_bucket text, p_page integer, p_status text, p_job_type text, p_limit integer, p_cursor text, p_time_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_user_jobs_by_bucket(p_user_id uuid, p_bucket text, p_page integer, p_status text, p_job_type text, p_limit integer, p_cursor text, p_time_zone text) TO authenticated;
+GRANT ALL ON FUNCTION public.get_user_jobs_by_bucket(p_user_id uuid, p_bucket text, p_page integer, p_status text, p_job_type text, p_limit integer, p_cursor text, p_time_zone text) TO service_role;
+
 REVOKE ALL ON FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor text, p_status text, p_job_type text, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor text, p_status text, p_job_type text, p_limit integer) TO authenticated;
 GRANT ALL ON FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor text, p_status text, p_job_type text, p_limit integer) TO service_role;
@@ -3122,6 +3340,8 @@ REVOKE ALL ON FUNCTION streamvibe.check_page(p_limit integer, p_status text) FRO
 REVOKE ALL ON FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_params jsonb, p_max_params_bytes integer, p_priority integer, p_scheduled_for timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.check_window(p_field text, p_window interval) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean) TO service_role;
@@ -3215,7 +3435,13 @@ REVOKE ALL ON FUNCTION streamvibe.retry_job(p_user_id uuid, p_job_id uuid) FROM 
 
 REVOKE ALL ON FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.stored_statuses(p_status text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.try_lock_account(p_user_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.user_job_ids(p_user_id uuid, p_status text, p_job_type text, p_from uuid, p_below uuid, p_limit integer, p_offset integer, p_newest_first boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.wake_workers(p_job_type text) FROM PUBLIC;
 

@@ -124,8 +124,14 @@ class Page(Generic[T]):
     next_cursor: str | None
     has_more: bool
     total_count: int | None = None
-    """How many rows the whole list has, with these filters; None where nobody counted (cursor pages, logs, an offset
-    past the end)."""
+    """How many rows the whole list (or bucket) has, with these filters; None where nobody counted (cursor pages,
+    logs, an offset past the end)."""
+    total_age: timedelta | None = None
+    """How long ago the total was counted: 0, or for more than 10,000 rows up to five minutes."""
+    start: datetime | None = None
+    """The bucket's start, on pages of one hour, day, week or month; else None."""
+    end: datetime | None = None
+    """The bucket's end, which is not in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,64 @@ def test_list_pages_by_cursor_and_by_number(run: Run) -> None:
     assert [job["job_priority"] for job in ordered["items"]] == [0, 1, 2, 3, 4, 5]
     assert (ordered["total_count"], ordered["has_more"], ordered["next_cursor"]) == (6, False, None)
     filtered = run("jobs", "list", "--user", USER, "--status", "pending", "--type", "other", "--json").json
-    assert filtered == {"items": [], "next_cursor": None, "has_more": False, "total_count": None}
+    assert filtered == {
+        "items": [],
+        "next_cursor": None,
+        "has_more": False,
+        "total_count": None,
+        "total_age": None,
+        "start": None,
+        "end": None,
+    }
+
+
+def test_list_by_bucket(run: Run) -> None:
+    """The present day's jobs, with its bounds and total; the day before is empty, and says which it was."""
+    made = [request(run, json.dumps({"n": n})) for n in range(3)]
+    first = run("jobs", "list", "--user", USER, "--bucket", "day", "--limit", 2)
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    assert [line[0] for line in first.lines] == made[:0:-1]
+    below, more = first.err.splitlines()
+    assert below == f"The day from {day} 00:00 UTC: 3 jobs."
+    cursor = more.removeprefix("More: --cursor ")
+    rest = run("jobs", "list", "--user", USER, "--bucket", "day", "--limit", 2, "--cursor", cursor)
+    assert [line[0] for line in rest.lines] == made[:1]
+    before = run(
+        *(
+            "jobs",
+            "list",
+            "--user",
+            USER,
+            "--bucket",
+            "day",
+            "--page",
+            2,
+            "--time-zone",
+            "Asia/Tokyo",
+            "--json",
+        )
+    ).json
+    assert (before["items"], before["total_count"], before["total_age"]) == ([], 0, 0)
+    assert before["end"].endswith("T15:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (("--bucket", "year"), "--bucket"),
+        (("--bucket", "day", "--page", 0), "--page"),
+        (("--bucket", "day", "--page", 1001), "--page"),
+        (("--bucket", "day", "--time-zone", "Mars"), "--time-zone"),
+        (("--time-zone", "UTC"), "--time-zone"),
+        (("--bucket", "day", "--order-by", "created_at"), "--bucket"),
+        (("--page", 2, "--cursor", "x"), "--cursor"),
+    ],
+)
+def test_list_options_that_contradict(run: Run, options: tuple[object, ...], field: str) -> None:
+    """Each is named, before anything is listed."""
+    ran = run("jobs", "list", "--user", USER, *options, "--json")
+    assert (ran.status, ran.problem["field"]) == (2, field)
+    assert ran.problem["fix"]
 
 
 def test_show_result_and_logs_follow_the_job(run: Run, database18: Database) -> None:

@@ -199,6 +199,15 @@ async def test_lists_are_paged_both_ways(client: Client, user_id: UUID) -> None:
     rest = await client.list_by_cursor(user_id, limit=3, cursor=page.next_cursor)
     assert [job.id for job in page.items + rest.items] == made[::-1]
     assert (rest.has_more, rest.next_cursor) == (False, None)
+
+    today = await client.list_by_bucket(user_id, "week", limit=3, job_type=add_up)
+    assert (today.total_count, today.total_age, today.has_more) == (5, timedelta(0), True)
+    assert today.start is not None and today.end is not None
+    assert today.end - today.start == timedelta(days=7)
+    others = await client.list_by_bucket(user_id, "week", limit=3, job_type=add_up, cursor=today.next_cursor)
+    assert [job.id for job in today.items + others.items] == made[::-1]
+    empty = await client.list_by_bucket(user_id, "month", 900)
+    assert (empty.items, empty.total_count, empty.has_more, empty.next_cursor) == ([], 0, False, None)
     assert [job.id async for job in client.iter_jobs(user_id, page_size=2)] == made[::-1]
     assert [job.id async for job in client.iter_jobs(user_id, status="failed")] == []
 

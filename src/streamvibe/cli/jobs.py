@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from streamvibe.cli.jobs_input import read_params, read_time
+from streamvibe.cli.jobs_list import check_list_options, of_how_many, saying_which_page
 from streamvibe.cli.jobs_wait import interruptible, state, watching
 from streamvibe.cli.output import (
     AsJson,
@@ -23,7 +24,7 @@ from streamvibe.cli.output import (
     text,
 )
 from streamvibe.client import SyncClient
-from streamvibe.errors import InvalidArgument, JobFailed, OffsetTooLarge, WaitTimeout
+from streamvibe.errors import InvalidArgument, JobFailed, WaitTimeout
 from streamvibe.model import Job, JobChange, JobResult, JobStatus, LogLine, Outcome, Page, Requested
 
 jobs_app = typer.Typer(
@@ -38,9 +39,6 @@ JobIds = Annotated[list[str], typer.Argument(help="The jobs' ids, 1 to 10000.")]
 _JOB_HEADINGS = ("id", "job_type", "status", "priority", "created_at", "progress", "what happened")
 #: What a narrow terminal goes without, the first first.
 _LESS_IMPORTANT = ("priority", "progress", "created_at")
-
-#: How far get_user_jobs goes by number; only said here, SQL decides.
-MOST_OFFSET = 1000
 
 _NEXT_STEPS = {
     "unchanged": "it was finished for good before, and stays as it is",
@@ -191,33 +189,43 @@ def list_jobs(
         int | None, typer.Option(help="The page's number, from 1; the total is counted too.")
     ] = None,
     cursor: Annotated[str | None, typer.Option(help="Go on after the page that printed this cursor.")] = None,
+    bucket: Annotated[
+        str | None,
+        typer.Option(
+            help="Only jobs of one hour, day, week or month: --page 1 is the present one, 2 the one before."
+        ),
+    ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(help="Whose hours and days --bucket means, like Europe/Berlin; else UTC.")
+    ] = None,
     order_by: Annotated[
         str | None, typer.Option(help="created_at, completed_at or job_priority; pages by number.")
     ] = None,
     order_dir: Annotated[str | None, typer.Option(help="ASC or DESC; pages by number.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List a user's jobs, newest first: by cursor, or with --page or an order by page number.
+    """List a user's jobs, newest first: by cursor; by page number, with --page or an order; or by --bucket of time.
 
-    JSON: items (the jobs), next_cursor, has_more, total_count (of all pages, counted with --page or an order alone;
-    else null).
+    JSON: items (the jobs), next_cursor, has_more, total_count and total_age (of all pages or the bucket; null by
+    cursor), start and end (of the bucket; else null).
     """
-    by_number = page is not None or order_by is not None or order_dir is not None
-    if by_number and cursor is not None:
-        raise InvalidArgument(
-            "--cursor cannot be combined with --page, --order-by or --order-dir",
-            field="--cursor",
-            received=cursor,
-            fix="Cursors go through the newest first: leave the others out",
-        )
+    ordered = order_by is not None or order_dir is not None
+    check_list_options(page=page, cursor=cursor, bucket=bucket, time_zone=time_zone, ordered=ordered)
     number = 1 if page is None else page
-    if number < 1:
-        raise InvalidArgument(
-            "--page is out of range", field="--page", received=str(number), fix="Pages count from 1"
-        )
     with _client() as client:
-        if by_number:
-            try:
+        if bucket is not None:
+            found = client.list_by_bucket(
+                user,
+                bucket,
+                number,
+                status=status,
+                job_type=job_type,
+                limit=limit,
+                cursor=cursor,
+                time_zone=time_zone or "UTC",
+            )
+        elif page is not None or ordered:
+            with saying_which_page(number, limit):
                 found = client.list(
                     user,
                     status=status,
@@ -227,12 +235,6 @@ def list_jobs(
                     order_by=order_by or "created_at",
                     order_dir=order_dir or "DESC",
                 )
-            except OffsetTooLarge as error:
-                raise OffsetTooLarge(
-                    f"--page is too far on, where pages get slow and shift: the last is {MOST_OFFSET // limit + 1}",
-                    field="offset",
-                    received=f"page {number} of {limit} jobs each",
-                ) from error
         else:
             found = client.list_by_cursor(user, cursor=cursor, status=status, job_type=job_type, limit=limit)
     if as_json:
@@ -242,9 +244,7 @@ def list_jobs(
         print_list(_JOB_HEADINGS, map(_job_row, found.items), whole=("id", "status"), less=_LESS_IMPORTANT)
     print_if_empty(found.items, "jobs")
     if found.total_count is not None:
-        print_hint(
-            f"Page {number} of {max(1, -(-found.total_count // limit))}, {found.total_count} jobs in all."
-        )
+        print_hint(of_how_many(found, bucket, number, limit))
     _print_more(found)
 
 

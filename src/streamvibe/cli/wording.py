@@ -10,6 +10,7 @@ from streamvibe.errors import ConfigurationError, DatabaseUnreachable, StreamVib
 from streamvibe.remedies import parameter
 
 _OPTIONS = {
+    "bucket": "--bucket",
     "cursor": "--cursor",
     "job_id": "JOB_ID",
     "job_ids": "JOB_IDS",
@@ -17,12 +18,14 @@ _OPTIONS = {
     "level": "--level",
     "limit": "--limit",
     "offset": "--page",
+    "page": "--page",
     "order_by": "--order-by",
     "order_dir": "--order-dir",
     "params": "--params",
     "priority": "--priority",
     "scheduled_for": "--at",
     "status": "--status",
+    "time_zone": "--time-zone",
     "timeout": "--timeout",
     "user_id": "--user",
 }

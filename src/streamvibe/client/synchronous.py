@@ -229,8 +229,9 @@ class SyncClient:
     ) -> Page[Job]:
         """A page of a user's jobs, with their total count.
 
-        ``limit`` 1 to 1000; ``offset`` at most 1000; ``order_by``: created_at, completed_at or job_priority;
-        ``order_dir``: ASC or DESC. Raises InvalidArgument, OffsetTooLarge (use ``list_by_cursor``).
+        ``limit`` 1 to 1000; ``offset`` at most 1000; ``order_by``: created_at, completed_at or job_priority (the last
+        two for lists of up to 10,000 jobs); ``order_dir``: ASC or DESC. Raises InvalidArgument, OffsetTooLarge (use
+        ``list_by_cursor``).
         """
         statement = jobs.get_user_jobs(
             user_id,
@@ -259,6 +260,37 @@ class SyncClient:
         """
         statement = jobs.get_user_jobs_by_cursor(
             user_id, cursor=cursor, status=status, job_type=job_type, limit=limit
+        )
+        return self._fetch(statement, connection)
+
+    def list_by_bucket(
+        self,
+        user_id: Id,
+        bucket: str = "day",
+        page: int = 1,
+        *,
+        status: str | None = None,
+        job_type: JobType[Any, Any] | str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        time_zone: str = "UTC",
+        connection: Connection | None = None,
+    ) -> Page[Job]:
+        """The jobs that a user created in one ``hour``, ``day``, ``week`` or ``month``, with their total count.
+
+        ``page`` 1 is the present one, N the one N - 1 before it, at most 1000; newest first. Of more than ``limit``
+        jobs the next part comes with ``cursor`` (and the same page). ``time_zone``: whose hours and days.
+        Raises InvalidArgument, InvalidCursor.
+        """
+        statement = jobs.get_user_jobs_by_bucket(
+            user_id,
+            bucket=bucket,
+            page=page,
+            status=status,
+            job_type=job_type,
+            limit=limit,
+            cursor=cursor,
+            time_zone=time_zone,
         )
         return self._fetch(statement, connection)
 

@@ -1,5 +1,6 @@
 """get_user_jobs: pages by offset, with the total."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -89,12 +90,12 @@ def test_pages(queue: Queue) -> None:
 
 
 def test_columns_and_defaults(queue: Queue) -> None:
-    """50 rows, newest first, with the columns of get_job and total_count."""
+    """50 rows, newest first, with the columns of get_job, total_count and total_age."""
     kit.register(queue.conn)
     user_id = uuid4()
     job_id = kit.job_id(queue.conn, user_id)
     [row] = listed(queue, user_id)
-    assert row.pop("total_count") == 1
+    assert (row.pop("total_count"), row.pop("total_age")) == (1, timedelta(0))
     assert row == kit.get_job(queue.conn, job_id)
     assert listed(queue, uuid4()) == []
 
@@ -140,3 +141,58 @@ def test_whose(queue: Queue) -> None:
     with kit.refused("SV001", "p_user_id"):
         kit.call(queue.service, "get_user_jobs", p_user_id=None)
     assert kit.call(queue.as_user(uuid4()), "get_user_jobs", p_user_id=None) == []
+
+
+def fill_directly(queue: Queue, user_id: UUID, count: int) -> None:
+    """Finished jobs, a microsecond apart, the last of them now."""
+    queue.conn.execute(
+        """
+        INSERT INTO public.job_queue (id, created_at, user_id, job_type, status, completed_at, job_priority)
+        SELECT m.id, streamvibe.id_time(m.id), %s, 'email', 'completed', clock_timestamp() - m.n * interval '1 second',
+               m.n %% 10
+        FROM (SELECT n, streamvibe.make_id(clock_timestamp() - n * interval '1 microsecond') AS id
+              FROM generate_series(1, %s) n OFFSET 0) m
+        """,
+        [user_id, count],
+    )
+
+
+def test_a_long_lists_total_is_five_minutes_old_at_most(clocked: Queue) -> None:
+    """Up to 10,000 jobs are counted in each call; of more, the total is kept, and says since when."""
+    user_id = uuid4()
+    kit.register(clocked.conn)
+    fill_directly(clocked, user_id, 9_999)
+
+    def total(**filters: Any) -> tuple[int, float]:
+        [row] = listed(clocked, user_id, p_limit=1, **filters)
+        return row["total_count"], row["total_age"].total_seconds()
+
+    kit.job_id(clocked.conn, user_id)
+    assert total() == (10_000, 0)
+    kit.job_id(clocked.conn, user_id)
+    assert total() == (10_001, 0)
+    kit.job_id(clocked.conn, user_id)
+    clocked.advance(timedelta(seconds=299))
+    count, age = total()
+    assert (count, 299 <= age < 300) == (10_001, True), age
+    assert total(p_status="pending") == (3, 0)
+    assert total(p_status="completed") == (9_999, 0)
+    clocked.advance(timedelta(seconds=1))
+    assert total() == (10_002, 0)
+    clocked.conn.execute("DELETE FROM job_queue WHERE job_priority = 3")
+    assert total()[0] < 10_000
+
+
+def test_only_10000_jobs_are_sorted(queue: Queue) -> None:
+    """More are refused in any order but created_at's, with the way out; the page at 10,000 is right."""
+    user_id = uuid4()
+    kit.register(queue.conn)
+    fill_directly(queue, user_id, 10_000)
+    [row] = listed(queue, user_id, p_limit=1, p_order_by="completed_at", p_order_dir="ASC")
+    oldest = kit.value(queue.conn, "SELECT id FROM job_queue ORDER BY completed_at LIMIT 1")
+    assert (row["id"], row["total_count"]) == (oldest, 10_000)
+    fill_directly(queue, user_id, 1)
+    for order_by in ("completed_at", "job_priority"):
+        with kit.refused("SV001", "p_order_by", order_by):
+            listed(queue, user_id, p_order_by=order_by)
+    assert len(listed(queue, user_id, p_offset=1000, p_limit=1000)) == 1000

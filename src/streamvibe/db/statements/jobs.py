@@ -47,7 +47,7 @@ SELECT job_id, status, result, failure_kind, error_message, completed_at
 FROM public.get_job_result(p_job_id := %(job_id)s, p_user_id := %(user_id)s::uuid)
 """
 _LIST = f"""
-SELECT {_JOB}, total_count
+SELECT {_JOB}, total_count, total_age
 FROM public.get_user_jobs(
     p_user_id := %(user_id)s, p_status := %(status)s, p_job_type := %(job_type)s,
     p_limit := %(limit)s::integer, p_offset := %(offset)s::integer,
@@ -58,6 +58,13 @@ SELECT {_JOB}, next_cursor, has_more
 FROM public.get_user_jobs_by_cursor(
     p_user_id := %(user_id)s, p_cursor := %(cursor)s, p_status := %(status)s, p_job_type := %(job_type)s,
     p_limit := %(limit)s::integer)
+"""  # noqa: S608
+_LIST_BY_BUCKET = f"""
+SELECT {_JOB}, bucket_total, bucket_total_age, bucket_start, bucket_end, next_cursor, has_more
+FROM public.get_user_jobs_by_bucket(
+    p_user_id := %(user_id)s, p_bucket := %(bucket)s, p_page := %(page)s::integer, p_status := %(status)s,
+    p_job_type := %(job_type)s, p_limit := %(limit)s::integer, p_cursor := %(cursor)s,
+    p_time_zone := %(time_zone)s)
 """  # noqa: S608
 _LOGS = """
 SELECT id, job_id, user_id, log_level, message, metadata, created_at, next_cursor, has_more
@@ -143,9 +150,9 @@ def get_user_jobs(
     """Read a page of a user's jobs by offset."""
 
     def decode(rows: Sequence[Row]) -> Page[Job]:
-        total = rows[0][-1] if rows else 0 if offset == 0 else None
+        total, age = rows[0][-2:] if rows else (0, timedelta(0)) if offset == 0 else (None, None)
         has_more = total is not None and offset + len(rows) < total
-        return Page([_job(row) for row in rows], None, has_more, total)
+        return Page([_job(row) for row in rows], None, has_more, total, age)
 
     params = {
         **_filter(user_id, status, job_type, limit),
@@ -167,6 +174,35 @@ def get_user_jobs_by_cursor(
     """Read a page of a user's jobs after a cursor, newest first."""
     params = {**_filter(user_id, status, job_type, limit), "cursor": arguments.text(cursor, "cursor")}
     return Statement(_LIST_BY_CURSOR, params, partial(_page, _job))
+
+
+def get_user_jobs_by_bucket(
+    user_id: UUID | str,
+    *,
+    bucket: str,
+    page: int,
+    status: str | None,
+    job_type: JobType[Any, Any] | str | None,
+    limit: int,
+    cursor: str | None,
+    time_zone: str,
+) -> Statement[Page[Job]]:
+    """Read a page of a user's jobs of one hour, day, week or month."""
+
+    def decode(rows: Sequence[Row]) -> Page[Job]:
+        total, age, start, end, next_cursor, has_more = rows[0][-6:]
+        # An empty bucket is one row without a job.
+        items = [_job(row) for row in rows if row[0] is not None]
+        return Page(items, next_cursor, has_more, total, age, start, end)
+
+    params = {
+        **_filter(user_id, status, job_type, limit),
+        "bucket": arguments.text(bucket, "bucket"),
+        "page": arguments.integer(page, "page"),
+        "cursor": arguments.text(cursor, "cursor"),
+        "time_zone": arguments.text(time_zone, "time_zone"),
+    }
+    return Statement(_LIST_BY_BUCKET, params, decode)
 
 
 def get_job_logs(

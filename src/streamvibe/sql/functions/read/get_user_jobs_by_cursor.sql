@@ -1,5 +1,6 @@
 -- A page of a user's jobs, newest first, after p_cursor; NULL is the first page.
 -- Returns: 0..p_limit rows; next_cursor (pass it for the next page) and has_more are the same in every row.
+-- Index:   idx_job_queue_user_status_created, p_limit + 1 entries of each status at any depth.
 -- Raises:  SV001, SV004, SV014 the cursor is broken or was made for another user or filter.
 CREATE OR REPLACE FUNCTION public.get_user_jobs_by_cursor(
     p_user_id uuid, p_cursor text DEFAULT NULL, p_status text DEFAULT NULL, p_job_type text DEFAULT NULL,
@@ -23,19 +24,14 @@ BEGIN
     PERFORM streamvibe.check_page(p_limit, p_status);
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT j.*, row_number() OVER (ORDER BY j.id DESC) AS n FROM streamvibe.job j
-        WHERE j.user_id = v_user_id AND (v_after IS NULL OR j.id < v_after)
-          AND (p_status IS NULL OR j.status = p_status) AND (p_job_type IS NULL OR j.job_type = p_job_type)
-        ORDER BY j.id DESC LIMIT p_limit + 1
-    ), page_end AS (
-        SELECT (SELECT f.id FROM found f WHERE f.n <= p_limit ORDER BY f.n DESC LIMIT 1) AS last_id,
-               (SELECT count(*) FROM found) > p_limit AS has_more
+        SELECT i.nth, i.id
+        FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, NULL, v_after, p_limit + 1) i
     )
-    SELECT f.id, f.user_id, f.job_type, f.status, f.job_priority, f.params, f.result, f.failure_kind,
-           f.error_message, f.retry_count, f.progress, f.progress_message, f.worker_id, f.created_at, f.updated_at,
-           f.scheduled_for, f.started_at, f.completed_at, f.expires_at, f.retry_at, f.idempotency_key,
-           CASE WHEN e.has_more THEN streamvibe.cursor_of(e.last_id, v_filter) END, e.has_more
-    FROM found f CROSS JOIN page_end e
-    WHERE f.n <= p_limit ORDER BY f.n;
+    SELECT j.*, CASE WHEN m.has_more
+                     THEN streamvibe.cursor_of((SELECT f.id FROM found f WHERE f.nth = p_limit), v_filter) END, m.has_more
+    FROM found f
+    CROSS JOIN (SELECT count(*) > p_limit AS has_more FROM found) m
+    CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = f.id OFFSET 0) j
+    WHERE f.nth <= p_limit ORDER BY f.nth;
 END
 $$;

@@ -1,0 +1,40 @@
+-- The total of a user's list, and how long ago it was counted: now, up to 10,000 jobs; a longer list is counted once in
+-- five minutes. What was counted is kept in a setting of the session, {"list": [total, epoch second]}, so that a read
+-- writes nothing and works on a standby.
+CREATE OR REPLACE FUNCTION streamvibe.total_of_user_jobs(
+    p_user_id uuid, p_status text, p_job_type text, p_from timestamptz DEFAULT NULL,
+    p_end timestamptz DEFAULT NULL
+) RETURNS TABLE (total bigint, age interval)
+    LANGUAGE plpgsql STABLE ROWS 1
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_most CONSTANT bigint := 10000;
+    v_list text;
+    v_known jsonb;
+    v_now double precision;
+BEGIN
+    total := streamvibe.count_user_jobs(p_user_id, p_status, p_job_type, p_from, p_end, v_most + 1);
+    age := '0';
+    IF total > v_most THEN
+        v_now := extract(epoch FROM streamvibe.now());
+        v_list := concat_ws('|', p_user_id, coalesce(p_status, '*'), coalesce(p_job_type, '*'), p_from, p_end);
+        SELECT jsonb_object_agg(k.key, k.value) INTO v_known
+        FROM jsonb_each(coalesce(nullif(current_setting('streamvibe.totals', true), ''), '{}')::jsonb) k
+        WHERE (k.value->>1)::double precision > v_now - 300 AND (k.value->>1)::double precision <= v_now;
+        IF v_known ? v_list THEN
+            total := v_known->v_list->>0;
+            age := make_interval(secs => v_now - (v_known->v_list->>1)::double precision);
+        ELSE
+            total := streamvibe.count_user_jobs(p_user_id, p_status, p_job_type, p_from, p_end, NULL);
+            -- Not more than a session may well ask about in five minutes.
+            IF (SELECT count(*) FROM jsonb_object_keys(v_known)) >= 100 THEN
+                v_known := NULL;
+            END IF;
+            PERFORM set_config('streamvibe.totals',
+                (coalesce(v_known, '{}') || jsonb_build_object(v_list, jsonb_build_array(total, v_now)))::text, false);
+        END IF;
+    END IF;
+    RETURN NEXT;
+END
+$$;
