@@ -526,7 +526,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid DEFAULT NULL::uuid, p_log_level text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_cursor text DEFAULT NULL::text) RETURNS TABLE(id uuid, job_id uuid, user_id uuid, log_level text, message text, metadata jsonb, created_at timestamp with time zone, next_cursor text, has_more boolean)
+CREATE FUNCTION public.get_job_logs(p_job_id uuid DEFAULT NULL::uuid, p_user_id uuid DEFAULT NULL::uuid, p_log_level text DEFAULT NULL::text, p_limit integer DEFAULT 100, p_cursor text DEFAULT NULL::text, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_metadata jsonb DEFAULT NULL::jsonb, p_search text DEFAULT NULL::text) RETURNS TABLE(id uuid, job_id uuid, user_id uuid, log_level text, message text, metadata jsonb, created_at timestamp with time zone, next_cursor text, has_more boolean, snippet text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -536,28 +536,68 @@ CREATE FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid DEFAULT NULL::
 #variable_conflict use_column
 DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id, true);
-    v_filter text := concat_ws('|', 'logs', p_job_id, coalesce(v_user_id::text, '*'), coalesce(p_log_level, '*'));
+    v_filter text := concat_ws('|', 'logs', coalesce(p_job_id::text, '*'), coalesce(v_user_id::text, '*'),
+                               coalesce(p_log_level, '*'), coalesce(extract(epoch FROM p_since)::text, '*'),
+                               coalesce(extract(epoch FROM p_until)::text, '*'), coalesce(p_metadata::text, '*'), p_search);
     v_after uuid := streamvibe.read_cursor(p_cursor, v_filter);
+    v_query tsquery;
+    v_from uuid := coalesce(streamvibe.id_floor(p_since), '00000000-0000-0000-0000-000000000000');
+    v_below uuid := coalesce(v_after, streamvibe.id_floor(p_until),
+                             streamvibe.id_bound(streamvibe.now() + interval '1 day'));
 BEGIN
     PERFORM streamvibe.check_page(p_limit, NULL);
     IF p_log_level NOT IN ('debug', 'info', 'warning', 'error') THEN
         PERFORM streamvibe.raise_error('SV001', 'p_log_level', p_log_level, 'the log level is unknown',
             'Use debug, info, warning or error, or NULL for all.');
+    ELSIF p_since >= p_until THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_until', p_until::text, 'p_until is not after p_since',
+            'Swap them, or leave one out.');
+    ELSIF length(p_search) > 1000 THEN
+        PERFORM streamvibe.raise_error('SV003', 'p_search', length(p_search) || ' characters',
+            'p_search is too long', 'Use 1000 characters at most.');
+    END IF;
+    PERFORM streamvibe.check_contained('p_metadata', p_metadata);
+    IF p_search IS NOT NULL THEN
+        v_query := websearch_to_tsquery('english', p_search);
+        IF numnode(v_query) = 0 THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_search', p_search, 'p_search has no word to look for',
+                'Use at least one word that is not as common as "the" or "and", or NULL.');
+        END IF;
+    END IF;
+    -- A job's log begins with the job, and is in no partition before.
+    v_from := greatest(v_from, p_job_id);
+    IF p_job_id IS NOT NULL AND p_metadata IS NULL AND v_query IS NULL THEN
+        RETURN QUERY
+        WITH found AS MATERIALIZED (
+            SELECT l.*, row_number() OVER (ORDER BY l.created_at DESC, l.id DESC) AS n FROM public.job_log l
+            WHERE l.job_id = p_job_id AND (v_user_id IS NULL OR l.user_id = v_user_id)
+              AND (p_log_level IS NULL OR l.log_level = p_log_level)
+              AND l.id >= v_from AND l.id < v_below
+            ORDER BY l.created_at DESC, l.id DESC LIMIT p_limit + 1
+        ), page_end AS (
+            SELECT (SELECT f.id FROM found f WHERE f.n = p_limit) AS last_id,
+                   (SELECT count(*) FROM found) > p_limit AS has_more
+        )
+        SELECT f.id, f.job_id, f.user_id, f.log_level, f.message, f.metadata, f.created_at,
+               CASE WHEN e.has_more THEN streamvibe.cursor_of(e.last_id, v_filter) END, e.has_more, NULL::text
+        FROM found f CROSS JOIN page_end e
+        WHERE f.n <= p_limit ORDER BY f.n;
+        RETURN;
     END IF;
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT l.*, row_number() OVER (ORDER BY l.created_at DESC, l.id DESC) AS n FROM public.job_log l
-        WHERE l.job_id = p_job_id AND (v_user_id IS NULL OR l.user_id = v_user_id)
-          AND (p_log_level IS NULL OR l.log_level = p_log_level)
-          AND l.id >= p_job_id
-          AND (v_after IS NULL OR l.id < v_after)
-        ORDER BY l.created_at DESC, l.id DESC LIMIT p_limit + 1
+        SELECT l.*, row_number() OVER (ORDER BY l.id DESC) AS n
+        FROM streamvibe.find_log_lines(p_job_id, v_user_id, p_log_level, v_from, v_below, p_metadata, v_query,
+                                       p_limit + 1) l
     ), page_end AS (
-        SELECT (SELECT f.id FROM found f WHERE f.n <= p_limit ORDER BY f.n DESC LIMIT 1) AS last_id,
+        SELECT (SELECT f.id FROM found f WHERE f.n = p_limit) AS last_id,
                (SELECT count(*) FROM found) > p_limit AS has_more
     )
     SELECT f.id, f.job_id, f.user_id, f.log_level, f.message, f.metadata, f.created_at,
-           CASE WHEN e.has_more THEN streamvibe.cursor_of(e.last_id, v_filter) END, e.has_more
+           CASE WHEN e.has_more THEN streamvibe.cursor_of(e.last_id, v_filter) END, e.has_more,
+           CASE WHEN v_query IS NOT NULL THEN
+               ts_headline('english', f.message, v_query, 'StartSel=**, StopSel=**, MaxFragments=2, MaxWords=30, MinWords=10')
+           END
     FROM found f CROSS JOIN page_end e
     WHERE f.n <= p_limit ORDER BY f.n;
 END
@@ -1406,6 +1446,38 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.search_jobs(p_user_id uuid DEFAULT NULL::uuid, p_params jsonb DEFAULT NULL::jsonb, p_result jsonb DEFAULT NULL::jsonb, p_status text DEFAULT NULL::text, p_job_type text DEFAULT NULL::text, p_limit integer DEFAULT 50, p_cursor text DEFAULT NULL::text) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text, next_cursor text, has_more boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id, true);
+    v_filter text := concat_ws('|', 'search', coalesce(v_user_id::text, '*'), coalesce(p_status, '*'),
+                               coalesce(p_job_type, '*'), coalesce(p_params::text, '*'), coalesce(p_result::text, '*'));
+    v_after uuid := streamvibe.read_cursor(p_cursor, v_filter);
+BEGIN
+    PERFORM streamvibe.check_page(p_limit, p_status);
+    IF p_params IS NULL AND p_result IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_params', NULL, 'there is nothing to look for',
+            'Pass p_params, p_result or both, like {"channel": "UC1"}; get_user_jobs_by_cursor lists all.');
+    END IF;
+    PERFORM streamvibe.check_contained('p_params', p_params);
+    PERFORM streamvibe.check_contained('p_result', p_result);
+    RETURN QUERY
+    WITH found AS MATERIALIZED (
+        SELECT i.nth, i.id
+        FROM streamvibe.find_jobs(v_user_id, p_params, p_result, p_status, p_job_type, v_after, p_limit + 1) i
+    )
+    SELECT j.*, CASE WHEN m.has_more
+                     THEN streamvibe.cursor_of((SELECT f.id FROM found f WHERE f.nth = p_limit), v_filter) END, m.has_more
+    FROM found f
+    CROSS JOIN (SELECT count(*) > p_limit AS has_more FROM found) m
+    CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = f.id OFFSET 0) j
+    WHERE f.nth <= p_limit ORDER BY f.nth;
+END
+$$;
+
 CREATE FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1525,6 +1597,21 @@ BEGIN
     IF p_limit IS NULL OR p_limit NOT BETWEEN 1 AND 10000 THEN
         PERFORM streamvibe.raise_error('SV001', 'p_limit', p_limit::text, 'p_limit is out of range',
             'Use 1 to 10000 jobs a run.');
+    END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.check_contained(p_field text, p_value jsonb) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF p_value IN ('{}', '[]') THEN
+        PERFORM streamvibe.raise_error('SV001', p_field, p_value::text, p_field || ' is empty, and everything contains it',
+            'Name a key and its value, like {"channel": "UC1"}, or pass NULL.');
+    ELSIF octet_length(p_value::text) > 10000 THEN
+        PERFORM streamvibe.raise_error('SV003', p_field, octet_length(p_value::text) || ' bytes',
+            p_field || ' is too long to search for', 'Use the keys that matter, 10,000 bytes at most.');
     END IF;
 END
 $$;
@@ -1872,6 +1959,95 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.find_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_below uuid, p_limit integer) RETURNS TABLE(nth bigint, id uuid)
+    LANGUAGE plpgsql STABLE ROWS 50
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_statuses text[] := CASE WHEN p_status IS NOT NULL THEN streamvibe.stored_statuses(p_status) END;
+    v_held uuid[];
+    v_below uuid := coalesce(p_below, streamvibe.id_bound(streamvibe.now() + interval '1 day'));
+BEGIN
+    IF p_status IN ('pending', 'processing') THEN
+        v_held := ARRAY(SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
+    END IF;
+    RETURN QUERY
+    SELECT row_number() OVER (ORDER BY f.id DESC), f.id
+    FROM (SELECT q.id FROM public.job_queue q
+          WHERE (p_user_id IS NULL OR q.user_id = p_user_id)
+            AND (p_params IS NULL OR q.params @> p_params) AND (p_result IS NULL OR q.result @> p_result)
+            AND (v_statuses IS NULL OR q.status = ANY (v_statuses))
+            AND (p_job_type IS NULL OR q.job_type = p_job_type)
+            AND (v_held IS NULL OR q.status <> 'pending' OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing'))
+            AND q.id < v_below
+          ORDER BY q.id DESC LIMIT p_limit) f
+    ORDER BY f.id DESC;
+END
+$$;
+
+CREATE FUNCTION streamvibe.id_time(p_id uuid) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    SELECT pg_catalog.to_timestamp(
+        ((('x' || substr(pg_catalog.encode(pg_catalog.uuid_send(p_id), 'hex'), 1, 12))::bit(48)::bigint * 1000
+          + ('x' || substr(pg_catalog.encode(pg_catalog.uuid_send(p_id), 'hex'), 14, 3))::bit(12)::integer * 1000 / 4096
+         )::double precision / 1000000))
+$$;
+
+CREATE FUNCTION streamvibe.new_id() RETURNS uuid
+    LANGUAGE sql PARALLEL SAFE
+    AS $$SELECT pg_catalog.uuidv7()$$;
+
+CREATE TABLE public.job_log (
+    id uuid DEFAULT streamvibe.new_id() NOT NULL,
+    job_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone GENERATED ALWAYS AS (streamvibe.id_time(id)) STORED NOT NULL,
+    log_level text DEFAULT 'info'::text NOT NULL COLLATE pg_catalog."C",
+    message text NOT NULL,
+    metadata jsonb,
+    CONSTRAINT job_log_level_known CHECK ((log_level = ANY (ARRAY['debug'::text, 'info'::text, 'warning'::text, 'error'::text])))
+)
+PARTITION BY RANGE (id);
+
+COMMENT ON TABLE public.job_log IS 'StreamVibe: what handlers logged. No foreign key: logs and jobs leave on their own schedules.';
+
+CREATE FUNCTION streamvibe.find_log_lines(p_job_id uuid, p_user_id uuid, p_log_level text, p_from uuid, p_below uuid, p_metadata jsonb, p_query tsquery, p_limit integer) RETURNS SETOF public.job_log
+    LANGUAGE plpgsql STABLE ROWS 100
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    v_first timestamptz := streamvibe.id_time(p_from);
+    v_last timestamptz := streamvibe.id_time(p_below);
+BEGIN
+    IF p_job_id IS NOT NULL OR p_user_id IS NOT NULL OR p_log_level IN ('error', 'warning') THEN
+        RETURN QUERY
+        SELECT l.* FROM public.job_log l
+        WHERE (p_job_id IS NULL OR l.job_id = p_job_id) AND (p_user_id IS NULL OR l.user_id = p_user_id)
+          AND (p_log_level IS NULL OR l.log_level = p_log_level)
+          AND (p_metadata IS NULL OR l.metadata @> p_metadata)
+          AND (p_query IS NULL OR to_tsvector('english', l.message) @@ p_query)
+          AND l.id >= p_from AND l.id < p_below AND l.created_at >= v_first AND l.created_at <= v_last
+        ORDER BY l.created_at DESC, l.id DESC LIMIT p_limit;
+    ELSE
+        RETURN QUERY
+        SELECT l.* FROM public.job_log l
+        WHERE (p_log_level IS NULL OR l.log_level = p_log_level)
+          AND (p_metadata IS NULL OR l.metadata @> p_metadata)
+          AND (p_query IS NULL OR to_tsvector('english', l.message) @@ p_query)
+          AND l.id >= p_from AND l.id < p_below
+        ORDER BY l.id DESC LIMIT p_limit;
+    END IF;
+END
+$$;
+
 CREATE FUNCTION streamvibe.find_same_work(p_user_id uuid, p_job_type text, p_params jsonb, p_cached_since timestamp with time zone, p_live_since timestamp with time zone, p_due timestamp with time zone, p_below uuid) RETURNS uuid
     LANGUAGE plpgsql
     AS $$
@@ -1971,15 +2147,6 @@ CREATE FUNCTION streamvibe.id_floor(p_at timestamp with time zone) RETURNS uuid
         || substring(pg_catalog.int4send((28672 + ((streamvibe.microseconds(least(greatest(p_at, 'epoch'), '9999-01-01'))
                                                     % 1000) * 4096 + 999) / 1000)::integer) FROM 3),
         'hex') || '8000000000000000')::uuid
-$$;
-
-CREATE FUNCTION streamvibe.id_time(p_id uuid) RETURNS timestamp with time zone
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    AS $$
-    SELECT pg_catalog.to_timestamp(
-        ((('x' || substr(pg_catalog.encode(pg_catalog.uuid_send(p_id), 'hex'), 1, 12))::bit(48)::bigint * 1000
-          + ('x' || substr(pg_catalog.encode(pg_catalog.uuid_send(p_id), 'hex'), 14, 3))::bit(12)::integer * 1000 / 4096
-         )::double precision / 1000000))
 $$;
 
 CREATE FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_params jsonb) RETURNS bigint
@@ -2297,10 +2464,6 @@ CREATE FUNCTION streamvibe.microseconds(p_at timestamp with time zone) RETURNS b
     AS $$
     SELECT (pg_catalog.date_part('epoch', p_at - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
 $$;
-
-CREATE FUNCTION streamvibe.new_id() RETURNS uuid
-    LANGUAGE sql PARALLEL SAFE
-    AS $$SELECT pg_catalog.uuidv7()$$;
 
 CREATE FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now timestamp with time zone) RETURNS integer
     LANGUAGE sql IMMUTABLE
@@ -2792,20 +2955,6 @@ COMMENT ON COLUMN creators.creator.updated_at IS 'When a value of this row last 
 
 COMMENT ON COLUMN creators.creator.fetched_at IS 'When the platform was last asked.';
 
-CREATE TABLE public.job_log (
-    id uuid DEFAULT streamvibe.new_id() NOT NULL,
-    job_id uuid NOT NULL,
-    user_id uuid NOT NULL,
-    created_at timestamp with time zone GENERATED ALWAYS AS (streamvibe.id_time(id)) STORED NOT NULL,
-    log_level text DEFAULT 'info'::text NOT NULL COLLATE pg_catalog."C",
-    message text NOT NULL,
-    metadata jsonb,
-    CONSTRAINT job_log_level_known CHECK ((log_level = ANY (ARRAY['debug'::text, 'info'::text, 'warning'::text, 'error'::text])))
-)
-PARTITION BY RANGE (id);
-
-COMMENT ON TABLE public.job_log IS 'StreamVibe: what handlers logged. No foreign key: logs and jobs leave on their own schedules.';
-
 CREATE TABLE public.job_queue (
     id uuid DEFAULT streamvibe.new_id() NOT NULL,
     user_id uuid NOT NULL,
@@ -3074,6 +3223,8 @@ CREATE INDEX idx_job_log_message_fts ON ONLY public.job_log USING gin (to_tsvect
 
 CREATE INDEX idx_job_log_metadata_gin ON ONLY public.job_log USING gin (metadata jsonb_path_ops) WHERE (metadata IS NOT NULL);
 
+CREATE INDEX idx_job_log_user_time ON ONLY public.job_log USING btree (user_id, created_at DESC, id DESC);
+
 CREATE INDEX idx_job_queue_cleanup ON ONLY public.job_queue USING btree (status, completed_at) WHERE (status = ANY (ARRAY['completed'::text, 'cancelled'::text, 'failed'::text]));
 
 CREATE INDEX idx_job_queue_expiration ON ONLY public.job_queue USING btree (expires_at) WHERE (status = 'pending'::text);
@@ -3112,6 +3263,8 @@ CREATE INDEX job_log_leaf_metadata_idx ON streamvibe.job_log_leaf USING gin (met
 
 CREATE INDEX job_log_leaf_to_tsvector_idx ON streamvibe.job_log_leaf USING gin (to_tsvector('english'::regconfig, message));
 
+CREATE INDEX job_log_leaf_user_id_created_at_id_idx ON streamvibe.job_log_leaf USING btree (user_id, created_at DESC, id DESC);
+
 CREATE INDEX job_queue_leaf_expires_at_idx ON streamvibe.job_queue_leaf USING btree (expires_at) WHERE (status = 'pending'::text);
 
 CREATE INDEX job_queue_leaf_expr_completed_at_idx ON streamvibe.job_queue_leaf USING btree (((((uuid_hash(user_id))::bigint << 32) + (jsonb_hash_extended(params, hashtextextended(job_type, (0)::bigint)) & '4294967295'::bigint))), completed_at DESC);
@@ -3149,6 +3302,8 @@ ALTER INDEX public.idx_job_log_metadata_gin ATTACH PARTITION streamvibe.job_log_
 ALTER INDEX public.job_log_pkey ATTACH PARTITION streamvibe.job_log_leaf_pkey;
 
 ALTER INDEX public.idx_job_log_message_fts ATTACH PARTITION streamvibe.job_log_leaf_to_tsvector_idx;
+
+ALTER INDEX public.idx_job_log_user_time ATTACH PARTITION streamvibe.job_log_leaf_user_id_created_at_id_idx;
 
 ALTER INDEX public.idx_job_queue_expiration ATTACH PARTITION streamvibe.job_queue_leaf_expires_at_idx;
 
@@ -3254,9 +3409,9 @@ REVOKE ALL ON FUNCTION public.get_job(p_job_id uuid, p_user_id uuid) FROM PUBLIC
 GRANT ALL ON FUNCTION public.get_job(p_job_id uuid, p_user_id uuid) TO authenticated;
 GRANT ALL ON FUNCTION public.get_job(p_job_id uuid, p_user_id uuid) TO service_role;
 
-REVOKE ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text) TO authenticated;
-GRANT ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text) TO service_role;
+REVOKE ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text, p_since timestamp with time zone, p_until timestamp with time zone, p_metadata jsonb, p_search text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text, p_since timestamp with time zone, p_until timestamp with time zone, p_metadata jsonb, p_search text) TO authenticated;
+GRANT ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text, p_since timestamp with time zone, p_until timestamp with time zone, p_metadata jsonb, p_search text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_job_queue_stats() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_job_queue_stats() TO service_role;
@@ -3321,6 +3476,10 @@ REVOKE ALL ON FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) FROM 
 GRANT ALL ON FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) TO authenticated;
 GRANT ALL ON FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) TO service_role;
 
+REVOKE ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_limit integer, p_cursor text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_limit integer, p_cursor text) TO authenticated;
+GRANT ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_limit integer, p_cursor text) TO service_role;
+
 REVOKE ALL ON FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) TO service_role;
 
@@ -3332,6 +3491,8 @@ REVOKE ALL ON FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uui
 REVOKE ALL ON FUNCTION streamvibe.authorize(p_user_id uuid, p_all_allowed boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.check_batch_size(p_limit integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.check_contained(p_field text, p_value jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.check_job_ids(p_job_ids uuid[]) FROM PUBLIC;
 
@@ -3352,6 +3513,17 @@ REVOKE ALL ON FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bi
 
 REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.find_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_below uuid, p_limit integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.id_time(p_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.new_id() FROM PUBLIC;
+
+GRANT SELECT ON TABLE public.job_log TO authenticated;
+GRANT SELECT ON TABLE public.job_log TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.find_log_lines(p_job_id uuid, p_user_id uuid, p_log_level text, p_from uuid, p_below uuid, p_metadata jsonb, p_query tsquery, p_limit integer) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.find_same_work(p_user_id uuid, p_job_type text, p_params jsonb, p_cached_since timestamp with time zone, p_live_since timestamp with time zone, p_due timestamp with time zone, p_below uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer, p_below uuid) FROM PUBLIC;
@@ -3363,8 +3535,6 @@ REVOKE ALL ON FUNCTION streamvibe.held_jobs(p_worker_id text, p_tokens bigint[])
 REVOKE ALL ON FUNCTION streamvibe.id_bound(p_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.id_floor(p_at timestamp with time zone) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION streamvibe.id_time(p_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_params jsonb) FROM PUBLIC;
 
@@ -3398,8 +3568,6 @@ REVOKE ALL ON FUNCTION streamvibe.make_id(p_at timestamp with time zone) FROM PU
 REVOKE ALL ON FUNCTION streamvibe.make_id(p_us bigint, p_random bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.microseconds(p_at timestamp with time zone) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION streamvibe.new_id() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
 
@@ -3448,9 +3616,6 @@ REVOKE ALL ON FUNCTION streamvibe.wake_workers(p_job_type text) FROM PUBLIC;
 GRANT SELECT ON TABLE creators.content TO service_role;
 
 GRANT SELECT ON TABLE creators.creator TO service_role;
-
-GRANT SELECT ON TABLE public.job_log TO authenticated;
-GRANT SELECT ON TABLE public.job_log TO service_role;
 
 GRANT SELECT ON TABLE public.job_queue TO authenticated;
 GRANT SELECT ON TABLE public.job_queue TO service_role;

@@ -114,6 +114,8 @@ class LogLine:
     message: str
     metadata: dict[str, Any] | None
     created_at: datetime
+    snippet: str | None = None
+    """Of a search for words: the parts of the message that have them, each word between ``**`` and ``**``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,10 @@ _REMEDIES = {
         "SV001",
         "scheduled_for",
     ): "Use a time within a year (the service: before the year 9999), or None for now",
+    ("SV001", "search"): "Use at least one word that is not as common as the or and, or None",
+    ("SV001", "metadata"): 'Name a key and its value, like {"channel": "UC1"}, or pass None',
+    ("SV001", "params"): 'Pass params, result or both, like {"channel": "UC1"}; list_by_cursor lists all',
+    ("SV001", "result"): 'Name a key and its value, like {"channel": "UC1"}, or pass None',
     ("SV001", "status"): "Use pending, processing, completed, failed or cancelled, or None for all",
     (
         "SV002",

@@ -282,6 +282,46 @@ def test_list_options_that_contradict(run: Run, options: tuple[object, ...], fie
     assert ran.problem["fix"]
 
 
+def test_search_finds_jobs_and_lines(run: Run, database18: Database) -> None:
+    """Jobs by params and result, lines of all jobs by words and metadata; pages lead on; nothing found is said so."""
+    made = [request(run, json.dumps({"n": n, "kind": "x"})) for n in range(3)]
+    first = run("jobs", "search", "--params", '{"kind": "x"}', "--limit", 2)
+    assert [line[0] for line in first.lines] == made[:0:-1]
+    cursor = first.err.removeprefix("More: --cursor ").strip()
+    rest = run("jobs", "search", "--params", '{"kind": "x"}', "--limit", 2, "--cursor", cursor, "--json").json
+    assert ([job["id"] for job in rest["items"]], rest["has_more"]) == (made[:1], False)
+    claimed = hands.claim(database18.dsn)
+    hands.log(database18.dsn, claimed, ("info", "fetching the channel"), ("error", "quota exceeded"))
+    last = request(run, '{"kind": "y"}')
+    hands.complete(database18.dsn, {"followers": 7, "ok": True})
+    assert [line[0] for line in run("jobs", "search", "--result", '{"followers": 7}').lines] == [last]
+    found = run("logs", "search", "quotas", "--user", USER, "--level", "error")
+    assert [line[2:4] for line in found.lines] == [["error", "**quota** exceeded"]]
+    assert run("logs", "search", "--since", "2999-01-01T00:00Z", "--json").json["items"] == []
+    assert len(run("logs", "search", "--job", str(claimed[0][1])).lines) == 2
+    assert run("logs", "search", "--metadata", '{"a": 1}').lines == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("jobs", "search"), "--params"),
+        (("jobs", "search", "--params", "{}"), "--params"),
+        (("jobs", "search", "--result", "nonsense"), "--result"),
+        (("logs", "search", "the"), "WORDS"),
+        (("logs", "search", "--metadata", "[]"), "--metadata"),
+        (("logs", "search", "--since", "yesterday"), "--since"),
+        (("logs", "search", "--since", "2020-01-02T00:00Z", "--until", "2020-01-01T00:00Z"), "--until"),
+        (("logs", "search", "--job", "nonsense"), "JOB_ID"),
+        (("logs", "search", "--cursor", "x"), "--cursor"),
+    ],
+)
+def test_searches_that_are_refused(run: Run, arguments: tuple[object, ...], field: str) -> None:
+    """The option is named, and what to do."""
+    ran = run(*arguments, "--json")
+    assert (ran.status, ran.problem["field"], bool(ran.problem["fix"])) == (2, field, True)
+
+
 def test_show_result_and_logs_follow_the_job(run: Run, database18: Database) -> None:
     """A job is shown at each state; result is 1 until there is one; another user's job is not there."""
     job_id = request(run, '{"n": 1}')

@@ -212,6 +212,42 @@ async def test_lists_are_paged_both_ways(client: Client, user_id: UUID) -> None:
     assert [job.id async for job in client.iter_jobs(user_id, status="failed")] == []
 
 
+async def test_jobs_and_lines_are_searched(client: Client, database: Database, user_id: UUID) -> None:
+    """By what params and results contain; by words, level, time and metadata; across users unless one is named."""
+    await client.register(add_up)
+    asked = [
+        await client.request(add_up, SumParams(numbers=[n, 7]), user_id=owner)
+        for n, owner in ((1, user_id), (2, uuid4()))
+    ]
+    found = await client.search(params={"numbers": [7]})
+    assert [job.id for job in found.items] == [asked[1].job_id, asked[0].job_id]
+    mine = await client.search(params={"numbers": [7]}, user_id=user_id, status="pending", job_type=add_up)
+    assert ([job.id for job in mine.items], mine.has_more) == ([asked[0].job_id], False)
+    claimed = hands.claim(database.dsn)
+    for one in claimed:
+        hands.log(database.dsn, [one], ("info", "adding numbers"), ("error", "one number is missing"))
+    third = await client.request(add_up, SumParams(numbers=[8]), user_id=user_id)
+    hands.complete(database.dsn, {"total": 8, "ok": True})
+    assert [job.id for job in (await client.search(result={"total": 8})).items] == [third.job_id]
+    lines = await client.search_logs("number -adding", level="error", limit=1)
+    assert [line.snippet for line in lines.items] == ["one **number** is missing"]
+    more = await client.search_logs("number -adding", level="error", limit=1, cursor=lines.next_cursor)
+    assert {line.user_id for line in lines.items + more.items} == {job.user_id for job in found.items}
+    now = datetime.now(UTC)
+    own = await client.search_logs(
+        user_id=user_id, since=now - timedelta(hours=1), until=now + timedelta(hours=1)
+    )
+    assert [line.message for line in own.items] == ["one number is missing", "adding numbers"]
+    assert (await client.search_logs(job_id=asked[0].job_id, metadata={"a": 1})).items == []
+    for arguments, field in (({"params": {}}, "params"), ({"params": [1]}, "params"), ({}, "params")):
+        with pytest.raises(InvalidArgument) as caught:
+            await client.search(**arguments)
+        assert (caught.value.field, bool(caught.value.fix)) == (field, True)
+    with pytest.raises(InvalidArgument) as caught:
+        await client.search_logs("the")
+    assert caught.value.field == "search"
+
+
 async def test_logs_are_paged(client: Client, database: Database, user_id: UUID) -> None:
     """A job's log comes newest first, filtered by level, page by page."""
     await client.register(add_up)

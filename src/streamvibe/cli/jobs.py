@@ -1,19 +1,24 @@
 """``streamvibe jobs request|list|show|result|logs|cancel|retry``."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 
 from streamvibe.cli.jobs_input import read_params, read_time
-from streamvibe.cli.jobs_list import check_list_options, of_how_many, saying_which_page
+from streamvibe.cli.jobs_list import (
+    check_list_options,
+    log_row,
+    of_how_many,
+    open_client,
+    print_more,
+    saying_which_page,
+)
 from streamvibe.cli.jobs_wait import interruptible, state, watching
 from streamvibe.cli.output import (
     AsJson,
     console,
-    database_dsn,
     plain,
     print_fields,
     print_hint,
@@ -25,7 +30,7 @@ from streamvibe.cli.output import (
 )
 from streamvibe.client import SyncClient
 from streamvibe.errors import InvalidArgument, JobFailed, WaitTimeout
-from streamvibe.model import Job, JobChange, JobResult, JobStatus, LogLine, Outcome, Page, Requested
+from streamvibe.model import Job, JobChange, JobResult, JobStatus, Outcome, Requested
 
 jobs_app = typer.Typer(
     help="Request, list, inspect, cancel and retry jobs.", no_args_is_help=True, rich_markup_mode=None
@@ -101,7 +106,7 @@ def request(
             fix="Add --wait, or leave --timeout out",
         )
     given, when = read_params(params), read_time(at, "--at")
-    with _client() as client:
+    with open_client() as client:
         asked = client.request(
             job_type,
             given,
@@ -212,7 +217,7 @@ def list_jobs(
     ordered = order_by is not None or order_dir is not None
     check_list_options(page=page, cursor=cursor, bucket=bucket, time_zone=time_zone, ordered=ordered)
     number = 1 if page is None else page
-    with _client() as client:
+    with open_client() as client:
         if bucket is not None:
             found = client.list_by_bucket(
                 user,
@@ -245,13 +250,47 @@ def list_jobs(
     print_if_empty(found.items, "jobs")
     if found.total_count is not None:
         print_hint(of_how_many(found, bucket, number, limit))
-    _print_more(found)
+    print_more(found)
+
+
+@jobs_app.command("search")
+def search(
+    params: Annotated[str | None, typer.Option(help="JSON that the params contain.")] = None,
+    result: Annotated[str | None, typer.Option(help="JSON that the result contains.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only this user's jobs.")] = None,
+    status: Annotated[str | None, typer.Option(help=f"One of {', '.join(JobStatus)}.")] = None,
+    job_type: Annotated[str | None, typer.Option("--type", help="Only jobs of this type.")] = None,
+    limit: Annotated[int, typer.Option(help="Jobs a page, 1 to 1000.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Go on after the page that printed this cursor.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find jobs of any user by what their params and results contain, newest first.
+
+    JSON: items (the jobs), next_cursor, has_more.
+    """
+    with open_client() as client:
+        found = client.search(
+            params=None if params is None else read_params(params),
+            result=None if result is None else read_params(result, "--result"),
+            user_id=user,
+            status=status,
+            job_type=job_type,
+            limit=limit,
+            cursor=cursor,
+        )
+    if as_json:
+        print_json(found)
+        return
+    if found.items or not console().is_terminal:
+        print_list(_JOB_HEADINGS, map(_job_row, found.items), whole=("id", "status"), less=_LESS_IMPORTANT)
+    print_if_empty(found.items, "jobs")
+    print_more(found)
 
 
 @jobs_app.command("show")
 def show(job_id: JobId, user: AnyUser = None, as_json: AsJson = False) -> None:
     """Show everything about one job. JSON: the job, an object with a field per column."""
-    with _client() as client:
+    with open_client() as client:
         job = client.get(job_id, user_id=user)
     if as_json:
         print_json(job)
@@ -266,7 +305,7 @@ def result(job_id: JobId, user: AnyUser = None, as_json: AsJson = False) -> None
     JSON (--json): job_id, status, result, failure_kind, error_message, completed_at, retry_at (when a failed job
     comes back by itself; null: it does not).
     """
-    with _client() as client:
+    with open_client() as client:
         job = client.get(job_id, user_id=user)
     completed = job.status == JobStatus.COMPLETED
     if as_json:
@@ -294,15 +333,15 @@ def logs(
 
     JSON: items (the lines), next_cursor, has_more.
     """
-    with _client() as client:
+    with open_client() as client:
         page = client.logs(job_id, user_id=user, level=level, limit=limit, cursor=cursor)
         if not page.items:
             client.get(job_id, user_id=user)
     if as_json:
         print_json(page)
         return
-    print_rows(("at", "level", "message", "metadata"), map(_log_row, page.items))
-    _print_more(page)
+    print_rows(("at", "level", "message", "metadata"), map(log_row, page.items))
+    print_more(page)
 
 
 @jobs_app.command("cancel")
@@ -314,7 +353,7 @@ def cancel(job_ids: JobIds, user: User, as_json: AsJson = False) -> None:
     Outcomes: cancelled, unchanged (it was finished for good), not_found (also another user's job).
     JSON: items (job_id, outcome, status; in the order given).
     """
-    with _client() as client:
+    with open_client() as client:
         changes = client.cancel(job_ids, user_id=user)
     _print_changes(changes, as_json)
     raise typer.Exit(int(any(change.outcome == "not_found" for change in changes)))
@@ -328,16 +367,10 @@ def retry(job_ids: JobIds, user: User, as_json: AsJson = False) -> None:
     user has as many live jobs as they may), has_twin (an identical job is live), not_found.
     JSON: items (job_id, outcome, status; in the order given).
     """
-    with _client() as client:
+    with open_client() as client:
         changes = client.retry(job_ids, user_id=user)
     _print_changes(changes, as_json)
     raise typer.Exit(int(any(change.outcome != "retried" for change in changes)))
-
-
-@contextmanager
-def _client() -> Iterator[SyncClient]:
-    with SyncClient(database_dsn(), max_size=1, application_name="streamvibe cli") as client:
-        yield client
 
 
 def _print_changes(changes: list[JobChange], as_json: bool) -> None:
@@ -351,11 +384,6 @@ def _print_changes(changes: list[JobChange], as_json: bool) -> None:
                 print_hint(f"{outcome}: {_NEXT_STEPS[outcome]}")
 
 
-def _print_more(page: Page[Job] | Page[LogLine]) -> None:
-    if page.next_cursor is not None:
-        print_hint(f"More: --cursor {page.next_cursor}")
-
-
 def _job_row(job: Job) -> tuple[object, ...]:
     progress = None if job.progress is None else f"{job.progress:.0%}"
     happened = job.error_message or job.progress_message
@@ -364,8 +392,3 @@ def _job_row(job: Job) -> tuple[object, ...]:
     elif job.status == JobStatus.PENDING and job.scheduled_for > datetime.now(UTC):
         happened = f"due at {text(job.scheduled_for)}" + (f"; {happened}" if happened else "")
     return job.id, job.job_type, job.status, job.job_priority, job.created_at, progress, happened
-
-
-def _log_row(line: LogLine) -> tuple[object, ...]:
-    at = line.created_at.astimezone(UTC)
-    return f"{at:%Y-%m-%d %H:%M:%S.%f}Z", line.log_level, line.message, line.metadata

@@ -1,4 +1,4 @@
-"""Reading what ``jobs request`` is given: params and times."""
+"""Reading what commands are given: params and other JSON objects, and times."""
 
 import json
 import sys
@@ -8,32 +8,34 @@ from typing import Any, NoReturn
 
 from streamvibe.errors import InvalidArgument
 
-_FIX = """Quote all of it for the shell, as in --params '{"key": "value"}'; or use @FILE, or - for standard input"""
 
-
-def read_params(given: str) -> dict[str, Any]:
+def read_params(given: str, option: str = "--params") -> dict[str, Any]:
     """The JSON object of ``--params``: the text itself, ``@FILE``, or ``-`` for standard input.
 
     Raises InvalidArgument naming the option, the position and the fix.
     """
-    source = _source(given)
+    fix = (
+        f"""Quote all of it for the shell, as in {option} '{{"key": "value"}}'; """
+        "or use @FILE, or - for standard input"
+    )
+    source = _source(given, option)
     try:
         value = json.loads(source, parse_constant=_no_such_number)
     except json.JSONDecodeError as error:
         raise InvalidArgument(
-            f"--params is not JSON: {error.msg}, at line {error.lineno}, column {error.colno}",
-            field="--params",
+            f"{option} is not JSON: {error.msg}, at line {error.lineno}, column {error.colno}",
+            field=option,
             received=_around(source, error.pos),
-            fix=_FIX,
+            fix=fix,
         ) from None
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(
-            f"--params cannot be read: {error}", field="--params", received=source[:60], fix=_FIX
+            f"{option} cannot be read: {error}", field=option, received=source[:60], fix=fix
         ) from None
     if not isinstance(value, dict):
         raise InvalidArgument(
-            "--params is not a JSON object",
-            field="--params",
+            f"{option} is not a JSON object",
+            field=option,
             received=_around(source, 0),
             fix="""Params have names: write an object, as in {"key": "value"}""",
         )
@@ -58,7 +60,7 @@ def read_time(given: str | None, option: str) -> datetime | None:
     return when
 
 
-def _source(given: str) -> str:
+def _source(given: str, option: str) -> str:
     try:
         if given == "-":
             return sys.stdin.buffer.read().decode()
@@ -66,15 +68,15 @@ def _source(given: str) -> str:
             return Path(given[1:]).read_bytes().decode()
     except OSError as error:
         raise InvalidArgument(
-            f"--params names a file that cannot be read ({error.strerror})",
-            field="--params",
+            f"{option} names a file that cannot be read ({error.strerror})",
+            field=option,
             received=given,
             fix="Check the file's name and rights",
         ) from None
     except UnicodeDecodeError as error:
         raise InvalidArgument(
-            f"--params is not UTF-8 text, at byte {error.start + 1}",
-            field="--params",
+            f"{option} is not UTF-8 text, at byte {error.start + 1}",
+            field=option,
             received=given,
             fix="Save the file as UTF-8",
         ) from None

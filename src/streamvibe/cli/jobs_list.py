@@ -1,14 +1,23 @@
-"""What ``streamvibe jobs list`` refuses before it asks, and what it says below a page."""
+"""What the commands that list share: a client, what they refuse before they ask, and what they say below a page."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, timedelta
 
+from streamvibe.cli.output import database_dsn, print_hint
+from streamvibe.client import SyncClient
 from streamvibe.errors import InvalidArgument, OffsetTooLarge
-from streamvibe.model import Job, Page
+from streamvibe.model import Job, LogLine, Page
 
 #: How far get_user_jobs goes by number; only said here, SQL decides.
 MOST_OFFSET = 1000
+
+
+@contextmanager
+def open_client() -> Iterator[SyncClient]:
+    """A client of the database that this command is for."""
+    with SyncClient(database_dsn(), max_size=1, application_name="streamvibe cli") as client:
+        yield client
 
 
 def check_list_options(
@@ -64,3 +73,15 @@ def of_how_many(page: Page[Job], bucket: str | None, number: int, limit: int) ->
     if page.start is None:
         return f"Page {number} of {max(1, -(-total // limit))}, {jobs} in all."
     return f"The {bucket} from {page.start.astimezone(UTC):%Y-%m-%d %H:%M} UTC: {jobs}."
+
+
+def print_more(page: Page[Job] | Page[LogLine]) -> None:
+    """How to go on, where there is more."""
+    if page.next_cursor is not None:
+        print_hint(f"More: --cursor {page.next_cursor}")
+
+
+def log_row(line: LogLine) -> tuple[object, ...]:
+    """A line of a log as a row of a table."""
+    at = line.created_at.astimezone(UTC)
+    return f"{at:%Y-%m-%d %H:%M:%S.%f}Z", line.log_level, line.message, line.metadata

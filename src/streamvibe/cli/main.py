@@ -17,6 +17,7 @@ from streamvibe.cli.bench import bench_app, with_values
 from streamvibe.cli.db import db_app
 from streamvibe.cli.demo import demo_command
 from streamvibe.cli.jobs import jobs_app
+from streamvibe.cli.logs import logs_app
 from streamvibe.cli.migrate import migrate_command
 from streamvibe.cli.output import print_error, print_hint
 from streamvibe.cli.stats import stats_command
@@ -40,6 +41,7 @@ app.command("demo")(demo_command)
 app.command("migrate")(migrate_command)
 app.command("worker")(worker_command)
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(logs_app, name="logs")
 app.command("stats")(stats_command)
 app.command("workers")(workers_command)
 app.add_typer(bench_app, name="bench")

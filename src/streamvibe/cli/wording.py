@@ -17,20 +17,27 @@ _OPTIONS = {
     "idempotency_key": "--idempotency-key",
     "level": "--level",
     "limit": "--limit",
+    "metadata": "--metadata",
     "offset": "--page",
     "page": "--page",
     "order_by": "--order-by",
     "order_dir": "--order-dir",
     "params": "--params",
     "priority": "--priority",
+    "result": "--result",
     "scheduled_for": "--at",
+    "search": "WORDS",
+    "since": "--since",
     "status": "--status",
     "time_zone": "--time-zone",
     "timeout": "--timeout",
+    "until": "--until",
     "user_id": "--user",
 }
 
 _REMEDIES = {
+    ("SV001", "search"): "Use at least one word that is not as common as the or and, or leave WORDS out",
+    ("SV001", "metadata"): """Name a key and its value, as in --metadata '{"channel": "UC1"}'""",
     ("SV001", "level"): "Use debug, info, warning or error, or leave --level out for all",
     ("SV001", "scheduled_for"): "Use a time before the year 9999, or leave --at out for now",
     (

@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 from streamvibe.client import shared
 from streamvibe.config import mask_url
 from streamvibe.db.pool import APPLICATION_NAME, PREPARE_THRESHOLD, AsyncPool
-from streamvibe.db.statements import bulk, jobs, settings
+from streamvibe.db.statements import bulk, jobs, lists, settings
 from streamvibe.db.statements.statement import Statement
 from streamvibe.errors import DatabaseUnreachable, NotAllowed, PartitionMissing, translated
 from streamvibe.jobtype import JobType, listed
@@ -233,7 +233,7 @@ class Client:
         two for lists of up to 10,000 jobs); ``order_dir``: ASC or DESC. Raises InvalidArgument, OffsetTooLarge (use
         ``list_by_cursor``).
         """
-        statement = jobs.get_user_jobs(
+        statement = lists.get_user_jobs(
             user_id,
             status=status,
             job_type=job_type,
@@ -258,7 +258,7 @@ class Client:
 
         Costs the same at any depth. Raises InvalidArgument, InvalidCursor.
         """
-        statement = jobs.get_user_jobs_by_cursor(
+        statement = lists.get_user_jobs_by_cursor(
             user_id, cursor=cursor, status=status, job_type=job_type, limit=limit
         )
         return await self._fetch(statement, connection)
@@ -282,7 +282,7 @@ class Client:
         jobs the next part comes with ``cursor`` (and the same page). ``time_zone``: whose hours and days.
         Raises InvalidArgument, InvalidCursor.
         """
-        statement = jobs.get_user_jobs_by_bucket(
+        statement = lists.get_user_jobs_by_bucket(
             user_id,
             bucket=bucket,
             page=page,
@@ -312,6 +312,67 @@ class Client:
                 yield job
             cursor, more = page.next_cursor, page.has_more
 
+    async def search(
+        self,
+        *,
+        params: Mapping[str, Any] | None = None,
+        result: object = None,
+        user_id: Id | None = None,
+        status: str | None = None,
+        job_type: JobType[Any, Any] | str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        connection: Connection | None = None,
+    ) -> Page[Job]:
+        """A page of jobs whose params and result contain these JSON values, newest first.
+
+        Contained is what PostgreSQL's ``@>`` calls so: {"tags": ["a"]} is in {"tags": ["a", "b"], "n": 1}.
+        Without ``user_id`` those of every user, for the service.
+        Raises InvalidArgument, PayloadTooLarge, InvalidCursor.
+        """
+        statement = lists.search_jobs(
+            params=params,
+            result=result,
+            user_id=user_id,
+            status=status,
+            job_type=job_type,
+            limit=limit,
+            cursor=cursor,
+        )
+        return await self._fetch(statement, connection)
+
+    async def search_logs(
+        self,
+        search: str | None = None,
+        *,
+        job_id: Id | None = None,
+        user_id: Id | None = None,
+        level: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        connection: Connection | None = None,
+    ) -> Page[LogLine]:
+        """A page of log lines, newest first: of one job, of one user, or of all, for the service.
+
+        ``search``: English words in any form, a "phrase", ``or``, ``-not``; ``metadata``: what the line's contain;
+        ``since`` is in, ``until`` is not. Raises InvalidArgument, PayloadTooLarge, InvalidCursor.
+        """
+        statement = lists.search_logs(
+            search,
+            job_id=job_id,
+            user_id=user_id,
+            level=level,
+            since=since,
+            until=until,
+            metadata=metadata,
+            limit=limit,
+            cursor=cursor,
+        )
+        return await self._fetch(statement, connection)
+
     async def logs(
         self,
         job_id: Id,
@@ -326,7 +387,7 @@ class Client:
 
         ``level``: only debug, info, warning or error lines. Raises InvalidArgument, InvalidCursor.
         """
-        statement = jobs.get_job_logs(job_id, user_id=user_id, level=level, limit=limit, cursor=cursor)
+        statement = lists.get_job_logs(job_id, user_id=user_id, level=level, limit=limit, cursor=cursor)
         return await self._fetch(statement, connection)
 
     async def iter_logs(

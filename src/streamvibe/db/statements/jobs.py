@@ -13,7 +13,7 @@ from streamvibe.db.statements import arguments
 from streamvibe.db.statements.statement import Row, Statement
 from streamvibe.errors import InvalidArgument, JobNotFound
 from streamvibe.jobtype import JobType
-from streamvibe.model import Job, JobChange, JobResult, JobStatus, LogLine, Outcome, Page, Requested
+from streamvibe.model import Job, JobChange, JobResult, JobStatus, Outcome, Requested
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -36,41 +36,15 @@ SELECT job_id, outcome, status
 FROM public.retry_jobs(p_user_id := %(user_id)s, p_job_ids := %(job_ids)s::uuid[])
 """
 # The fields of Job, in its order. The statements below are put together of constants alone.
-_JOB = (
+JOB_COLUMNS = (
     "id, user_id, job_type, status, job_priority, params, result, failure_kind, error_message, retry_count, "
     "progress, progress_message, worker_id, created_at, updated_at, scheduled_for, started_at, completed_at, "
     "expires_at, retry_at, idempotency_key"
 )
-_GET = f"SELECT {_JOB} FROM public.get_job(p_job_id := %(job_id)s, p_user_id := %(user_id)s::uuid)"  # noqa: S608
+_GET = f"SELECT {JOB_COLUMNS} FROM public.get_job(p_job_id := %(job_id)s, p_user_id := %(user_id)s::uuid)"  # noqa: S608
 _RESULT = """
 SELECT job_id, status, result, failure_kind, error_message, completed_at
 FROM public.get_job_result(p_job_id := %(job_id)s, p_user_id := %(user_id)s::uuid)
-"""
-_LIST = f"""
-SELECT {_JOB}, total_count, total_age
-FROM public.get_user_jobs(
-    p_user_id := %(user_id)s, p_status := %(status)s, p_job_type := %(job_type)s,
-    p_limit := %(limit)s::integer, p_offset := %(offset)s::integer,
-    p_order_by := %(order_by)s, p_order_dir := %(order_dir)s)
-"""  # noqa: S608
-_LIST_BY_CURSOR = f"""
-SELECT {_JOB}, next_cursor, has_more
-FROM public.get_user_jobs_by_cursor(
-    p_user_id := %(user_id)s, p_cursor := %(cursor)s, p_status := %(status)s, p_job_type := %(job_type)s,
-    p_limit := %(limit)s::integer)
-"""  # noqa: S608
-_LIST_BY_BUCKET = f"""
-SELECT {_JOB}, bucket_total, bucket_total_age, bucket_start, bucket_end, next_cursor, has_more
-FROM public.get_user_jobs_by_bucket(
-    p_user_id := %(user_id)s, p_bucket := %(bucket)s, p_page := %(page)s::integer, p_status := %(status)s,
-    p_job_type := %(job_type)s, p_limit := %(limit)s::integer, p_cursor := %(cursor)s,
-    p_time_zone := %(time_zone)s)
-"""  # noqa: S608
-_LOGS = """
-SELECT id, job_id, user_id, log_level, message, metadata, created_at, next_cursor, has_more
-FROM public.get_job_logs(
-    p_job_id := %(job_id)s, p_user_id := %(user_id)s::uuid, p_log_level := %(level)s,
-    p_limit := %(limit)s::integer, p_cursor := %(cursor)s)
 """
 
 
@@ -120,7 +94,7 @@ def retry_jobs(job_ids: UUID | str | Iterable[UUID | str], user_id: UUID | str) 
 
 def get_job(job_id: UUID | str, user_id: UUID | str | None) -> Statement[Job]:
     """Read one job. Decoding raises JobNotFound."""
-    return Statement(_GET, _one(job_id, user_id), lambda rows: _job(_first(rows, job_id)))
+    return Statement(_GET, _one(job_id, user_id), lambda rows: read_job(_first(rows, job_id)))
 
 
 def get_job_result(
@@ -135,87 +109,6 @@ def get_job_result(
         return JobResult(found, ended, loaded(load, ended, result), *rest)
 
     return Statement(_RESULT, _one(job_id, user_id), decode)
-
-
-def get_user_jobs(
-    user_id: UUID | str,
-    *,
-    status: str | None,
-    job_type: JobType[Any, Any] | str | None,
-    limit: int,
-    offset: int,
-    order_by: str,
-    order_dir: str,
-) -> Statement[Page[Job]]:
-    """Read a page of a user's jobs by offset."""
-
-    def decode(rows: Sequence[Row]) -> Page[Job]:
-        total, age = rows[0][-2:] if rows else (0, timedelta(0)) if offset == 0 else (None, None)
-        has_more = total is not None and offset + len(rows) < total
-        return Page([_job(row) for row in rows], None, has_more, total, age)
-
-    params = {
-        **_filter(user_id, status, job_type, limit),
-        "offset": arguments.integer(offset, "offset"),
-        "order_by": arguments.text(order_by, "order_by"),
-        "order_dir": arguments.text(order_dir, "order_dir"),
-    }
-    return Statement(_LIST, params, decode)
-
-
-def get_user_jobs_by_cursor(
-    user_id: UUID | str,
-    *,
-    cursor: str | None,
-    status: str | None,
-    job_type: JobType[Any, Any] | str | None,
-    limit: int,
-) -> Statement[Page[Job]]:
-    """Read a page of a user's jobs after a cursor, newest first."""
-    params = {**_filter(user_id, status, job_type, limit), "cursor": arguments.text(cursor, "cursor")}
-    return Statement(_LIST_BY_CURSOR, params, partial(_page, _job))
-
-
-def get_user_jobs_by_bucket(
-    user_id: UUID | str,
-    *,
-    bucket: str,
-    page: int,
-    status: str | None,
-    job_type: JobType[Any, Any] | str | None,
-    limit: int,
-    cursor: str | None,
-    time_zone: str,
-) -> Statement[Page[Job]]:
-    """Read a page of a user's jobs of one hour, day, week or month."""
-
-    def decode(rows: Sequence[Row]) -> Page[Job]:
-        total, age, start, end, next_cursor, has_more = rows[0][-6:]
-        # An empty bucket is one row without a job.
-        items = [_job(row) for row in rows if row[0] is not None]
-        return Page(items, next_cursor, has_more, total, age, start, end)
-
-    params = {
-        **_filter(user_id, status, job_type, limit),
-        "bucket": arguments.text(bucket, "bucket"),
-        "page": arguments.integer(page, "page"),
-        "cursor": arguments.text(cursor, "cursor"),
-        "time_zone": arguments.text(time_zone, "time_zone"),
-    }
-    return Statement(_LIST_BY_BUCKET, params, decode)
-
-
-def get_job_logs(
-    job_id: UUID | str, *, user_id: UUID | str | None, level: str | None, limit: int, cursor: str | None
-) -> Statement[Page[LogLine]]:
-    """Read a page of a job's log, newest first."""
-    params = {
-        **_one(job_id, user_id),
-        "level": arguments.text(level, "level"),
-        "limit": arguments.integer(limit, "limit"),
-        "cursor": arguments.text(cursor, "cursor"),
-    }
-    return Statement(_LOGS, params, partial(_page, lambda row: LogLine(*row[:7])))
 
 
 def dump_params(job_type: JobType[Any, Any] | str, params: object, field: str = "params") -> str:
@@ -266,18 +159,6 @@ def _one(job_id: UUID | str, user_id: UUID | str | None) -> dict[str, object]:
     }
 
 
-def _filter(
-    user_id: UUID | str, status: str | None, job_type: JobType[Any, Any] | str | None, limit: int
-) -> dict[str, object]:
-    return {
-        "user_id": arguments.uuid(user_id, "user_id"),
-        # A StrEnum would be sent as a PostgreSQL enum.
-        "status": str(arguments.text(status, "status")) if status is not None else None,
-        "job_type": arguments.job_type_name(job_type),
-        "limit": arguments.integer(limit, "limit"),
-    }
-
-
 def _requested(load: Any, rows: Sequence[Row]) -> Requested[Any]:
     outcome, job_id, status, result, age = rows[0]
     now = JobStatus(status)
@@ -295,11 +176,7 @@ def _first(rows: Sequence[Row], job_id: UUID | str) -> Row:
     return rows[0]
 
 
-def _job(row: Row) -> Job:
+def read_job(row: Row) -> Job:
+    """A row of JOB_COLUMNS."""
     values = [*row[:3], JobStatus(row[3]), *row[4:21]]
     return Job(*values)
-
-
-def _page(item: Any, rows: Sequence[Row]) -> Page[Any]:
-    next_cursor, has_more = rows[0][-2:] if rows else (None, False)
-    return Page([item(row) for row in rows], next_cursor, has_more)

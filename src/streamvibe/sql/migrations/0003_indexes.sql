@@ -1,4 +1,4 @@
--- The fifteen named indexes, in the form that serves their queries, and one of our own.
+-- The fifteen named indexes, in the form that serves their queries, and two of our own.
 -- Where one differs from the design it came from, docs/decisions/0002-indexes.md has the reason.
 
 -- I1: a user's jobs by status, newest first; covers id and status, so both come from the index alone.
@@ -38,6 +38,8 @@ CREATE INDEX idx_job_queue_result_gin ON public.job_queue USING gin (result json
 
 -- L1: a job's log, newest first.
 CREATE INDEX idx_job_log_job_time ON public.job_log (job_id, created_at DESC, id DESC);
+-- Ours: a user's lines of all jobs, newest first; also what a user reads of the table itself, under row security.
+CREATE INDEX idx_job_log_user_time ON public.job_log (user_id, created_at DESC, id DESC);
 -- L2: recent problems of all jobs.
 CREATE INDEX idx_job_log_errors ON public.job_log (log_level, created_at DESC)
     WHERE log_level IN ('error', 'warning');

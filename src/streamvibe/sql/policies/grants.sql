@@ -5,7 +5,7 @@ DECLARE
     v_for_users CONSTANT text[] := ARRAY[
         'request_job', 'find_or_create_job', 'get_cached_job_result', 'cancel_jobs', 'retry_jobs',
         'get_job', 'get_job_result', 'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket',
-        'get_job_logs'];
+        'get_job_logs', 'search_jobs'];
     v_for_service CONSTANT text[] := ARRAY[
         'create_jobs', 'register_job_type', 'set_user_limit',
         'heartbeat_worker', 'claim_jobs', 'hold_claim', 'keep_claim', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs',

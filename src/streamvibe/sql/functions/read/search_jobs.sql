@@ -1,0 +1,45 @@
+-- A page of jobs whose params and result contain these JSON values (@>), newest first, after p_cursor; NULL is the first.
+-- p_user_id NULL: the caller's own; for the service, everybody's. At least one of p_params and p_result is needed.
+-- Returns: 0..p_limit rows; next_cursor (pass it for the next page) and has_more are the same in every row.
+-- Indexes: those of streamvibe.find_jobs.
+-- Raises:  SV001, SV003 a value that is too long to search for, SV004, SV014.
+CREATE OR REPLACE FUNCTION public.search_jobs(
+    p_user_id uuid DEFAULT NULL, p_params jsonb DEFAULT NULL, p_result jsonb DEFAULT NULL, p_status text DEFAULT NULL,
+    p_job_type text DEFAULT NULL, p_limit integer DEFAULT 50, p_cursor text DEFAULT NULL
+) RETURNS TABLE (
+        id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb,
+        failure_kind text, error_message text, retry_count integer, progress real, progress_message text,
+        worker_id text, created_at timestamptz, updated_at timestamptz, scheduled_for timestamptz,
+        started_at timestamptz, completed_at timestamptz, expires_at timestamptz, retry_at timestamptz,
+        idempotency_key text, next_cursor text, has_more boolean
+    )
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id, true);
+    v_filter text := concat_ws('|', 'search', coalesce(v_user_id::text, '*'), coalesce(p_status, '*'),
+                               coalesce(p_job_type, '*'), coalesce(p_params::text, '*'), coalesce(p_result::text, '*'));
+    v_after uuid := streamvibe.read_cursor(p_cursor, v_filter);
+BEGIN
+    PERFORM streamvibe.check_page(p_limit, p_status);
+    IF p_params IS NULL AND p_result IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_params', NULL, 'there is nothing to look for',
+            'Pass p_params, p_result or both, like {"channel": "UC1"}; get_user_jobs_by_cursor lists all.');
+    END IF;
+    PERFORM streamvibe.check_contained('p_params', p_params);
+    PERFORM streamvibe.check_contained('p_result', p_result);
+    RETURN QUERY
+    WITH found AS MATERIALIZED (
+        SELECT i.nth, i.id
+        FROM streamvibe.find_jobs(v_user_id, p_params, p_result, p_status, p_job_type, v_after, p_limit + 1) i
+    )
+    SELECT j.*, CASE WHEN m.has_more
+                     THEN streamvibe.cursor_of((SELECT f.id FROM found f WHERE f.nth = p_limit), v_filter) END, m.has_more
+    FROM found f
+    CROSS JOIN (SELECT count(*) > p_limit AS has_more FROM found) m
+    CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = f.id OFFSET 0) j
+    WHERE f.nth <= p_limit ORDER BY f.nth;
+END
+$$;
