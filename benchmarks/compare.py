@@ -1,4 +1,4 @@
-"""The whole comparison of issue 3, ours beside every peer, in one resumable run.
+"""The whole comparison: ours beside every peer, in one resumable run.
 
     .venv/bin/python -m benchmarks.compare [--runs 3] [--peers all] [--results benchmarks/results]
 

@@ -291,7 +291,7 @@ def test_search_finds_jobs_and_lines(run: Run, database18: Database) -> None:
     rest = run("jobs", "search", "--params", '{"kind": "x"}', "--limit", 2, "--cursor", cursor, "--json").json
     assert ([job["id"] for job in rest["items"]], rest["has_more"]) == (made[:1], False)
     claimed = hands.claim(database18.dsn)
-    hands.log(database18.dsn, claimed, ("info", "fetching the channel"), ("error", "quota exceeded"))
+    hands.log(database18.dsn, claimed, ("info", "fetching, within the quota"), ("error", "quota exceeded"))
     last = request(run, '{"kind": "y"}')
     hands.complete(database18.dsn, {"followers": 7, "ok": True})
     assert [line[0] for line in run("jobs", "search", "--result", '{"followers": 7}').lines] == [last]
