@@ -23,7 +23,6 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -38,46 +37,10 @@ from pydantic_settings import (
 )
 
 from streamvibe.errors import ConfigurationError
+from streamvibe.masking import MASK, mask_url
 
 ENV_PREFIX = "STREAMVIBE_"
 CONFIG_FILE = "streamvibe.toml"
-MASK = "***"
-
-_SECRET_PARTS = frozenset(
-    {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
-)
-
-
-def holds_secret(value: str) -> bool:
-    """Whether a PostgreSQL connection string has anything that `mask_url` masks."""
-    try:
-        return bool(
-            _SECRET_PARTS & {name for name, part in conninfo_to_dict(value).items() if part is not None}
-        )
-    except psycopg.Error:
-        return True
-
-
-def mask_url(value: str) -> str:
-    """Return a PostgreSQL connection string as a URL with every password replaced by ``***``."""
-    try:
-        parts = {name: str(part) for name, part in conninfo_to_dict(value).items() if part is not None}
-    except psycopg.Error:
-        return MASK  # it cannot be read, so nobody can tell which part of it is the password
-    for name in _SECRET_PARTS & parts.keys():
-        parts[name] = MASK
-    user = quote(parts.pop("user", ""), safe="")
-    if "password" in parts:
-        user += ":" + parts.pop("password")
-    host = ""
-    if not parts.get("host", ",").startswith("/") and "," not in parts.get("host", ","):
-        host = parts.pop("host")
-        host = f"[{host}]" if ":" in host else host
-        if "port" in parts:
-            host += ":" + parts.pop("port")
-    database = quote(parts.pop("dbname", ""), safe="")
-    query = "&".join(f"{name}={quote(part, safe='/,*')}" for name, part in parts.items())
-    return f"postgresql://{user + '@' if user else ''}{host}/{database}{'?' + query if query else ''}"
 
 
 class DatabaseUrl(SecretStr):

@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 
 from streamvibe import SyncClient
 from streamvibe.cli.wording import on_the_command_line
-from streamvibe.config import mask_url
+from streamvibe.masking import mask_url
 from streamvibe.errors import DatabaseUnreachable
 
 COMMANDS = [

@@ -17,7 +17,7 @@ from tests.support.databases import Database, new_database, temporary_roles
 from tests.support.servers import Server
 from tests.support.waiting import wait_until
 
-from streamvibe.config import mask_url
+from streamvibe.masking import mask_url
 
 APP = """
 from streamvibe import Context, job_type

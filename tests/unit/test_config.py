@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from streamvibe import config
-from streamvibe.config import MASK, PortRange, Settings, mask_url
+from streamvibe.config import PortRange, Settings
+from streamvibe.masking import MASK, mask_url
 from streamvibe.errors import ConfigurationError
 
 SECRET = "s3cr3t-and-long"

@@ -7,7 +7,8 @@ import typer
 
 from streamvibe.cli.output import AsJson, print_hint, print_json
 from streamvibe.client import SyncClient
-from streamvibe.config import Settings, holds_secret
+from streamvibe.config import Settings
+from streamvibe.masking import holds_secret
 from streamvibe.db import embedded
 from streamvibe.db.embedded_layout import Layout
 

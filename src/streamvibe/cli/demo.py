@@ -20,7 +20,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streamvibe.cli.platform import platform
 from streamvibe.client import Client
-from streamvibe.config import Settings, mask_url
+from streamvibe.config import Settings
+from streamvibe.masking import mask_url
 from streamvibe.db.embedded import database_url
 from streamvibe.db.migrate import migrate
 from streamvibe.errors import JobNotFound, LimitReached, NotAllowed

@@ -14,7 +14,7 @@ from psycopg_pool import PoolTimeout
 from typing_extensions import TypeVar
 
 from streamvibe.client import shared
-from streamvibe.config import mask_url
+from streamvibe.masking import mask_url
 from streamvibe.db.pool import APPLICATION_NAME, PREPARE_THRESHOLD, AsyncPool
 from streamvibe.db.statements import bulk, jobs, lists, settings
 from streamvibe.db.statements.statement import Statement

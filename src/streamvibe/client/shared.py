@@ -9,8 +9,7 @@ from uuid import UUID
 from psycopg import AsyncConnection, Connection
 from psycopg.pq import TransactionStatus
 
-from streamvibe.config import Settings
-from streamvibe.db.current import current_dsn
+from streamvibe.db.current import configured_dsn, current_dsn
 from streamvibe.db.statements.jobs import loaded
 from streamvibe.errors import DatabaseUnreachable, JobFailed, StreamVibeError, WaitTimeout
 from streamvibe.jobtype import JobType
@@ -25,13 +24,7 @@ PAUSE_GROWTH = 1.5
 
 def find_dsn() -> str:
     """In a handler, its worker's database; else that of the settings; else the embedded one, started if need be."""
-    dsn = current_dsn.get()
-    if dsn is not None:
-        return dsn
-    # Imported here: who has a database of their own needs neither that module nor what it brings along.
-    from streamvibe.db.embedded import database_url
-
-    return database_url(Settings())
+    return current_dsn.get() or configured_dsn()
 
 
 def needs_transaction(connection: Connection[Any] | AsyncConnection[Any]) -> bool:

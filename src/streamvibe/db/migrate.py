@@ -25,7 +25,7 @@ import psycopg
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow
 
-from streamvibe.config import mask_url
+from streamvibe.masking import mask_url
 from streamvibe.db.migrate_files import SQL_ROOT, SqlFile, SqlTree, load_tree
 from streamvibe.db.migrate_split import split_statements
 from streamvibe.errors import MigrationRefused, from_postgres, translated

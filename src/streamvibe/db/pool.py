@@ -15,7 +15,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from streamvibe.config import mask_url
+from streamvibe.masking import mask_url
 from streamvibe.db.documents import load_json
 from streamvibe.errors import translated
 

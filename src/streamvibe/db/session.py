@@ -7,7 +7,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import Composed
 
-from streamvibe.config import mask_url
+from streamvibe.masking import mask_url
 from streamvibe.db.pool import CONNECT_SECONDS, configure
 from streamvibe.errors import translated
 

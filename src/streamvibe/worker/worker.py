@@ -19,9 +19,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from streamvibe.config import Settings
-from streamvibe.db.current import current_dsn
-from streamvibe.db.embedded import database_url
+from streamvibe.db.current import configured_dsn, current_dsn
 from streamvibe.db.registration import registration
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError
@@ -83,9 +81,7 @@ class Worker:
         listed = listed_job_types(job_types)
         self._job_types = {job_type.name: job_type for job_type in listed}
         check(self._job_types, listed, concurrency, poll_interval, transactions)
-        if dsn is None:
-            dsn = database_url(Settings())
-        self._dsn = dsn
+        self._dsn = configured_dsn() if dsn is None else dsn
         # Never the same twice: under a dead worker's id its claims would be taken for this one's.
         self.worker_id = f"{worker_id or f'{socket.gethostname()}-{os.getpid()}'}-{uuid4().hex[:8]}"
         self._names = sorted(self._job_types)
