@@ -596,7 +596,8 @@ BEGIN
     SELECT f.id, f.job_id, f.user_id, f.log_level, f.message, f.metadata, f.created_at,
            CASE WHEN e.has_more THEN streamvibe.cursor_of(e.last_id, v_filter) END, e.has_more,
            CASE WHEN v_query IS NOT NULL THEN
-               ts_headline('english', f.message, v_query, 'StartSel=**, StopSel=**, MaxFragments=2, MaxWords=30, MinWords=10')
+               ts_headline('english', f.message, v_query, 'StartSel=**, StopSel=**, ' || CASE
+                   WHEN length(f.message) <= 200 THEN 'HighlightAll=true' ELSE 'MaxFragments=2, MaxWords=30, MinWords=10' END)
            END
     FROM found f CROSS JOIN page_end e
     WHERE f.n <= p_limit ORDER BY f.n;

@@ -1,4 +1,4 @@
-"""Connection strings as people may see them. Apart from the settings, which a worker with a given database never loads."""
+"""Connection strings as people may see them. Apart from the settings, which not every worker loads."""
 
 from urllib.parse import quote
 

@@ -20,8 +20,8 @@ from tests.support.waiting import wait_until
 
 from streamvibe import SyncClient
 from streamvibe.cli.wording import on_the_command_line
-from streamvibe.masking import mask_url
 from streamvibe.errors import DatabaseUnreachable
+from streamvibe.masking import mask_url
 
 COMMANDS = [
     ("stats",),

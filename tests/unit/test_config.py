@@ -7,8 +7,8 @@ import pytest
 
 from streamvibe import config
 from streamvibe.config import PortRange, Settings
-from streamvibe.masking import MASK, mask_url
 from streamvibe.errors import ConfigurationError
+from streamvibe.masking import MASK, mask_url
 
 SECRET = "s3cr3t-and-long"
 URL = f"postgresql://app:{SECRET}@db:5432/app"

@@ -8,9 +8,9 @@ import typer
 from streamvibe.cli.output import AsJson, print_hint, print_json
 from streamvibe.client import SyncClient
 from streamvibe.config import Settings
-from streamvibe.masking import holds_secret
 from streamvibe.db import embedded
 from streamvibe.db.embedded_layout import Layout
+from streamvibe.masking import holds_secret
 
 _CONNECTIONS = """
 SELECT coalesce(nullif(substring(application_name FROM '^(streamvibe|[^ ]*)'), ''), 'a nameless program'), count(*)

@@ -21,11 +21,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from streamvibe.cli.platform import platform
 from streamvibe.client import Client
 from streamvibe.config import Settings
-from streamvibe.masking import mask_url
 from streamvibe.db.embedded import database_url
 from streamvibe.db.migrate import migrate
 from streamvibe.errors import JobNotFound, LimitReached, NotAllowed
 from streamvibe.jobtype import JobType
+from streamvibe.masking import mask_url
 from streamvibe.model import Job, Outcome
 from streamvibe.worker import Worker
 

@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from streamvibe.cli.output import AsJson, database_dsn, print_json
-from streamvibe.masking import mask_url
 from streamvibe.db.migrate import migrate, pending
 from streamvibe.db.migrate_files import SqlFile
 from streamvibe.db.migrate_render import render_sql
+from streamvibe.masking import mask_url
 
 PrintSql = Annotated[
     bool,

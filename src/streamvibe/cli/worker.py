@@ -17,10 +17,10 @@ from streamvibe.cli.output import database_dsn, print_remark
 from streamvibe.cli.platform import platform
 from streamvibe.client import Client
 from streamvibe.config import Settings
-from streamvibe.masking import mask_url
 from streamvibe.db.migrate import LedgerUnreadable, migrate
 from streamvibe.jobtype import JobType
 from streamvibe.maintenance import Maintenance
+from streamvibe.masking import mask_url
 from streamvibe.worker import Worker
 
 App = Annotated[

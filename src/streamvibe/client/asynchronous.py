@@ -14,12 +14,12 @@ from psycopg_pool import PoolTimeout
 from typing_extensions import TypeVar
 
 from streamvibe.client import shared
-from streamvibe.masking import mask_url
 from streamvibe.db.pool import APPLICATION_NAME, PREPARE_THRESHOLD, AsyncPool
 from streamvibe.db.statements import bulk, jobs, lists, settings
 from streamvibe.db.statements.statement import Statement
 from streamvibe.errors import DatabaseUnreachable, NotAllowed, PartitionMissing, translated
 from streamvibe.jobtype import JobType, listed
+from streamvibe.masking import mask_url
 from streamvibe.model import (
     BulkOutcome,
     Job,

@@ -25,10 +25,10 @@ import psycopg
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow
 
-from streamvibe.masking import mask_url
 from streamvibe.db.migrate_files import SQL_ROOT, SqlFile, SqlTree, load_tree
 from streamvibe.db.migrate_split import split_statements
 from streamvibe.errors import MigrationRefused, from_postgres, translated
+from streamvibe.masking import mask_url
 
 LOCK_KEY = int.from_bytes(b"StreamVb")
 """The advisory lock that a migration holds: one at a time in each database."""

@@ -15,9 +15,9 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from streamvibe.masking import mask_url
 from streamvibe.db.documents import load_json
 from streamvibe.errors import translated
+from streamvibe.masking import mask_url
 
 APPLICATION_NAME = "streamvibe"
 CONNECT_SECONDS = 5

@@ -7,9 +7,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import Composed
 
-from streamvibe.masking import mask_url
 from streamvibe.db.pool import CONNECT_SECONDS, configure
 from streamvibe.errors import translated
+from streamvibe.masking import mask_url
 
 # A peer that vanished without a word is noticed within half a minute, not after the hours TCP would take.
 _CONNECTION_DEFAULTS = {

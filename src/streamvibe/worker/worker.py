@@ -81,7 +81,9 @@ class Worker:
         listed = listed_job_types(job_types)
         self._job_types = {job_type.name: job_type for job_type in listed}
         check(self._job_types, listed, concurrency, poll_interval, transactions)
-        self._dsn = configured_dsn() if dsn is None else dsn
+        if dsn is None:
+            dsn = configured_dsn()
+        self._dsn = dsn
         # Never the same twice: under a dead worker's id its claims would be taken for this one's.
         self.worker_id = f"{worker_id or f'{socket.gethostname()}-{os.getpid()}'}-{uuid4().hex[:8]}"
         self._names = sorted(self._job_types)
