@@ -220,6 +220,8 @@ def test_hijacked_names(house: Database) -> None:
             "get_job_logs": None,
             "get_user_jobs": "NULL, NULL, 5",
             "get_user_jobs_by_cursor": "NULL, NULL, NULL, 5",
+            "get_user_jobs_by_bucket": "'day', 1, NULL, NULL, 5",
+            "search_jobs": """'{"a": 1}'""",
         }
         listed = {f.name for f in functions(house.connect()) if f.schema == "public" and f.name in some}
         assert listed == set(some)

@@ -24,6 +24,8 @@ FOR_USERS = {
     "get_job_result",
     "get_user_jobs",
     "get_user_jobs_by_cursor",
+    "get_user_jobs_by_bucket",
+    "search_jobs",
     "get_job_logs",
 }
 FOR_SERVICE = {
