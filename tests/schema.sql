@@ -2789,7 +2789,9 @@ BEGIN
     age := '0';
     IF total > v_most THEN
         v_now := extract(epoch FROM streamvibe.now());
-        v_list := concat_ws('|', p_user_id, coalesce(p_status, '*'), coalesce(p_job_type, '*'), p_from, p_end);
+        -- Hashed: sessions are shared, and whoever reads the setting must not see whose jobs were counted.
+        v_list := hashtextextended(concat_ws('|', p_user_id, coalesce(p_status, '*'), coalesce(p_job_type, '*'), p_from,
+                                             p_end), 0)::text;
         SELECT jsonb_object_agg(k.key, k.value) INTO v_known
         FROM jsonb_each(coalesce(nullif(current_setting('streamvibe.totals', true), ''), '{}')::jsonb) k
         WHERE (k.value->>1)::double precision > v_now - 300 AND (k.value->>1)::double precision <= v_now;
