@@ -23,6 +23,10 @@ REPLACEMENTS = (
         r"``SyncClient`` has the same methods for code without an event loop",
         "``Client`` has the same methods for asynchronous code",
     ),
+    # A caller without an event loop makes one request at a time.
+    (r"        self\._together = .*\n", ""),
+    (r"        if connection is None:\n +return await self\._together\..*\n", ""),
+    (r"from streamvibe\.client\.together import Together\n", ""),
     (r"import asyncio\n", "import threading\nimport time\n"),
     (r"await asyncio\.to_thread\(([\w.]+)\)", r"\1()"),
     (r"asyncio\.Lock", "threading.Lock"),

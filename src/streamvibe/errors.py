@@ -285,6 +285,19 @@ _EXHAUSTED_STATES = {"53100": "disk space", "53200": "memory"}
 _NOT_MIGRATED_STATES = frozenset({"3F000", "42883", "42P01"})
 
 
+def from_parts(
+    code: str, field: str | None, message: str, received: str | None, fix: str | None
+) -> StreamVibeError:
+    """Return the error of one of the codes of class SV, with its parts as SQL has them."""
+    field, message, fix = in_python(code, field, message, fix)
+    return BY_SQLSTATE[code](
+        message,
+        field=field,
+        received=received.removeprefix(_RECEIVED) if received is not None else None,
+        fix=fix,
+    )
+
+
 def from_postgres(error: psycopg.Error, url: str | None = None) -> StreamVibeError | None:
     """Return the StreamVibe error that a database error stands for, or None when it stands for none.
 
@@ -293,15 +306,12 @@ def from_postgres(error: psycopg.Error, url: str | None = None) -> StreamVibeErr
     state = error.sqlstate
     if state is not None and state in BY_SQLSTATE:
         diag = error.diag
-        received = diag.message_detail
-        field, message, fix = in_python(
-            state, diag.column_name, diag.message_primary or str(error), diag.message_hint
-        )
-        return BY_SQLSTATE[state](
-            message,
-            field=field,
-            received=received.removeprefix(_RECEIVED) if received is not None else None,
-            fix=fix,
+        return from_parts(
+            state,
+            diag.column_name,
+            diag.message_primary or str(error),
+            diag.message_detail,
+            diag.message_hint,
         )
     if state == "42501":
         return NotAllowed(

@@ -30,6 +30,7 @@ FOR_USERS = {
 }
 FOR_SERVICE = {
     "create_jobs",
+    "request_jobs",
     "register_job_type",
     "set_user_limit",
     "heartbeat_worker",

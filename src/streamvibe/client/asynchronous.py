@@ -14,6 +14,7 @@ from psycopg_pool import PoolTimeout
 from typing_extensions import TypeVar
 
 from streamvibe.client import shared
+from streamvibe.client.together import Together
 from streamvibe.db.pool import APPLICATION_NAME, PREPARE_THRESHOLD, AsyncPool
 from streamvibe.db.statements import bulk, jobs, lists, settings
 from streamvibe.db.statements.statement import Statement
@@ -80,6 +81,7 @@ class Client:
         self._dsn = dsn
         self._pool: AsyncPool | None = None
         self._opening = asyncio.Lock()
+        self._together = Together(partial(self._fetch, connection=None))
         self._pool_options: dict[str, Any] = {
             "min_size": min_size,
             "max_size": max_size,
@@ -145,6 +147,8 @@ class Client:
             cache_ttl=cache_ttl,
             enforce_limit=enforce_limit,
         )
+        if connection is None:
+            return await self._together.ask(statement)
         return await self._fetch(statement, connection)
 
     async def create_many(

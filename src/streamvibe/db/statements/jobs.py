@@ -6,12 +6,13 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
+import orjson
 from pydantic import PydanticUserError, TypeAdapter
 
 from streamvibe import payload
 from streamvibe.db.statements import arguments
 from streamvibe.db.statements.statement import Row, Statement
-from streamvibe.errors import InvalidArgument, JobNotFound
+from streamvibe.errors import InvalidArgument, JobNotFound, from_parts
 from streamvibe.jobtype import JobType
 from streamvibe.model import Job, JobChange, JobResult, JobStatus, Outcome, Requested
 
@@ -26,6 +27,9 @@ FROM public.request_job(
     p_force := %(force)s, p_idempotency_key := %(idempotency_key)s,
     p_dedupe_window := %(dedupe_window)s::interval, p_cache_ttl := %(cache_ttl)s::interval,
     p_enforce_limit := %(enforce_limit)s)
+"""
+_REQUESTS = """
+SELECT outcome, job_id, status, result, result_age, error FROM public.request_jobs(p_requests := %s::jsonb)
 """
 _CANCEL = """
 SELECT job_id, outcome, status
@@ -78,6 +82,40 @@ def request_job(
         },
         partial(_requested, job_type.load_result if isinstance(job_type, JobType) else None),
     )
+
+
+def request_jobs(requests: Sequence[Statement[Any]]) -> Statement[Sequence[Row]]:
+    """Make what ``request_job`` made in one transaction, each for itself; a row for each, to give to ``answer``."""
+    return Statement(
+        _REQUESTS, (f"[{','.join(_element(request.params) for request in requests)}]",), lambda rows: rows
+    )
+
+
+def answer(request: Statement[R], row: Row) -> R | None:
+    """What became of one request. None: another transaction has its user's lock. Raises what it was refused for."""
+    error = row[5]
+    if error is not None:
+        raise from_parts(error["code"], error["field"], error["message"], error["received"], error["fix"])
+    return None if row[0] == "busy" else request.decode([row[:5]])
+
+
+def characters(request: Statement[Any]) -> int:
+    """About how long its text is."""
+    params: Any = request.params
+    return len(params["params"])
+
+
+def _element(params: Any) -> str:
+    """One request as JSON. Its params are JSON already."""
+    named = {name: value for name, value in params.items() if value is not None and name != "params"}
+    text = orjson.dumps(named, default=_interval).decode()
+    return f'{text[:-1]},"params":{params["params"]}}}'
+
+
+def _interval(value: object) -> str:
+    if isinstance(value, timedelta):
+        return f"{value.days} days {value.seconds}.{value.microseconds:06} seconds"
+    raise TypeError(value)
 
 
 def cancel_jobs(

@@ -7,7 +7,7 @@ DECLARE
         'get_job', 'get_job_result', 'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket',
         'get_job_logs', 'search_jobs'];
     v_for_service CONSTANT text[] := ARRAY[
-        'create_jobs', 'register_job_type', 'set_user_limit',
+        'create_jobs', 'request_jobs', 'register_job_type', 'set_user_limit',
         'heartbeat_worker', 'claim_jobs', 'hold_claim', 'keep_claim', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs',
         'release_jobs', 'release_forgotten_claims', 'unregister_worker', 'append_job_logs',
         'ensure_partitions', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs', 'recover_broken_claims',

@@ -15,7 +15,7 @@ BEGIN
     FOR v_function IN
         SELECT o.function FROM streamvibe.own_functions() o
         WHERE o.function_name IN (
-              'request_job', 'find_or_create_job', 'create_jobs', 'create_staged_jobs',
+              'request_job', 'request_jobs', 'find_or_create_job', 'create_jobs', 'create_staged_jobs',
               'get_cached_job_result', 'cancel_jobs', 'retry_jobs',
               'get_job', 'get_job_result', 'get_job_logs', 'user_job_ids', 'count_user_jobs',
               'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket',
