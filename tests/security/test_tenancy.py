@@ -50,6 +50,8 @@ FOR_SERVICE = {
     "expire_stale_jobs",
     "recover_stuck_jobs",
     "recover_broken_claims",
+    "compact_stats",
+    "recount_stats",
     "get_job_queue_stats",
     "get_workers",
 }

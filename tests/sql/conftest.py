@@ -12,12 +12,20 @@ from psycopg import Connection
 from tests.support.databases import TEMPLATE, Database, new_database
 from tests.support.servers import Server
 
+OURS = (
+    "claim",
+    "worker",
+    "account",
+    "idempotency",
+    "staging",
+    "setting",
+    "stat_delta",
+    "stat",
+    "stat_sketch",
+)
 EMPTY = (
     *(f"DELETE FROM public.{table}" for table in ("job_log", "job_queue")),
-    *(
-        f"DELETE FROM streamvibe.{table}"
-        for table in ("claim", "worker", "account", "idempotency", "staging", "setting")
-    ),
+    *(f"DELETE FROM streamvibe.{table}" for table in OURS),
     "DELETE FROM streamvibe.job_type",
     "INSERT INTO streamvibe.setting DEFAULT VALUES",
 )

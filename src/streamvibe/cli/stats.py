@@ -1,14 +1,44 @@
 """``streamvibe stats``: the whole queue in numbers."""
 
-from streamvibe.cli.output import AsJson, database_dsn, print_fields, print_json, print_rows
+from typing import Annotated
+
+import typer
+
+from streamvibe.cli.jobs_input import read_time
+from streamvibe.cli.output import AsJson, database_dsn, print_fields, print_if_empty, print_json, print_rows
 from streamvibe.client import SyncClient
 from streamvibe.model import JobStatus, QueueStats
 
 
-def stats_command(as_json: AsJson = False) -> None:
-    """Count the queue: jobs by status and type, average times, error rate."""
+def stats_command(
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only what ended, or was asked for, since this time, as in 2030-01-31T18:00Z."),
+    ] = None,
+    job_type: Annotated[str | None, typer.Option("--type", help="Only jobs of this type.")] = None,
+    recount: Annotated[
+        bool,
+        typer.Option(
+            "--recount", help="Count every job anew first, and print what was wrong: reads the whole queue."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the queue in numbers: jobs by status and type, times and their percentiles, error rates."""
     with SyncClient(database_dsn(), max_size=1) as client:
-        stats = client.stats()
+        if recount:
+            wrong = client.recount_stats()
+            if as_json:
+                print_json({"items": wrong})
+                return
+            print_rows(
+                ("job type", "status", "was", "is"),
+                ((one.job_type, one.status, one.jobs_before, one.jobs_now) for one in wrong),
+                named=bool(wrong),
+            )
+            print_if_empty(wrong, "wrong numbers")
+            return
+        stats = client.stats(since=read_time(since, "--since"), job_type=job_type)
     if as_json:
         print_json(stats)
         return
@@ -25,13 +55,24 @@ def stats_command(as_json: AsJson = False) -> None:
 
 
 def _totals(stats: QueueStats) -> list[tuple[str, object]]:
+    seconds = [
+        (f"{measure}_{name}_seconds", _rounded(getattr(stats, f"{measure}_{name}_seconds")))
+        for measure in ("processing", "wait")
+        for name in ("p50", "p95", "p99")
+    ]
     return [
         ("total_jobs", stats.total_jobs),
         *((f"{status}_jobs", getattr(stats, f"{status}_jobs")) for status in JobStatus),
         ("avg_processing_seconds", _rounded(stats.avg_processing_seconds)),
         ("avg_wait_seconds", _rounded(stats.avg_wait_seconds)),
-        ("error_rate", None if stats.error_rate is None else f"{stats.error_rate:.1%}"),
+        *seconds,
+        ("error_rate", _percent(stats.error_rate)),
+        *((f"error_rate, last {name}", _percent(rate)) for name, rate in sorted(stats.error_rates.items())),
     ]
+
+
+def _percent(rate: float | None) -> str | None:
+    return None if rate is None else f"{rate:.1%}"
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -31,6 +31,7 @@ from streamvibe.model import (
     NewJob,
     Page,
     QueueStats,
+    Recounted,
     Requested,
     WorkerState,
 )
@@ -44,6 +45,7 @@ Id = UUID | str
 Ids = UUID | str | Iterable[UUID | str]
 JobChanges = list[JobChange]  # inside the class, list is a method
 Workers = list[WorkerState]
+JobsRecounted = list[Recounted]
 
 
 class SyncClient:
@@ -410,9 +412,26 @@ class SyncClient:
         """Retry a user's failed jobs now, 1 to 10000, where attempts remain and the failure allows it."""
         return self._fetch(jobs.retry_jobs(job_ids, user_id), connection)
 
-    def stats(self, *, connection: Connection | None = None) -> QueueStats:
-        """The whole queue in numbers; for the service."""
-        return self._fetch(settings.get_job_queue_stats(), connection)
+    def stats(
+        self,
+        *,
+        since: datetime | None = None,
+        job_type: JobType[Any, Any] | str | None = None,
+        connection: Connection | None = None,
+    ) -> QueueStats:
+        """The queue in numbers, exact, without reading the jobs; for the service.
+
+        ``since``: only jobs that ended since that minute, or were asked for since when they have not ended;
+        percentiles are of whole hours then. Raises InvalidArgument, UnknownJobType.
+        """
+        return self._fetch(settings.get_job_queue_stats(since, job_type), connection)
+
+    def recount_stats(self, *, connection: Connection | None = None) -> JobsRecounted:
+        """Count every job anew, and return what the statistics had wrong: rows were changed past the functions.
+
+        Reads the whole queue; for the service.
+        """
+        return self._fetch(settings.recount_stats(), connection)
 
     def workers(self, *, connection: Connection | None = None) -> Workers:
         """The workers there are, dead ones until their jobs were taken back; for the service."""

@@ -45,6 +45,7 @@ DUTIES: Sequence[Duty] = (
     ),
     Duty("retry_failed_jobs", 10.0, "SELECT retry_failed_jobs(1000)", batch=1000),
     Duty("expire_stale_jobs", 60.0, "SELECT expire_stale_jobs(1000)", batch=1000),
+    Duty("compact_stats", 5.0, "SELECT compact_stats(10000)", batch=10000),
     Duty("ensure_partitions", 3600.0, "SELECT count(*) FROM ensure_partitions()"),
 )
 

@@ -1,65 +1,280 @@
-"""get_job_queue_stats: one row that equals a count by hand."""
+"""get_job_queue_stats: one row that equals a count by hand, whatever became of the jobs, and reads none of them."""
+
+import json
+import math
+import random
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from psycopg import Connection
 from tests.sql import kit
 from tests.sql.conftest import Queue
 
 STATES = ("pending", "processing", "completed", "failed", "cancelled")
+WINDOWS = ("1 hour", "1 day", "7 days")
+
+
+def count_by_hand(jobs: list[kit.Row]) -> kit.Row:
+    """What the function must say of these jobs, but for percentiles and windows."""
+    by_state = {state: [job for job in jobs if job["status"] == state] for state in STATES}
+    done, failed = by_state["completed"], by_state["failed"]
+    counted: dict[str, dict[str, int]] = {}
+    for job in jobs:
+        states = counted.setdefault(job["job_type"], {})
+        states[job["status"]] = states.get(job["status"], 0) + 1
+    return {
+        "total_jobs": len(jobs),
+        **{f"{state}_jobs": len(found) for state, found in by_state.items()},
+        "avg_processing_seconds": _average([_processed(job) for job in done]),
+        "avg_wait_seconds": _average([_waited(job) for job in done]),
+        "error_rate": len(failed) / (len(done) + len(failed)) if done or failed else None,
+        "jobs_by_type": counted,
+    }
+
+
+def _processed(job: kit.Row) -> float:
+    return float((job["completed_at"] - job["started_at"]).total_seconds())
+
+
+def _waited(job: kit.Row) -> float:
+    return float((job["started_at"] - job["scheduled_for"]).total_seconds())
+
+
+def _average(values: list[float]) -> Any:
+    return pytest.approx(math.fsum(values) / len(values), abs=1e-6) if values else None
+
+
+def _percentile(values: list[float], part: float) -> float:
+    return sorted(values)[math.ceil(part * len(values)) - 1]
+
+
+def all_jobs(conn: Connection[Any]) -> list[kit.Row]:
+    """Every job as readers see it."""
+    return kit.query(conn, "SELECT * FROM streamvibe.job")
+
+
+def stats(queue: Queue, **arguments: Any) -> kit.Row:
+    """The only row."""
+    return kit.call_one(queue.service, "get_job_queue_stats", **arguments)
+
+
+def history(queue: Queue, count: int = 60) -> list[UUID]:
+    """Jobs of two types in every state."""
+    conn = queue.conn
+    for name in ("email", "sms"):
+        kit.register(conn, name)
+    kit.worker(conn)
+    ids = [kit.job_id(conn, job_type=("email", "sms")[n % 3 == 0]) for n in range(count)]
+    jobs = kit.claim(conn, limit=count - 10)
+    kit.complete(conn, jobs[:20])
+    kit.fail(conn, jobs[20:24], failure=kit.PERMANENT)
+    kit.lease(conn, jobs[24:34])
+    kit.complete(conn, jobs[24:27])
+    kit.release(conn, jobs[27:29])
+    kit.fail(conn, jobs[34:36])
+    kit.fail(conn, jobs[36:38], failure={**kit.ERROR, "retry_after_seconds": 3600})
+    gone = jobs[38]
+    kit.call(conn, "cancel_jobs", p_user_id=gone["user_id"], p_job_ids=[gone["job_id"], gone["job_id"]])
+    back = jobs[36]
+    kit.call(conn, "retry_jobs", p_user_id=back["user_id"], p_job_ids=[back["job_id"]])
+    conn.execute("UPDATE public.job_queue SET expires_at = scheduled_for WHERE id = %s", [ids[-1]])
+    kit.call(conn, "expire_stale_jobs")
+    new = [{"user_id": str(uuid4()), "job_type": "sms"} for _ in range(5)]
+    for promises in (False, True):
+        kit.call(conn, "create_jobs", p_jobs=kit.Jsonb(new), p_dedupe=promises, p_enforce_limit=promises)
+    return ids
 
 
 def test_empty(queue: Queue) -> None:
     """Nothing counted, nothing divided by zero."""
-    assert kit.call_one(queue.service, "get_job_queue_stats") == {
+    found = stats(queue)
+    assert found == {
         "total_jobs": 0,
         **{f"{state}_jobs": 0 for state in STATES},
         "avg_processing_seconds": None,
         "avg_wait_seconds": None,
         "error_rate": None,
         "jobs_by_type": {},
+        "error_rates": dict.fromkeys(WINDOWS),
+        **{f"{measure}_p{part}_seconds": None for measure in ("processing", "wait") for part in (50, 95, 99)},
     }
 
 
-def test_equals_a_count_by_hand(queue: Queue) -> None:
-    """Totals, averages, error rate and the table by type, from the jobs one by one."""
+@pytest.mark.parametrize("compacted", [False, True])
+def test_equals_a_count_by_hand(queue: Queue, compacted: bool) -> None:
+    """Totals, averages, error rates and the table by type, from the jobs one by one; compact_stats changes nothing."""
+    history(queue)
+    if compacted:
+        assert kit.value(queue.service, "SELECT compact_stats(7)") == 7
+        assert kit.value(queue.service, "SELECT compact_stats()") > 0
+        assert kit.value(queue.service, "SELECT compact_stats()") == 0
+    jobs = all_jobs(queue.conn)
+    found, expected = stats(queue), count_by_hand(jobs)
+    assert {name: found[name] for name in expected} == expected
+    assert found["error_rates"] == dict.fromkeys(WINDOWS, pytest.approx(expected["error_rate"]))
+    assert {job["status"] for job in jobs} == set(STATES)
+    mine = count_by_hand([job for job in jobs if job["job_type"] == "sms"])
+    found = stats(queue, p_job_type="sms")
+    assert {name: found[name] for name in mine} == mine
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_since(clocked: Queue, compacted: bool) -> None:
+    """Only what ended since that minute counts, or was asked for since, when it has not ended."""
+    conn = clocked.conn
+    kit.register(conn)
+    marks = []
+    for minutes in (0, 17, 44, 60, 125, 1440):
+        clocked.advance(minutes * kit.MINUTE)
+        marks.append(kit.value(conn, "SELECT streamvibe.now()"))
+        kit.worker(conn)
+        for _ in range(4):
+            kit.job_id(conn)
+        jobs = kit.claim(conn, limit=3)
+        kit.complete(conn, jobs[:1])
+        kit.fail(conn, jobs[1:2], failure=kit.PERMANENT)
+        kit.release(conn, jobs[2:])
+        if compacted:
+            kit.call(clocked.service, "compact_stats")
+    every = all_jobs(conn)
+    for mark in marks:
+        since = mark.replace(second=0, microsecond=0)
+        expected = count_by_hand(
+            [job for job in every if (job["completed_at"] or job["created_at"]) >= since]
+        )
+        found = kit.call_one(clocked.service, "get_job_queue_stats", p_since=mark)
+        assert {name: found[name] for name in expected} == expected
+    now = marks[-1]
+    windows = {}
+    for name, length in zip(WINDOWS, (kit.HOUR, kit.DAY, 7 * kit.DAY), strict=True):
+        since = (now - length).replace(second=0, microsecond=0)
+        expected = count_by_hand(
+            [job for job in every if job["completed_at"] and job["completed_at"] >= since]
+        )
+        windows[name] = pytest.approx(expected["error_rate"])
+    assert stats(clocked)["error_rates"] == windows
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_percentiles_are_within_one_percent(queue: Queue, compacted: bool) -> None:
+    """Of durations from a microsecond to weeks, every percentile is within 1 % of the exact one."""
     conn = queue.conn
-    for name in ("email", "sms"):
-        kit.register(conn, name)
-    kit.worker(conn)
-    ids = [kit.job_id(conn, job_type=("email", "sms")[n % 3 == 0]) for n in range(30)]
-    jobs = kit.claim(conn, limit=25)
-    kit.complete(conn, jobs[:10])
-    kit.fail(conn, jobs[10:14], failure=kit.PERMANENT)
-    kit.lease(conn, jobs[14:18])
-    kit.fail(conn, jobs[18:19])
-    cancelled = jobs[19]
-    kit.call(conn, "cancel_jobs", p_user_id=cancelled["user_id"], p_job_ids=[cancelled["job_id"]])
-    # As if they had waited and run for a while.
+    kit.register(conn)
+    chance = random.Random(4)
+    waited = [max(1e-6, round(chance.lognormvariate(0, 5), 6)) for _ in range(3000)]
+    processed = [max(1e-6, round(chance.lognormvariate(-4, 3), 6)) for _ in range(3000)]
     conn.execute(
-        "UPDATE public.job_queue SET scheduled_for = scheduled_for - interval '10 s' * job_priority, "
-        "completed_at = completed_at + interval '1 s' * (1 + job_priority) WHERE status = 'completed'"
+        "INSERT INTO public.job_queue"
+        " (id, created_at, user_id, job_type, status, scheduled_for, started_at, completed_at)"
+        " SELECT streamvibe.make_id(streamvibe.microseconds(clock_timestamp()) + n, n), clock_timestamp(),"
+        " gen_random_uuid(), 'email', 'completed', streamvibe.now() - make_interval(secs => w),"
+        " streamvibe.now(), streamvibe.now() + make_interval(secs => p)"
+        " FROM unnest(%s::float[], %s::float[]) WITH ORDINALITY u(w, p, n)",
+        [waited, processed],
     )
-    every = [kit.get_job(conn, job_id) for job_id in ids]
-    by_state = {state: [job for job in every if job["status"] == state] for state in STATES}
-    done = by_state["completed"]
-    assert {state: len(found) for state, found in by_state.items()} == {
-        "pending": 6,
-        "processing": 9,
-        "completed": 10,
-        "failed": 4,
-        "cancelled": 1,
-    }
-    stats = kit.call_one(queue.service, "get_job_queue_stats")
-    assert stats["total_jobs"] == 30
-    assert {state: stats[f"{state}_jobs"] for state in STATES} == {
-        state: len(found) for state, found in by_state.items()
-    }
-    running = sum((job["completed_at"] - job["started_at"]).total_seconds() for job in done) / len(done)
-    waiting = sum((job["started_at"] - job["scheduled_for"]).total_seconds() for job in done) / len(done)
-    assert stats["avg_processing_seconds"] == pytest.approx(running, abs=1e-6)
-    assert stats["avg_wait_seconds"] == pytest.approx(waiting, abs=1e-6)
-    assert stats["error_rate"] == pytest.approx(4 / 14)
-    counted: dict[str, dict[str, int]] = {}
-    for job in every:
-        states = counted.setdefault(job["job_type"], {})
-        states[job["status"]] = states.get(job["status"], 0) + 1
-    assert stats["jobs_by_type"] == counted
+    wrong = kit.call(queue.service, "recount_stats")
+    assert [(row["status"], row["jobs_before"], row["jobs_now"]) for row in wrong] == [("completed", 0, 3000)]
+    if compacted:
+        kit.call(queue.service, "compact_stats")
+    jobs = all_jobs(conn)
+    found = stats(queue)
+    for measure, of in (("wait", _waited), ("processing", _processed)):
+        values = [of(job) for job in jobs]
+        for part in (50, 95, 99):
+            exact = _percentile(values, part / 100)
+            assert found[f"{measure}_p{part}_seconds"] == pytest.approx(exact, rel=0.01)
+
+
+def test_recounting_mends_what_was_changed_by_hand(queue: Queue) -> None:
+    """After rows were deleted past the functions it names each wrong number, and from then on all are right."""
+    history(queue)
+    kit.call(queue.service, "compact_stats", p_limit=10)
+    assert kit.call(queue.service, "recount_stats") == []
+    queue.conn.execute(
+        "DELETE FROM public.job_queue WHERE id IN (SELECT id FROM public.job_queue WHERE status = 'completed' LIMIT 3)"
+    )
+    wrong = kit.call(queue.service, "recount_stats")
+    assert sum(row["jobs_before"] - row["jobs_now"] for row in wrong) == 3
+    assert {row["status"] for row in wrong} == {"completed"}
+    assert kit.call(queue.service, "recount_stats") == []
+    found, expected = stats(queue), count_by_hand(all_jobs(queue.conn))
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_reads_no_jobs(queue: Queue) -> None:
+    """However many jobs there are, what is read is the sums: a few pages, and no row of job_queue."""
+    conn = queue.conn
+    history(queue)
+    plan = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM streamvibe.stat_since(NULL)"
+    conn.execute(
+        "INSERT INTO public.job_queue (id, created_at, user_id, job_type, status, completed_at, started_at)"
+        " SELECT streamvibe.make_id(streamvibe.microseconds(clock_timestamp()) + n, n), clock_timestamp(),"
+        " gen_random_uuid(), 'email', 'completed', streamvibe.now(), streamvibe.now() FROM generate_series(1, 20000) n"
+    )
+    kit.call(queue.service, "recount_stats")
+    kit.call(queue.service, "compact_stats")
+    [row] = kit.query(conn, plan)
+    node = row["QUERY PLAN"][0]["Plan"]
+    assert "job_queue" not in json.dumps(node)
+    assert node["Actual Rows"] <= 2 * len(STATES)
+    scans = "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_xact_all_tables WHERE relname LIKE 'job_queue%'"
+    with conn.transaction():
+        kit.call(conn, "get_job_queue_stats")
+        assert kit.value(conn, scans) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "field"),
+    [
+        ({"p_since": "infinity"}, "SV001", "p_since"),
+        ({"p_since": "-infinity"}, "SV001", "p_since"),
+        ({"p_job_type": "emial"}, "SV002", "p_job_type"),
+    ],
+)
+def test_bad_arguments(queue: Queue, arguments: kit.Row, code: str, field: str) -> None:
+    """A moment that is none and a type that nobody registered are refused by name."""
+    kit.register(queue.conn)
+    with kit.refused(code, field):
+        stats(queue, **arguments)
+
+
+def test_compacting_waits_for_nobody(queue: Queue) -> None:
+    """While another session adds up, it returns 0; of what is not committed yet it takes nothing."""
+    kit.register(queue.conn)
+    kit.job_id(queue.conn)
+    with queue.database.connect() as other, other.transaction():
+        kit.job_id(other)
+        assert kit.value(queue.service, "SELECT compact_stats()") == 1
+    with queue.database.connect() as other, other.transaction():
+        kit.call(other, "compact_stats")
+        assert kit.value(queue.service, "SELECT compact_stats()") == 0
+    assert stats(queue)["pending_jobs"] == 2
+    for limit in (None, 0, 10001):
+        with kit.refused("SV001", "p_limit"):
+            kit.call(queue.service, "compact_stats", p_limit=limit)
+
+
+def test_a_dropped_leaf_leaves_with_its_jobs(queue: Queue) -> None:
+    """What was in it is counted no more; an unknown one is refused."""
+    conn = queue.conn
+    history(queue)
+    kit.call(queue.service, "compact_stats")
+    with conn.transaction(force_rollback=True):
+        leaf = kit.value(conn, "SELECT DISTINCT tableoid::regclass::text FROM public.job_queue").split(".")[
+            -1
+        ]
+        conn.execute("SELECT streamvibe.drop_partition(%s)", [leaf])
+        assert kit.value(conn, "SELECT count(*) FROM public.job_queue") == 0
+        conn.execute("DELETE FROM streamvibe.claim")
+        assert kit.call_one(conn, "get_job_queue_stats")["total_jobs"] == 0
+        assert kit.query(conn, "SELECT 1 FROM streamvibe.stat_since(NULL) HAVING sum(jobs) <> 0") == []
+    with kit.refused("SV009", "p_partition_name"):
+        conn.execute("SELECT streamvibe.drop_partition('job_queue_20000101')")
+
+
+def test_minutes(queue: Queue) -> None:
+    """A minute begins with second 0."""
+    at = datetime(2026, 2, 3, 4, 5, 59, 999999, UTC)
+    assert kit.value(queue.conn, "SELECT streamvibe.minute_of(%s)", at) == at.replace(second=0, microsecond=0)

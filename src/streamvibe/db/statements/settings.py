@@ -1,5 +1,6 @@
 """Calls of the functions that register job types, set limits, make partitions and count."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -7,15 +8,18 @@ from streamvibe.db.registration import registration
 from streamvibe.db.statements import arguments
 from streamvibe.db.statements.statement import Statement, nothing
 from streamvibe.jobtype import JobType
-from streamvibe.model import QueueStats, WorkerState
+from streamvibe.model import QueueStats, Recounted, WorkerState
 
 _LIMIT = "SELECT public.set_user_limit(p_user_id := %(user_id)s, p_max_live_jobs := %(limit)s::integer)"
 _ENSURE_PARTITIONS = "SELECT partition_name FROM public.ensure_partitions()"
 _STATS = """
 SELECT total_jobs, pending_jobs, processing_jobs, completed_jobs, failed_jobs, cancelled_jobs,
-       avg_processing_seconds, avg_wait_seconds, error_rate, jobs_by_type
-FROM public.get_job_queue_stats()
+       avg_processing_seconds, avg_wait_seconds, error_rate, jobs_by_type, error_rates,
+       processing_p50_seconds, processing_p95_seconds, processing_p99_seconds,
+       wait_p50_seconds, wait_p95_seconds, wait_p99_seconds
+FROM public.get_job_queue_stats(p_since := %(since)s::timestamptz, p_job_type := %(job_type)s::text)
 """
+_RECOUNT = "SELECT job_type, status, jobs_before, jobs_now FROM public.recount_stats()"
 _WORKERS = """
 SELECT worker_id, job_types, is_alive, claimed_jobs, started_at, heartbeat_at FROM public.get_workers()
 """
@@ -41,9 +45,17 @@ def ensure_partitions() -> Statement[list[str]]:
     return Statement(_ENSURE_PARTITIONS, {}, lambda rows: [row[0] for row in rows])
 
 
-def get_job_queue_stats() -> Statement[QueueStats]:
-    """Count the queue."""
-    return Statement(_STATS, {}, lambda rows: QueueStats(*rows[0]))
+def get_job_queue_stats(
+    since: datetime | None, job_type: JobType[Any, Any] | str | None
+) -> Statement[QueueStats]:
+    """The queue in numbers."""
+    params = {"since": arguments.moment(since, "since"), "job_type": arguments.job_type_name(job_type)}
+    return Statement(_STATS, params, lambda rows: QueueStats(*rows[0]))
+
+
+def recount_stats() -> Statement[list[Recounted]]:
+    """Count every job anew."""
+    return Statement(_RECOUNT, {}, lambda rows: [Recounted(*row) for row in rows])
 
 
 def get_workers() -> Statement[list[WorkerState]]:

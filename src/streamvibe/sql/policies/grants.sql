@@ -11,7 +11,7 @@ DECLARE
         'heartbeat_worker', 'claim_jobs', 'hold_claim', 'keep_claim', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs',
         'release_jobs', 'release_forgotten_claims', 'unregister_worker', 'append_job_logs',
         'ensure_partitions', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs', 'recover_broken_claims',
-        'get_job_queue_stats', 'get_workers'];
+        'compact_stats', 'recount_stats', 'get_job_queue_stats', 'get_workers'];
     v_function record;
 BEGIN
     FOR v_function IN

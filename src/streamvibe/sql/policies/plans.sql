@@ -17,7 +17,7 @@ BEGIN
         WHERE o.function_name IN (
               'request_job', 'request_jobs', 'find_or_create_job', 'create_jobs', 'create_staged_jobs',
               'get_cached_job_result', 'cancel_jobs', 'retry_jobs',
-              'get_job', 'get_job_result', 'get_job_logs', 'user_job_ids', 'count_user_jobs',
+              'get_job', 'get_job_result', 'get_job_logs', 'get_job_queue_stats', 'user_job_ids', 'count_user_jobs',
               'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket',
               'heartbeat_worker', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs', 'release_jobs',
               'append_job_logs', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs',

@@ -15,6 +15,7 @@ AS $$
 DECLARE
     v_wait_in_place interval := (SELECT s.retry_in_place_max FROM streamvibe.setting s);
 BEGIN
+    PERFORM streamvibe.count_jobs(-1, p_job_ids);
     RETURN QUERY
     WITH decided AS MATERIALIZED (
         SELECT f.job_id, f.failure, f.started_at, t.expires_after,
@@ -46,5 +47,6 @@ BEGIN
     WHERE q.id = d.job_id AND q.id = ANY (p_job_ids)
       AND coalesce(q.status, '') IN ('pending', 'processing')
     RETURNING q.id, q.status, CASE WHEN q.status = 'pending' THEN q.scheduled_for ELSE q.retry_at END;
+    PERFORM streamvibe.count_jobs(1, p_job_ids);
 END
 $$;

@@ -1,13 +1,13 @@
 -- Lock what a worker is about to move: the claims, so that nobody takes their jobs away, then those of the jobs
 -- that stand in them. Every function that moves held jobs begins with this one.
 -- since:  parallel to p_job_ids: when the job was claimed, if it may be moved, else NULL.
--- locked: those that may be moved. busy: held, but another transaction has the row; the worker tries again later.
+-- locked: those that may be moved; processing: those of them whose rows say so. busy: held, but another transaction has the row; the worker tries again later.
 -- What is in neither is not this worker's any more; one whose row is gone leaves its claim here.
 -- Locks:  the claims by token, then the jobs' rows in id order (SKIP LOCKED).
 -- Raises: SV001 the arrays are not parallel, SV006.
 CREATE OR REPLACE FUNCTION streamvibe.lock_held_jobs(
     p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[],
-    OUT since timestamptz[], OUT locked uuid[], OUT busy uuid[]
+    OUT since timestamptz[], OUT locked uuid[], OUT processing uuid[], OUT busy uuid[]
 )
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -20,8 +20,8 @@ BEGIN
     since := ARRAY(
         SELECT h.claimed_at FROM unnest(p_tokens, p_job_ids) WITH ORDINALITY a(token, job_id, n)
         LEFT JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id) ORDER BY a.n);
-    locked := streamvibe.lock_jobs(ARRAY(
-        SELECT a.job_id FROM unnest(p_job_ids, since) a(job_id, since) WHERE a.since IS NOT NULL));
+    SELECT l.* INTO locked, processing FROM streamvibe.lock_jobs(ARRAY(
+        SELECT a.job_id FROM unnest(p_job_ids, since) a(job_id, since) WHERE a.since IS NOT NULL)) l;
     busy := '{}';
     IF cardinality(locked) < cardinality(array_remove(since, NULL)) THEN
         SELECT coalesce(array_agg(a.job_id) FILTER (WHERE q.id IS NULL), '{}') AS ids,

@@ -9,6 +9,7 @@ AS $$
 DECLARE
     v_now timestamptz := streamvibe.now();
 BEGIN
+    PERFORM streamvibe.count_jobs(-1, p_job_ids);
     UPDATE public.job_queue q
     SET status = 'pending', started_at = NULL, worker_id = NULL, claim_token = NULL, progress = NULL,
         progress_message = NULL, isolated = q.isolated OR p_isolated, updated_at = v_now,
@@ -19,6 +20,7 @@ BEGIN
     WHERE q.id = ANY (p_job_ids) AND t.name = q.job_type
       AND (coalesce(q.status, '') = 'processing'
            OR coalesce(q.status, '') = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
+    PERFORM streamvibe.count_jobs(1, p_job_ids);
     PERFORM streamvibe.wake_workers(d.job_type)
     FROM (SELECT DISTINCT q.job_type FROM unnest(p_job_ids) u(id)
           CROSS JOIN LATERAL (SELECT j.job_type, j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q

@@ -26,11 +26,13 @@ BEGIN
     IF NOT streamvibe.has_room(p_user_id, v_job.job_type, v_max_live, v_type.max_live_jobs) THEN
         RETURN 'at_limit';
     END IF;
+    PERFORM streamvibe.count_jobs(-1, ARRAY[p_job_id]);
     UPDATE public.job_queue q
     SET status = 'pending', scheduled_for = v_now, expires_at = v_now + v_type.expires_after,
         completed_at = NULL, retry_at = NULL, started_at = NULL, worker_id = NULL, claim_token = NULL,
         progress = NULL, progress_message = NULL, updated_at = v_now
     WHERE q.id = p_job_id;
+    PERFORM streamvibe.count_jobs(1, ARRAY[p_job_id]);
     PERFORM streamvibe.wake_workers(v_job.job_type);
     RETURN 'retried';
 END

@@ -23,12 +23,14 @@ BEGIN
         ORDER BY q.expires_at LIMIT p_limit
         FOR NO KEY UPDATE OF q SKIP LOCKED);
     -- A claim may have been committed between that look and the locks (see claim_jobs): look again.
+    PERFORM streamvibe.count_jobs(-1, v_ids);
     UPDATE public.job_queue q
     SET status = 'failed', failure_kind = 'expired', completed_at = v_now, updated_at = v_now,
         error_message = 'not started before ' || q.expires_at || '; no worker took it in time'
     WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') = 'pending'  -- see policies/plans.sql
       AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     GET DIAGNOSTICS v_count = ROW_COUNT;
+    PERFORM streamvibe.count_jobs(1, v_ids);
     RETURN v_count;
 END
 $$;

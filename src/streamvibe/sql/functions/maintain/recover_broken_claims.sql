@@ -31,7 +31,7 @@ BEGIN
         SELECT c.* INTO v_claim FROM streamvibe.claim c
         WHERE c.token = v_broken.token AND c.in_transaction FOR UPDATE SKIP LOCKED;
         CONTINUE WHEN NOT FOUND;
-        v_locked := streamvibe.lock_jobs(v_claim.job_ids);
+        v_locked := (streamvibe.lock_jobs(v_claim.job_ids)).locked;
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(u.id) FILTER (WHERE u.id IN (SELECT unnest(v_locked))), '{}') AS ids,
                coalesce(array_agg(u.id) FILTER (WHERE u.id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,

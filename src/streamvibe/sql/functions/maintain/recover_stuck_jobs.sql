@@ -42,7 +42,7 @@ BEGIN
                           ORDER BY c.token FOR UPDATE SKIP LOCKED);
         CONTINUE WHEN EXISTS (SELECT FROM streamvibe.claim c
                               WHERE c.worker_id = v_worker.id AND NOT c.in_transaction AND c.token <> ALL (v_claims));
-        v_locked := streamvibe.lock_jobs(ARRAY(SELECT h.job_id FROM streamvibe.held_jobs(v_worker.id, v_claims) h));
+        v_locked := (streamvibe.lock_jobs(ARRAY(SELECT h.job_id FROM streamvibe.held_jobs(v_worker.id, v_claims) h))).locked;
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))), '{}') AS ids,
                coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
@@ -79,10 +79,10 @@ BEGIN
         END IF;
     END LOOP;
 
-    v_locked := streamvibe.lock_jobs(ARRAY(
+    v_locked := (streamvibe.lock_jobs(ARRAY(
         SELECT q.id FROM public.job_queue q
         WHERE q.status = 'processing' AND q.started_at < v_now - interval '30 minutes'
-          AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)));
+          AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)))).locked;
     SELECT coalesce(array_agg(u.id), '{}') AS ids, coalesce(array_agg(q.worker_id), '{}') AS workers INTO v_held
     FROM unnest(v_locked) u(id)
     CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q

@@ -50,7 +50,7 @@ BEGIN
             v_full := '{}';
             v_waiting := '{}';
             FOR v_job IN
-                SELECT u.id, q.job_type FROM unnest(streamvibe.lock_jobs(v_due.ids)) WITH ORDINALITY u(id, n)
+                SELECT u.id, q.job_type FROM unnest((streamvibe.lock_jobs(v_due.ids)).locked) WITH ORDINALITY u(id, n)
                 CROSS JOIN LATERAL (SELECT j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
                 ORDER BY array_position(v_due.ids, u.id)
             LOOP

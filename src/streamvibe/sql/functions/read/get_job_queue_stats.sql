@@ -1,41 +1,104 @@
--- The whole queue in one row, counted exactly in one snapshot.
--- error_rate: failed / (completed + failed), NULL when nothing is finished. Seconds are averages over completed jobs.
+-- The whole queue in one row, exact in the snapshot it is asked in, without reading the jobs.
+-- p_since:     only jobs that ended since that minute, or were asked for since when they have not ended.
+-- p_job_type:  only jobs of this type.
+-- error_rate:  failed / (completed + failed), NULL when nothing is finished; error_rates: the same of what ended in the last
+--              "1 hour", "1 day" and "7 days".
+-- Averages and percentiles are over completed jobs, in seconds: waiting from due to started, processing from started to
+-- ended. Percentiles are within 1 % of the exact ones; with p_since they are of whole hours.
 -- jobs_by_type: {"type": {"pending": n, ...}, ...}
--- Raises: SV004.
-CREATE OR REPLACE FUNCTION public.get_job_queue_stats()
+-- Reads:   what compact_stats() has not yet added up, one row per type and status, and with p_since a row per hour besides.
+-- Raises:  SV001, SV002, SV004.
+CREATE OR REPLACE FUNCTION public.get_job_queue_stats(p_since timestamptz DEFAULT NULL, p_job_type text DEFAULT NULL)
     RETURNS TABLE (
         total_jobs bigint, pending_jobs bigint, processing_jobs bigint, completed_jobs bigint, failed_jobs bigint,
         cancelled_jobs bigint, avg_processing_seconds double precision, avg_wait_seconds double precision,
-        error_rate double precision, jobs_by_type jsonb
+        error_rate double precision, jobs_by_type jsonb, error_rates jsonb,
+        processing_p50_seconds double precision, processing_p95_seconds double precision,
+        processing_p99_seconds double precision, wait_p50_seconds double precision, wait_p95_seconds double precision,
+        wait_p99_seconds double precision
     )
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+    v_since timestamptz;
 BEGIN
     PERFORM streamvibe.require_service('get_job_queue_stats');
+    IF NOT isfinite(p_since) THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_since', p_since::text, 'p_since is not a moment',
+            'Pass a time such as now() - interval ''1 day'', or NULL for everything.');
+    ELSIF p_job_type IS NOT NULL THEN
+        PERFORM streamvibe.known_job_type(p_job_type);
+    END IF;
+    v_since := streamvibe.minute_of(p_since);
     RETURN QUERY
-    WITH counted AS MATERIALIZED (
-        SELECT j.job_type, j.status, count(*) AS n,
-               sum(extract(epoch FROM j.completed_at - j.started_at)) AS processing,
-               sum(extract(epoch FROM j.started_at - j.scheduled_for)) AS waiting
-        FROM streamvibe.job j GROUP BY j.job_type, j.status
+    WITH held AS MATERIALIZED (
+        -- Their rows say pending; a worker has them.
+        SELECT q.job_type, count(*) AS n
+        FROM (SELECT DISTINCT unnest(c.job_ids) AS id FROM streamvibe.live_claims() c) h
+        CROSS JOIN LATERAL (SELECT j.job_type, j.status, j.created_at FROM public.job_queue j WHERE j.id = h.id OFFSET 0) q
+        WHERE q.status = 'pending' AND (v_since IS NULL OR q.created_at >= v_since)
+        GROUP BY q.job_type
+    ), counted AS MATERIALIZED (
+        SELECT e.job_type, e.status, sum(e.jobs) AS n, sum(e.waiting_us) AS waiting_us, sum(e.processing_us) AS processing_us
+        FROM (SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_since(v_since) s
+              UNION ALL SELECT h.job_type, 'pending', -h.n, 0, 0 FROM held h
+              UNION ALL SELECT h.job_type, 'processing', h.n, 0, 0 FROM held h) e
+        WHERE p_job_type IS NULL OR e.job_type = p_job_type
+        GROUP BY e.job_type, e.status HAVING sum(e.jobs) <> 0
     ), by_type AS (
         SELECT c.job_type, jsonb_object_agg(c.status, c.n) AS counts FROM counted c GROUP BY c.job_type
+    ), ended AS (
+        SELECT w.name, (sum(s.jobs) FILTER (WHERE s.status = 'failed') / nullif(sum(s.jobs), 0))::double precision AS rate,
+               sum(s.jobs) AS jobs
+        FROM (VALUES ('1 hour'), ('1 day'), ('7 days')) w(name)
+        CROSS JOIN LATERAL streamvibe.stat_since(streamvibe.minute_of(streamvibe.now() - w.name::interval)) s
+        WHERE s.status IN ('completed', 'failed') AND (p_job_type IS NULL OR s.job_type = p_job_type)
+        GROUP BY w.name
+    ), buckets AS (
+        SELECT e.measure, e.bucket, sum(e.jobs) AS jobs
+        FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
+              WHERE s.minutes = CASE WHEN v_since IS NULL THEN 0 ELSE 60 END
+                AND s.since >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
+              UNION ALL
+              SELECT d.job_type, m.measure, m.bucket, sign(d.jobs)
+              FROM streamvibe.stat_delta d
+              CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(d.waited) u(bucket)
+                                  UNION ALL SELECT 'processing', u.bucket FROM unnest(d.processed) u(bucket)
+                                 ) m(measure, bucket)
+              WHERE d.minute >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')) e
+        WHERE p_job_type IS NULL OR e.job_type = p_job_type
+        GROUP BY e.measure, e.bucket HAVING sum(e.jobs) > 0
+    ), ranked AS MATERIALIZED (
+        SELECT b.measure, b.bucket, sum(b.jobs) OVER (PARTITION BY b.measure ORDER BY b.bucket)
+                                    / sum(b.jobs) OVER (PARTITION BY b.measure) AS part
+        FROM buckets b
+    ), percentiles AS (
+        SELECT r.measure,
+               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.part >= 0.50)) AS p50,
+               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.part >= 0.95)) AS p95,
+               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.part >= 0.99)) AS p99
+        FROM ranked r GROUP BY r.measure
     )
-    SELECT coalesce(sum(c.n), 0)::bigint,
-           coalesce(sum(c.n) FILTER (WHERE c.status = 'pending'), 0)::bigint,
-           coalesce(sum(c.n) FILTER (WHERE c.status = 'processing'), 0)::bigint,
-           coalesce(sum(c.n) FILTER (WHERE c.status = 'completed'), 0)::bigint,
-           coalesce(sum(c.n) FILTER (WHERE c.status = 'failed'), 0)::bigint,
-           coalesce(sum(c.n) FILTER (WHERE c.status = 'cancelled'), 0)::bigint,
-           (sum(c.processing) FILTER (WHERE c.status = 'completed')
-            / nullif(sum(c.n) FILTER (WHERE c.status = 'completed'), 0))::double precision,
-           (sum(c.waiting) FILTER (WHERE c.status = 'completed')
-            / nullif(sum(c.n) FILTER (WHERE c.status = 'completed'), 0))::double precision,
-           (coalesce(sum(c.n) FILTER (WHERE c.status = 'failed'), 0)
-            / nullif(sum(c.n) FILTER (WHERE c.status IN ('completed', 'failed')), 0))::double precision,
-           coalesce((SELECT jsonb_object_agg(b.job_type, b.counts) FROM by_type b), '{}')
-    FROM counted c;
+    SELECT t.*, p.p50, p.p95, p.p99, w.p50, w.p95, w.p99
+    FROM (
+        SELECT coalesce(sum(c.n), 0)::bigint,
+               coalesce(sum(c.n) FILTER (WHERE c.status = 'pending'), 0)::bigint,
+               coalesce(sum(c.n) FILTER (WHERE c.status = 'processing'), 0)::bigint,
+               coalesce(sum(c.n) FILTER (WHERE c.status = 'completed'), 0)::bigint,
+               coalesce(sum(c.n) FILTER (WHERE c.status = 'failed'), 0)::bigint,
+               coalesce(sum(c.n) FILTER (WHERE c.status = 'cancelled'), 0)::bigint,
+               (sum(c.processing_us) / 1000000 / nullif(sum(c.n) FILTER (WHERE c.status = 'completed'), 0))::double precision,
+               (sum(c.waiting_us) / 1000000 / nullif(sum(c.n) FILTER (WHERE c.status = 'completed'), 0))::double precision,
+               (coalesce(sum(c.n) FILTER (WHERE c.status = 'failed'), 0)
+                / nullif(sum(c.n) FILTER (WHERE c.status IN ('completed', 'failed')), 0))::double precision,
+               coalesce((SELECT jsonb_object_agg(b.job_type, b.counts) FROM by_type b), '{}'),
+               (SELECT jsonb_object_agg(i.name, CASE WHEN e.jobs > 0 THEN coalesce(e.rate, 0) END)
+                FROM (VALUES ('1 hour'), ('1 day'), ('7 days')) i(name) LEFT JOIN ended e USING (name))
+        FROM counted c
+    ) t
+    LEFT JOIN percentiles p ON p.measure = 'processing'
+    LEFT JOIN percentiles w ON w.measure = 'waiting';
 END
 $$;

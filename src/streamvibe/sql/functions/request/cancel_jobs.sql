@@ -15,24 +15,28 @@ AS $$
 DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id);
     v_now timestamptz;
+    v_locked uuid[];
     v_cancelled uuid[];
 BEGIN
     PERFORM streamvibe.check_job_ids(p_job_ids);
     -- Only a failed job has a retry_at. coalesce: see policies/plans.sql.
-    PERFORM FROM public.job_queue q JOIN unnest(p_job_ids) r(id) ON q.id = r.id
+    v_locked := ARRAY(
+    SELECT q.id FROM public.job_queue q JOIN (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r ON q.id = r.id
     WHERE q.user_id = v_user_id
       AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
-    ORDER BY q.id FOR NO KEY UPDATE OF q;
+    ORDER BY q.id FOR NO KEY UPDATE OF q);
     v_now := streamvibe.now();
+    PERFORM streamvibe.count_jobs(-1, v_locked);
     WITH cancelled AS (
         UPDATE public.job_queue q
         SET status = 'cancelled', completed_at = v_now, retry_at = NULL, updated_at = v_now
-        FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r
+        FROM unnest(v_locked) r(id)
         WHERE q.id = r.id AND q.user_id = v_user_id
           AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
         RETURNING q.id
     )
     SELECT coalesce(array_agg(c.id), '{}') INTO v_cancelled FROM cancelled c;
+    PERFORM streamvibe.count_jobs(1, v_locked);
     PERFORM pg_notify('streamvibe_cancel', h.id::text)
     FROM unnest(v_cancelled) h(id)
     -- NOT one look per job: the lists are hashed once.

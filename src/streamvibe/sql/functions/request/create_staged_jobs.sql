@@ -79,6 +79,11 @@ BEGIN
                  USING (user_id, job_type)
             -- A user's rows after each other: three indexes begin with the user.
             ORDER BY a.user_id, a.job_type, a.ordinal
+            RETURNING job_type, created_at
+        ), noted AS (
+            INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
+            SELECT i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*) FROM inserted i
+            GROUP BY i.job_type, streamvibe.minute_of(i.created_at)
         )
         SELECT a.ordinal, a.id, 'created' FROM accepted a ORDER BY a.ordinal;
     ELSE
@@ -143,6 +148,11 @@ BEGIN
               CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
              USING (user_id, job_type)
         ORDER BY a.ordinal
+        RETURNING job_type, created_at
+    ), noted AS (
+        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
+        SELECT i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*) FROM inserted i
+        GROUP BY i.job_type, streamvibe.minute_of(i.created_at)
     )
     SELECT f.ordinal, coalesce(f.twin, a.id),
            CASE WHEN f.twin IS NOT NULL THEN 'joined' WHEN a.id IS NULL THEN 'refused'

@@ -162,6 +162,8 @@ BEGIN
          idempotency_key)
     VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_type.priority, v_due, v_due + v_type.expires_after, v_now,
             v_turn, p_idempotency_key);
+    INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
+    VALUES (p_job_type, 'pending', streamvibe.minute_of(v_now), 1);
     IF p_idempotency_key IS NOT NULL THEN
         PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
     END IF;
