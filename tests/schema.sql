@@ -67,24 +67,28 @@ CREATE FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) RETURNS TAB
 DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id);
     v_now timestamptz;
+    v_locked uuid[];
     v_cancelled uuid[];
 BEGIN
     PERFORM streamvibe.check_job_ids(p_job_ids);
     -- Only a failed job has a retry_at. coalesce: see policies/plans.sql.
-    PERFORM FROM public.job_queue q JOIN unnest(p_job_ids) r(id) ON q.id = r.id
+    v_locked := ARRAY(
+    SELECT q.id FROM public.job_queue q JOIN (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r ON q.id = r.id
     WHERE q.user_id = v_user_id
       AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
-    ORDER BY q.id FOR NO KEY UPDATE OF q;
+    ORDER BY q.id FOR NO KEY UPDATE OF q);
     v_now := streamvibe.now();
+    PERFORM streamvibe.count_jobs(-1, v_locked);
     WITH cancelled AS (
         UPDATE public.job_queue q
         SET status = 'cancelled', completed_at = v_now, retry_at = NULL, updated_at = v_now
-        FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r
+        FROM unnest(v_locked) r(id)
         WHERE q.id = r.id AND q.user_id = v_user_id
           AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
         RETURNING q.id
     )
     SELECT coalesce(array_agg(c.id), '{}') INTO v_cancelled FROM cancelled c;
+    PERFORM streamvibe.count_jobs(1, v_locked);
     PERFORM pg_notify('streamvibe_cancel', h.id::text)
     FROM unnest(v_cancelled) h(id)
     -- NOT one look per job: the lists are hashed once.
@@ -227,6 +231,60 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.compact_stats(p_limit integer DEFAULT 10000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_count integer;
+BEGIN
+    PERFORM streamvibe.require_service('compact_stats');
+    PERFORM streamvibe.require_read_committed('compact_stats', 'Use READ COMMITTED.');
+    PERFORM streamvibe.check_batch_size(p_limit);
+    BEGIN
+        LOCK TABLE streamvibe.stat IN SHARE ROW EXCLUSIVE MODE NOWAIT;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN 0;
+    END;
+    WITH taken AS MATERIALIZED (
+        DELETE FROM streamvibe.stat_delta d
+        WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat_delta l LIMIT p_limit))
+        RETURNING d.*
+    ), summed AS (
+        INSERT INTO streamvibe.stat AS s (minutes, since, job_type, status, jobs, waiting_us, processing_us)
+        SELECT w.minutes, b.since, t.job_type, t.status, sum(t.jobs),
+               coalesce(sum(t.waiting_us), 0), coalesce(sum(t.processing_us), 0)
+        FROM taken t
+        CROSS JOIN (VALUES (0::smallint), (1::smallint), (60::smallint)) w(minutes)
+        CROSS JOIN LATERAL (SELECT CASE w.minutes WHEN 0 THEN 'epoch' WHEN 1 THEN t.minute
+                                   ELSE date_bin('1 hour', t.minute, '2000-01-01 00:00:00+00') END AS since) b
+        GROUP BY w.minutes, b.since, t.job_type, t.status
+        ORDER BY w.minutes, b.since, t.job_type, t.status
+        ON CONFLICT (minutes, since, job_type, status) DO UPDATE
+        SET jobs = s.jobs + excluded.jobs, waiting_us = s.waiting_us + excluded.waiting_us,
+            processing_us = s.processing_us + excluded.processing_us
+    ), sketched AS (
+        INSERT INTO streamvibe.stat_sketch AS s (minutes, since, job_type, measure, bucket, jobs)
+        SELECT w.minutes, b.since, t.job_type, m.measure, m.bucket, sum(sign(t.jobs))
+        FROM taken t
+        CROSS JOIN (VALUES (0::smallint), (60::smallint)) w(minutes)
+        CROSS JOIN LATERAL (SELECT CASE w.minutes WHEN 0 THEN 'epoch'
+                                   ELSE date_bin('1 hour', t.minute, '2000-01-01 00:00:00+00') END AS since) b
+        CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(t.waited) u(bucket)
+                            UNION ALL SELECT 'processing', u.bucket FROM unnest(t.processed) u(bucket)) m(measure, bucket)
+        GROUP BY w.minutes, b.since, t.job_type, m.measure, m.bucket
+        ON CONFLICT (minutes, since, job_type, measure, bucket) DO UPDATE SET jobs = s.jobs + excluded.jobs
+    )
+    SELECT count(*) INTO v_count FROM taken;
+    -- Of jobs that moved on nothing is left but zeroes.
+    IF v_count > 0 THEN
+        DELETE FROM streamvibe.stat s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0 AND s.minutes > 0;
+        DELETE FROM streamvibe.stat_sketch s WHERE s.jobs = 0;
+    END IF;
+    RETURN v_count;
+END
+$$;
+
 CREATE FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(job_id uuid, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -273,7 +331,21 @@ BEGIN
         WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') IN ('pending', 'processing')
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
-        RETURNING q.id
+        RETURNING q.id, q.job_type, q.created_at, q.scheduled_for, q.started_at
+    ), noted AS (
+        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT d.job_type, m.status, streamvibe.minute_of(d.created_at), -count(*), NULL, NULL, NULL, NULL
+        FROM done d
+        CROSS JOIN LATERAL (SELECT CASE WHEN d.id IN (SELECT unnest(v_mine.processing))
+                                        THEN 'processing' ELSE 'pending' END AS status) m
+        GROUP BY d.job_type, m.status, streamvibe.minute_of(d.created_at)
+        UNION ALL
+        SELECT d.job_type, 'completed', streamvibe.minute_of(v_now), count(*),
+               sum(streamvibe.duration_us(d.scheduled_for, d.started_at)),
+               sum(streamvibe.duration_us(d.started_at, v_now)),
+               array_agg(streamvibe.sketch_bucket(d.scheduled_for, d.started_at)),
+               array_agg(streamvibe.sketch_bucket(d.started_at, v_now))
+        FROM done d GROUP BY d.job_type
     )
     SELECT coalesce(array_agg(d.id), '{}') INTO v_done FROM done d;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
@@ -414,12 +486,14 @@ BEGIN
         ORDER BY q.expires_at LIMIT p_limit
         FOR NO KEY UPDATE OF q SKIP LOCKED);
     -- A claim may have been committed between that look and the locks (see claim_jobs): look again.
+    PERFORM streamvibe.count_jobs(-1, v_ids);
     UPDATE public.job_queue q
     SET status = 'failed', failure_kind = 'expired', completed_at = v_now, updated_at = v_now,
         error_message = 'not started before ' || q.expires_at || '; no worker took it in time'
     WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') = 'pending'  -- see policies/plans.sql
       AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     GET DIAGNOSTICS v_count = ROW_COUNT;
+    PERFORM streamvibe.count_jobs(1, v_ids);
     RETURN v_count;
 END
 $$;
@@ -604,36 +678,93 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.get_job_queue_stats() RETURNS TABLE(total_jobs bigint, pending_jobs bigint, processing_jobs bigint, completed_jobs bigint, failed_jobs bigint, cancelled_jobs bigint, avg_processing_seconds double precision, avg_wait_seconds double precision, error_rate double precision, jobs_by_type jsonb)
+CREATE FUNCTION public.get_job_queue_stats(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_job_type text DEFAULT NULL::text) RETURNS TABLE(total_jobs bigint, pending_jobs bigint, processing_jobs bigint, completed_jobs bigint, failed_jobs bigint, cancelled_jobs bigint, avg_processing_seconds double precision, avg_wait_seconds double precision, error_rate double precision, jobs_by_type jsonb, error_rates jsonb, processing_p50_seconds double precision, processing_p95_seconds double precision, processing_p99_seconds double precision, wait_p50_seconds double precision, wait_p95_seconds double precision, wait_p99_seconds double precision)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
+DECLARE
+    v_since timestamptz;
 BEGIN
     PERFORM streamvibe.require_service('get_job_queue_stats');
+    IF NOT isfinite(p_since) THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_since', p_since::text, 'p_since is not a moment',
+            'Pass a time such as now() - interval ''1 day'', or NULL for everything.');
+    ELSIF p_job_type IS NOT NULL THEN
+        PERFORM streamvibe.known_job_type(p_job_type);
+    END IF;
+    v_since := streamvibe.minute_of(p_since);
     RETURN QUERY
-    WITH counted AS MATERIALIZED (
-        SELECT j.job_type, j.status, count(*) AS n,
-               sum(extract(epoch FROM j.completed_at - j.started_at)) AS processing,
-               sum(extract(epoch FROM j.started_at - j.scheduled_for)) AS waiting
-        FROM streamvibe.job j GROUP BY j.job_type, j.status
+    WITH held AS MATERIALIZED (
+        -- Their rows say pending; a worker has them.
+        SELECT q.job_type, count(*) AS n
+        FROM (SELECT DISTINCT unnest(c.job_ids) AS id FROM streamvibe.live_claims() c) h
+        CROSS JOIN LATERAL (SELECT j.job_type, j.status, j.created_at FROM public.job_queue j WHERE j.id = h.id OFFSET 0) q
+        WHERE q.status = 'pending' AND (v_since IS NULL OR q.created_at >= v_since)
+        GROUP BY q.job_type
+    ), counted AS MATERIALIZED (
+        SELECT e.job_type, e.status, sum(e.jobs) AS n, sum(e.waiting_us) AS waiting_us, sum(e.processing_us) AS processing_us
+        FROM (SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_since(v_since) s
+              UNION ALL SELECT h.job_type, 'pending', -h.n, 0, 0 FROM held h
+              UNION ALL SELECT h.job_type, 'processing', h.n, 0, 0 FROM held h) e
+        WHERE p_job_type IS NULL OR e.job_type = p_job_type
+        GROUP BY e.job_type, e.status HAVING sum(e.jobs) <> 0
     ), by_type AS (
         SELECT c.job_type, jsonb_object_agg(c.status, c.n) AS counts FROM counted c GROUP BY c.job_type
+    ), ended AS (
+        SELECT w.name, (sum(s.jobs) FILTER (WHERE s.status = 'failed') / nullif(sum(s.jobs), 0))::double precision AS rate,
+               sum(s.jobs) AS jobs
+        FROM (VALUES ('1 hour'), ('1 day'), ('7 days')) w(name)
+        CROSS JOIN LATERAL streamvibe.stat_since(streamvibe.minute_of(streamvibe.now() - w.name::interval)) s
+        WHERE s.status IN ('completed', 'failed') AND (p_job_type IS NULL OR s.job_type = p_job_type)
+        GROUP BY w.name
+    ), buckets AS (
+        SELECT e.measure, e.bucket, sum(e.jobs) AS jobs
+        FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
+              WHERE s.minutes = CASE WHEN v_since IS NULL THEN 0 ELSE 60 END
+                AND s.since >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
+              UNION ALL
+              SELECT d.job_type, m.measure, m.bucket, sign(d.jobs)
+              FROM streamvibe.stat_delta d
+              CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(d.waited) u(bucket)
+                                  UNION ALL SELECT 'processing', u.bucket FROM unnest(d.processed) u(bucket)
+                                 ) m(measure, bucket)
+              WHERE d.minute >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')) e
+        WHERE p_job_type IS NULL OR e.job_type = p_job_type
+        GROUP BY e.measure, e.bucket HAVING sum(e.jobs) > 0
+    ), ranked AS MATERIALIZED (
+        SELECT b.measure, b.bucket, sum(b.jobs) OVER (PARTITION BY b.measure ORDER BY b.bucket)
+                                    / sum(b.jobs) OVER (PARTITION BY b.measure) AS part
+        FROM buckets b
+    ), percentiles AS (
+        SELECT r.measure,
+               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.part >= 0.50)) AS p50,
+               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.part >= 0.95)) AS p95,
+               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.part >= 0.99)) AS p99
+        FROM ranked r GROUP BY r.measure
     )
-    SELECT coalesce(sum(c.n), 0)::bigint,
-           coalesce(sum(c.n) FILTER (WHERE c.status = 'pending'), 0)::bigint,
-           coalesce(sum(c.n) FILTER (WHERE c.status = 'processing'), 0)::bigint,
-           coalesce(sum(c.n) FILTER (WHERE c.status = 'completed'), 0)::bigint,
-           coalesce(sum(c.n) FILTER (WHERE c.status = 'failed'), 0)::bigint,
-           coalesce(sum(c.n) FILTER (WHERE c.status = 'cancelled'), 0)::bigint,
-           (sum(c.processing) FILTER (WHERE c.status = 'completed')
-            / nullif(sum(c.n) FILTER (WHERE c.status = 'completed'), 0))::double precision,
-           (sum(c.waiting) FILTER (WHERE c.status = 'completed')
-            / nullif(sum(c.n) FILTER (WHERE c.status = 'completed'), 0))::double precision,
-           (coalesce(sum(c.n) FILTER (WHERE c.status = 'failed'), 0)
-            / nullif(sum(c.n) FILTER (WHERE c.status IN ('completed', 'failed')), 0))::double precision,
-           coalesce((SELECT jsonb_object_agg(b.job_type, b.counts) FROM by_type b), '{}')
-    FROM counted c;
+    SELECT t.*, p.p50, p.p95, p.p99, w.p50, w.p95, w.p99
+    FROM (
+        SELECT coalesce(sum(c.n), 0)::bigint,
+               coalesce(sum(c.n) FILTER (WHERE c.status = 'pending'), 0)::bigint,
+               coalesce(sum(c.n) FILTER (WHERE c.status = 'processing'), 0)::bigint,
+               coalesce(sum(c.n) FILTER (WHERE c.status = 'completed'), 0)::bigint,
+               coalesce(sum(c.n) FILTER (WHERE c.status = 'failed'), 0)::bigint,
+               coalesce(sum(c.n) FILTER (WHERE c.status = 'cancelled'), 0)::bigint,
+               (sum(c.processing_us) / 1000000 / nullif(sum(c.n) FILTER (WHERE c.status = 'completed'), 0))::double precision,
+               (sum(c.waiting_us) / 1000000 / nullif(sum(c.n) FILTER (WHERE c.status = 'completed'), 0))::double precision,
+               (coalesce(sum(c.n) FILTER (WHERE c.status = 'failed'), 0)
+                / nullif(sum(c.n) FILTER (WHERE c.status IN ('completed', 'failed')), 0))::double precision,
+               coalesce((SELECT jsonb_object_agg(b.job_type, b.counts) FROM by_type b), '{}'),
+               (SELECT jsonb_object_agg(i.name, CASE WHEN e.jobs > 0 THEN coalesce(e.rate, 0) END)
+                FROM (VALUES ('1 hour'), ('1 day'), ('7 days')) i(name) LEFT JOIN ended e USING (name))
+        FROM counted c
+    ) t
+    LEFT JOIN percentiles p ON p.measure = 'processing'
+    LEFT JOIN percentiles w ON w.measure = 'waiting';
 END
 $$;
 
@@ -900,6 +1031,7 @@ BEGIN
     SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
         ARRAY[cardinality(p_started_at)]) l;
     v_now := streamvibe.now();
+    PERFORM streamvibe.count_jobs(-1, v_mine.locked);
     WITH leased AS (
         UPDATE public.job_queue q
         SET status = 'processing', worker_id = p_worker_id, claim_token = r.token, updated_at = v_now,
@@ -911,9 +1043,42 @@ BEGIN
         RETURNING q.id
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
+    PERFORM streamvibe.count_jobs(1, v_mine.locked);
     RETURN QUERY
     SELECT s.* FROM streamvibe.statuses_now(
         ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id) WHERE u.id NOT IN (SELECT unnest(v_leased))), v_mine.busy) s;
+END
+$$;
+
+CREATE FUNCTION public.recount_stats() RETURNS TABLE(job_type text, status text, jobs_before bigint, jobs_now bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM streamvibe.require_service('recount_stats');
+    PERFORM streamvibe.require_read_committed('recount_stats', 'Use READ COMMITTED.');
+    LOCK TABLE streamvibe.stat IN SHARE ROW EXCLUSIVE MODE;
+    RETURN QUERY
+    -- One statement, one snapshot: a note is either seen and replaced, together with the rows it speaks of, or neither.
+    WITH noted AS (
+        DELETE FROM streamvibe.stat_delta d RETURNING d.job_type, d.status, d.jobs::bigint AS jobs
+    ), added AS (
+        DELETE FROM streamvibe.stat s RETURNING s.job_type, s.status, CASE s.minutes WHEN 0 THEN s.jobs ELSE 0 END AS jobs
+    ), sketched AS (
+        DELETE FROM streamvibe.stat_sketch
+    ), counted AS MATERIALIZED (
+        SELECT * FROM streamvibe.stat_counted
+    ), fresh AS (
+        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed FROM counted c
+    )
+    SELECT e.job_type, e.status, sum(e.was)::bigint, sum(e.is_now)::bigint
+    FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now FROM noted n
+          UNION ALL SELECT a.job_type, a.status, a.jobs, 0 FROM added a
+          UNION ALL SELECT c.job_type, c.status, 0, c.jobs FROM counted c) e
+    GROUP BY e.job_type, e.status HAVING sum(e.was) <> sum(e.is_now)
+    ORDER BY e.job_type, e.status;
 END
 $$;
 
@@ -944,7 +1109,7 @@ BEGIN
         SELECT c.* INTO v_claim FROM streamvibe.claim c
         WHERE c.token = v_broken.token AND c.in_transaction FOR UPDATE SKIP LOCKED;
         CONTINUE WHEN NOT FOUND;
-        v_locked := streamvibe.lock_jobs(v_claim.job_ids);
+        v_locked := (streamvibe.lock_jobs(v_claim.job_ids)).locked;
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(u.id) FILTER (WHERE u.id IN (SELECT unnest(v_locked))), '{}') AS ids,
                coalesce(array_agg(u.id) FILTER (WHERE u.id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
@@ -1007,7 +1172,7 @@ BEGIN
                           ORDER BY c.token FOR UPDATE SKIP LOCKED);
         CONTINUE WHEN EXISTS (SELECT FROM streamvibe.claim c
                               WHERE c.worker_id = v_worker.id AND NOT c.in_transaction AND c.token <> ALL (v_claims));
-        v_locked := streamvibe.lock_jobs(ARRAY(SELECT h.job_id FROM streamvibe.held_jobs(v_worker.id, v_claims) h));
+        v_locked := (streamvibe.lock_jobs(ARRAY(SELECT h.job_id FROM streamvibe.held_jobs(v_worker.id, v_claims) h))).locked;
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))), '{}') AS ids,
                coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
@@ -1044,10 +1209,10 @@ BEGIN
         END IF;
     END LOOP;
 
-    v_locked := streamvibe.lock_jobs(ARRAY(
+    v_locked := (streamvibe.lock_jobs(ARRAY(
         SELECT q.id FROM public.job_queue q
         WHERE q.status = 'processing' AND q.started_at < v_now - interval '30 minutes'
-          AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)));
+          AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)))).locked;
     SELECT coalesce(array_agg(u.id), '{}') AS ids, coalesce(array_agg(q.worker_id), '{}') AS workers INTO v_held
     FROM unnest(v_locked) u(id)
     CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
@@ -1330,6 +1495,8 @@ BEGIN
          idempotency_key)
     VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_type.priority, v_due, v_due + v_type.expires_after, v_now,
             v_turn, p_idempotency_key);
+    INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
+    VALUES (p_job_type, 'pending', streamvibe.minute_of(v_now), 1);
     IF p_idempotency_key IS NOT NULL THEN
         PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
     END IF;
@@ -1473,7 +1640,7 @@ BEGIN
             v_full := '{}';
             v_waiting := '{}';
             FOR v_job IN
-                SELECT u.id, q.job_type FROM unnest(streamvibe.lock_jobs(v_due.ids)) WITH ORDINALITY u(id, n)
+                SELECT u.id, q.job_type FROM unnest((streamvibe.lock_jobs(v_due.ids)).locked) WITH ORDINALITY u(id, n)
                 CROSS JOIN LATERAL (SELECT j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
                 ORDER BY array_position(v_due.ids, u.id)
             LOOP
@@ -1604,6 +1771,7 @@ CREATE FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uuid[], p_
 DECLARE
     v_wait_in_place interval := (SELECT s.retry_in_place_max FROM streamvibe.setting s);
 BEGIN
+    PERFORM streamvibe.count_jobs(-1, p_job_ids);
     RETURN QUERY
     WITH decided AS MATERIALIZED (
         SELECT f.job_id, f.failure, f.started_at, t.expires_after,
@@ -1635,6 +1803,7 @@ BEGIN
     WHERE q.id = d.job_id AND q.id = ANY (p_job_ids)
       AND coalesce(q.status, '') IN ('pending', 'processing')
     RETURNING q.id, q.status, CASE WHEN q.status = 'pending' THEN q.scheduled_for ELSE q.retry_at END;
+    PERFORM streamvibe.count_jobs(1, p_job_ids);
 END
 $$;
 
@@ -1781,6 +1950,23 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+    SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), p_sign * count(*),
+           p_sign * sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
+           p_sign * sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
+           array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
+           array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
+    FROM unnest(p_job_ids) u(id)
+    CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at));
+END
+$$;
+
 CREATE FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1898,6 +2084,11 @@ BEGIN
                  USING (user_id, job_type)
             -- A user's rows after each other: three indexes begin with the user.
             ORDER BY a.user_id, a.job_type, a.ordinal
+            RETURNING job_type, created_at
+        ), noted AS (
+            INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
+            SELECT i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*) FROM inserted i
+            GROUP BY i.job_type, streamvibe.minute_of(i.created_at)
         )
         SELECT a.ordinal, a.id, 'created' FROM accepted a ORDER BY a.ordinal;
     ELSE
@@ -1962,6 +2153,11 @@ BEGIN
               CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
              USING (user_id, job_type)
         ORDER BY a.ordinal
+        RETURNING job_type, created_at
+    ), noted AS (
+        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
+        SELECT i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*) FROM inserted i
+        GROUP BY i.job_type, streamvibe.minute_of(i.created_at)
     )
     SELECT f.ordinal, coalesce(f.twin, a.id),
            CASE WHEN f.twin IS NOT NULL THEN 'joined' WHEN a.id IS NULL THEN 'refused'
@@ -2011,6 +2207,35 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.drop_partition(p_partition_name text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    v_parent text;
+BEGIN
+    DELETE FROM streamvibe.partition p WHERE p.partition_name = p_partition_name RETURNING p.parent_name INTO v_parent;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.raise_error('SV009', 'p_partition_name', p_partition_name, 'there is no such partition',
+            'See which there are: SELECT partition_name FROM streamvibe.partition.');
+    END IF;
+    EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE', v_parent);
+    EXECUTE format('ALTER TABLE public.%I DETACH PARTITION streamvibe.%I', v_parent, p_partition_name);
+    IF v_parent = 'job_queue' THEN
+        EXECUTE format($sql$
+            INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+            SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), -count(*),
+                   -sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
+                   -sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
+                   array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
+                   array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
+            FROM streamvibe.%I q GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at))
+            $sql$, p_partition_name);
+    END IF;
+    EXECUTE format('DROP TABLE streamvibe.%I', p_partition_name);
+END
+$_$;
+
 CREATE FUNCTION streamvibe.due_priorities(p_job_types text[], p_now timestamp with time zone, p_below uuid) RETURNS integer[]
     LANGUAGE plpgsql
     AS $$
@@ -2042,6 +2267,10 @@ BEGIN
     RETURN v_found;
 END
 $$;
+
+CREATE FUNCTION streamvibe.duration_us(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$ SELECT (pg_catalog.date_part('epoch', p_to - p_from) * 1000000)::bigint $$;
 
 CREATE FUNCTION streamvibe.find_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_below uuid, p_limit integer) RETURNS TABLE(nth bigint, id uuid)
     LANGUAGE plpgsql STABLE ROWS 50
@@ -2455,7 +2684,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT since timestamp with time zone[], OUT locked uuid[], OUT busy uuid[]) RETURNS record
+CREATE FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT since timestamp with time zone[], OUT locked uuid[], OUT processing uuid[], OUT busy uuid[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_nestloop TO 'off'
@@ -2467,8 +2696,8 @@ BEGIN
     since := ARRAY(
         SELECT h.claimed_at FROM unnest(p_tokens, p_job_ids) WITH ORDINALITY a(token, job_id, n)
         LEFT JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id) ORDER BY a.n);
-    locked := streamvibe.lock_jobs(ARRAY(
-        SELECT a.job_id FROM unnest(p_job_ids, since) a(job_id, since) WHERE a.since IS NOT NULL));
+    SELECT l.* INTO locked, processing FROM streamvibe.lock_jobs(ARRAY(
+        SELECT a.job_id FROM unnest(p_job_ids, since) a(job_id, since) WHERE a.since IS NOT NULL)) l;
     busy := '{}';
     IF cardinality(locked) < cardinality(array_remove(since, NULL)) THEN
         SELECT coalesce(array_agg(a.job_id) FILTER (WHERE q.id IS NULL), '{}') AS ids,
@@ -2486,15 +2715,16 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS uuid[]
+CREATE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[], OUT locked uuid[], OUT processing uuid[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
-    RETURN (SELECT coalesce(array_agg(l.id ORDER BY l.id), '{}')
-        FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1) r
-        CROSS JOIN LATERAL (
-            SELECT q.id FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE SKIP LOCKED) l);
+    SELECT coalesce(array_agg(l.id ORDER BY l.id), '{}'),
+           coalesce(array_agg(l.id) FILTER (WHERE l.status = 'processing'), '{}') INTO locked, processing
+    FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1) r
+    CROSS JOIN LATERAL (
+        SELECT q.id, q.status FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE SKIP LOCKED) l;
 END
 $$;
 
@@ -2548,6 +2778,10 @@ CREATE FUNCTION streamvibe.microseconds(p_at timestamp with time zone) RETURNS b
     AS $$
     SELECT (pg_catalog.date_part('epoch', p_at - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
 $$;
+
+CREATE FUNCTION streamvibe.minute_of(p_at timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$ SELECT pg_catalog.date_bin('1 minute', p_at, '2000-01-01 00:00:00+00'::timestamptz) $$;
 
 CREATE FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now timestamp with time zone) RETURNS integer
     LANGUAGE sql IMMUTABLE
@@ -2677,6 +2911,7 @@ CREATE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURN
 DECLARE
     v_now timestamptz := streamvibe.now();
 BEGIN
+    PERFORM streamvibe.count_jobs(-1, p_job_ids);
     UPDATE public.job_queue q
     SET status = 'pending', started_at = NULL, worker_id = NULL, claim_token = NULL, progress = NULL,
         progress_message = NULL, isolated = q.isolated OR p_isolated, updated_at = v_now,
@@ -2687,6 +2922,7 @@ BEGIN
     WHERE q.id = ANY (p_job_ids) AND t.name = q.job_type
       AND (coalesce(q.status, '') = 'processing'
            OR coalesce(q.status, '') = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
+    PERFORM streamvibe.count_jobs(1, p_job_ids);
     PERFORM streamvibe.wake_workers(d.job_type)
     FROM (SELECT DISTINCT q.job_type FROM unnest(p_job_ids) u(id)
           CROSS JOIN LATERAL (SELECT j.job_type, j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
@@ -2830,14 +3066,44 @@ BEGIN
     IF NOT streamvibe.has_room(p_user_id, v_job.job_type, v_max_live, v_type.max_live_jobs) THEN
         RETURN 'at_limit';
     END IF;
+    PERFORM streamvibe.count_jobs(-1, ARRAY[p_job_id]);
     UPDATE public.job_queue q
     SET status = 'pending', scheduled_for = v_now, expires_at = v_now + v_type.expires_after,
         completed_at = NULL, retry_at = NULL, started_at = NULL, worker_id = NULL, claim_token = NULL,
         progress = NULL, progress_message = NULL, updated_at = v_now
     WHERE q.id = p_job_id;
+    PERFORM streamvibe.count_jobs(1, ARRAY[p_job_id]);
     PERFORM streamvibe.wake_workers(v_job.job_type);
     RETURN 'retried';
 END
+$$;
+
+CREATE FUNCTION streamvibe.sketch_bucket(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS smallint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    SELECT pg_catalog.ceil(pg_catalog.ln(greatest(pg_catalog.date_part('epoch', p_to - p_from), 0.000001::double precision))
+                           / 0.020000666706669543::double precision)::smallint
+$$;
+
+CREATE FUNCTION streamvibe.sketch_seconds(p_bucket smallint) RETURNS double precision
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$ SELECT pg_catalog.exp(p_bucket * 0.020000666706669543::double precision) * 0.99::double precision $$;
+
+CREATE FUNCTION streamvibe.stat_since(p_since timestamp with time zone) RETURNS TABLE(job_type text, status text, jobs bigint, waiting_us bigint, processing_us bigint)
+    LANGUAGE sql STABLE ROWS 100
+    AS $$
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+    WHERE p_since IS NULL AND s.minutes = 0
+    UNION ALL
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+    WHERE s.minutes = 60 AND s.since >= p_since
+    UNION ALL
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+    WHERE s.minutes = 1 AND s.since >= p_since
+      AND s.since < date_bin('1 hour', p_since + interval '59 minutes', '2000-01-01 00:00:00+00'::timestamptz)
+    UNION ALL
+    SELECT d.job_type, d.status, d.jobs, coalesce(d.waiting_us, 0), coalesce(d.processing_us, 0)
+    FROM streamvibe.stat_delta d WHERE p_since IS NULL OR d.minute >= p_since
 $$;
 
 CREATE FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) RETURNS TABLE(job_id uuid, status text)
@@ -3253,6 +3519,54 @@ CREATE UNLOGGED TABLE streamvibe.staging (
     scheduled_for timestamp with time zone
 );
 
+CREATE TABLE streamvibe.stat (
+    minutes smallint NOT NULL,
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    status text NOT NULL COLLATE pg_catalog."C",
+    since timestamp with time zone NOT NULL,
+    jobs bigint NOT NULL,
+    waiting_us bigint NOT NULL,
+    processing_us bigint NOT NULL,
+    CONSTRAINT stat_minutes_check CHECK ((minutes = ANY (ARRAY[0, 1, 60])))
+)
+WITH (fillfactor='50');
+
+CREATE VIEW streamvibe.stat_counted AS
+ SELECT job_type,
+    status,
+    streamvibe.minute_of(COALESCE(completed_at, created_at)) AS minute,
+    count(*) AS jobs,
+    sum(streamvibe.duration_us(scheduled_for, started_at)) FILTER (WHERE (status = 'completed'::text)) AS waiting_us,
+    sum(streamvibe.duration_us(started_at, completed_at)) FILTER (WHERE (status = 'completed'::text)) AS processing_us,
+    array_agg(streamvibe.sketch_bucket(scheduled_for, started_at)) FILTER (WHERE (status = 'completed'::text)) AS waited,
+    array_agg(streamvibe.sketch_bucket(started_at, completed_at)) FILTER (WHERE (status = 'completed'::text)) AS processed
+   FROM public.job_queue q
+  GROUP BY job_type, status, (streamvibe.minute_of(COALESCE(completed_at, created_at)));
+
+CREATE TABLE streamvibe.stat_delta (
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    status text NOT NULL COLLATE pg_catalog."C",
+    minute timestamp with time zone NOT NULL,
+    jobs integer NOT NULL,
+    waiting_us bigint,
+    processing_us bigint,
+    waited smallint[],
+    processed smallint[]
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000');
+
+CREATE TABLE streamvibe.stat_sketch (
+    minutes smallint NOT NULL,
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    since timestamp with time zone NOT NULL,
+    measure text NOT NULL COLLATE pg_catalog."C",
+    bucket smallint NOT NULL,
+    jobs bigint NOT NULL,
+    CONSTRAINT stat_sketch_measure_check CHECK ((measure = ANY (ARRAY['waiting'::text, 'processing'::text]))),
+    CONSTRAINT stat_sketch_minutes_check CHECK ((minutes = ANY (ARRAY[0, 60])))
+)
+WITH (fillfactor='50');
+
 CREATE TABLE streamvibe.worker (
     id text NOT NULL,
     job_types text[],
@@ -3320,6 +3634,12 @@ ALTER TABLE ONLY streamvibe.setting
 
 ALTER TABLE ONLY streamvibe.staging
     ADD CONSTRAINT staging_pkey PRIMARY KEY (batch, ordinal);
+
+ALTER TABLE ONLY streamvibe.stat
+    ADD CONSTRAINT stat_pkey PRIMARY KEY (minutes, since, job_type, status);
+
+ALTER TABLE ONLY streamvibe.stat_sketch
+    ADD CONSTRAINT stat_sketch_pkey PRIMARY KEY (minutes, since, job_type, measure, bucket);
 
 ALTER TABLE ONLY streamvibe.worker
     ADD CONSTRAINT worker_pkey PRIMARY KEY (id);
@@ -3493,6 +3813,9 @@ GRANT ALL ON FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) TO se
 REVOKE ALL ON FUNCTION public.claim_jobs(p_worker_id text, p_limit integer, p_job_types text[], p_alone boolean, p_in_transaction boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.claim_jobs(p_worker_id text, p_limit integer, p_job_types text[], p_alone boolean, p_in_transaction boolean) TO service_role;
 
+REVOKE ALL ON FUNCTION public.compact_stats(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.compact_stats(p_limit integer) TO service_role;
+
 REVOKE ALL ON FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[]) TO service_role;
 
@@ -3524,8 +3847,8 @@ REVOKE ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_
 GRANT ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text, p_since timestamp with time zone, p_until timestamp with time zone, p_metadata jsonb, p_search text) TO authenticated;
 GRANT ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text, p_since timestamp with time zone, p_until timestamp with time zone, p_metadata jsonb, p_search text) TO service_role;
 
-REVOKE ALL ON FUNCTION public.get_job_queue_stats() FROM PUBLIC;
-GRANT ALL ON FUNCTION public.get_job_queue_stats() TO service_role;
+REVOKE ALL ON FUNCTION public.get_job_queue_stats(p_since timestamp with time zone, p_job_type text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_job_queue_stats(p_since timestamp with time zone, p_job_type text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_job_result(p_job_id uuid, p_user_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_job_result(p_job_id uuid, p_user_id uuid) TO authenticated;
@@ -3557,6 +3880,9 @@ GRANT ALL ON FUNCTION public.keep_claim(p_worker_id text, p_token bigint, p_in_t
 
 REVOKE ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.recount_stats() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.recount_stats() TO service_role;
 
 REVOKE ALL ON FUNCTION public.recover_broken_claims() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.recover_broken_claims() TO service_role;
@@ -3616,6 +3942,8 @@ REVOKE ALL ON FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p
 
 REVOKE ALL ON FUNCTION streamvibe.check_window(p_field text, p_window interval) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean) FROM PUBLIC;
@@ -3625,7 +3953,11 @@ REVOKE ALL ON FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) FROM PUBLI
 
 REVOKE ALL ON FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_keep uuid[]) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.drop_partition(p_partition_name text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.duration_us(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.find_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_below uuid, p_limit integer) FROM PUBLIC;
 
@@ -3669,9 +4001,9 @@ REVOKE ALL ON FUNCTION streamvibe.lock_claims(p_worker_id text, p_tokens bigint[
 
 REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT since timestamp with time zone[], OUT locked uuid[], OUT busy uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT since timestamp with time zone[], OUT locked uuid[], OUT processing uuid[], OUT busy uuid[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.lock_jobs(p_job_ids uuid[], OUT locked uuid[], OUT processing uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.look_at_live_jobs(p_user_id uuid, p_job_type text, p_most integer, p_below uuid, OUT jobs bigint, OUT jobs_of_type bigint, OUT last_at timestamp with time zone) FROM PUBLIC;
 
@@ -3682,6 +4014,8 @@ REVOKE ALL ON FUNCTION streamvibe.make_id(p_at timestamp with time zone) FROM PU
 REVOKE ALL ON FUNCTION streamvibe.make_id(p_us bigint, p_random bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.microseconds(p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.minute_of(p_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
 
@@ -3714,6 +4048,12 @@ REVOKE ALL ON FUNCTION streamvibe.require_read_committed(p_what text, p_fix text
 REVOKE ALL ON FUNCTION streamvibe.require_service(p_function text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.retry_job(p_user_id uuid, p_job_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.sketch_bucket(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.sketch_seconds(p_bucket smallint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.stat_since(p_since timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) FROM PUBLIC;
 

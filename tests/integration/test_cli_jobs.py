@@ -408,8 +408,25 @@ def test_stats_count_the_queue(run: Run, database18: Database) -> None:
         ["job type", "pending", "processing", "completed", "failed", "cancelled"],
         ["note", "1", "0", "1", "0", "0"],
     ]
+    assert ["error_rate, last 1 hour", "0.0%"] in lines
     stats = run("stats", "--json").json
     assert (stats["total_jobs"], stats["jobs_by_type"]) == (2, {"note": {"pending": 1, "completed": 1}})
+    assert run("stats", "--since", "2100-01-01T00:00Z", "--json").json["total_jobs"] == 0
+    assert run("stats", "--type", "note", "--json").json["completed_jobs"] == 1
+    assert run("stats", "--type", "typo").status == 2
+
+
+def test_stats_are_recounted(run: Run, database18: Database) -> None:
+    """What was deleted past the functions is named, and counted no more."""
+    request(run, '{"n": 1}')
+    assert run("stats", "--recount").out == ""
+    database18.connect().execute("DELETE FROM job_queue")
+    assert run("stats", "--recount").lines == [
+        ["job type", "status", "was", "is"],
+        ["note", "pending", "1", "0"],
+    ]
+    assert run("stats", "--recount", "--json").json == {"items": []}
+    assert run("stats", "--json").json["total_jobs"] == 0
 
 
 def test_workers_are_listed(run: Run, database18: Database) -> None:

@@ -10,11 +10,12 @@ from tests.sql.conftest import Queue
 # In place of lock_jobs: the same, after another session cancelled a job.
 CANCEL_AT_THE_LOCKS = """
 ALTER FUNCTION streamvibe.lock_jobs(uuid[]) RENAME TO really_lock_jobs;
-CREATE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[]) RETURNS uuid[] LANGUAGE plpgsql AS $$
+CREATE FUNCTION streamvibe.lock_jobs(p_job_ids uuid[], OUT locked uuid[], OUT processing uuid[])
+LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE public.job_queue SET status = 'cancelled', completed_at = now()
     WHERE id = current_setting('test.cancelled')::uuid;
-    RETURN streamvibe.really_lock_jobs(p_job_ids);
+    SELECT l.* INTO locked, processing FROM streamvibe.really_lock_jobs(p_job_ids) l;
 END
 $$
 """
