@@ -1,9 +1,9 @@
 """Requests that one process makes at the same time are sent together: a transaction and a commit for several.
 
-One that is made while nothing else is under way goes alone, at once. While two transactions are under way, what is
-asked for gathers, and the next takes all of it: the more there is to do, the less each costs. No request waits for
-another user's lock: what finds its user's taken is asked for again, alone. Nor does it wait for a transaction that does
-not come back: after ten milliseconds one more begins.
+What is asked for in one turn of the event loop goes at once, in two transactions when it is much. While those are under
+way, what is asked for gathers, and the next takes it: the more there is to do, the less each costs. No request waits
+for another user's lock: what finds its user's taken is asked for again, alone. Nor does it wait for a transaction that
+does not come back: after ten milliseconds one more begins.
 """
 
 import asyncio
@@ -43,34 +43,35 @@ class Together:
         self._waiting: list[_Waiting] = []
         self._watch: asyncio.TimerHandle | None = None  # set while somebody waits
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_starting = False
         self._is_service = True  # until the database says otherwise
 
     async def ask(self, request: Statement[T]) -> T:
         """Make this request, and return what became of it. Cancelled meanwhile: it may have been made."""
         if not self._is_service:
             return await self._execute(request)  # type: ignore[no-any-return]
-        if self._lanes < LANES and not self._waiting:
-            self._lanes += 1
-            try:
-                found: T = await self._execute(request)
-                return found
-            finally:
-                self._lanes -= 1
-                if self._waiting and self._lanes < LANES:
-                    self._begin(self._lane())
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[T] = loop.create_future()
         self._waiting.append(_Waiting(request, answered, loop.time()))
         if self._watch is None:
             self._watch = loop.call_later(PATIENCE_SECONDS, self._look)
+        if self._lanes < LANES and not self._is_starting:
+            # Not before everybody who is about to ask has asked.
+            self._is_starting = True
+            loop.call_soon(self._start)
         return await answered
+
+    def _start(self) -> None:
+        self._is_starting = False
+        while self._waiting and self._lanes < LANES:
+            self._begin_lane(len(self._waiting) // (LANES - self._lanes) if len(self._waiting) > 3 else 3)
 
     def _look(self) -> None:
         self._watch = None
         if self._waiting:
             loop = asyncio.get_running_loop()
             if self._waiting[0].since + PATIENCE_SECONDS <= loop.time():
-                self._begin(self._lane())
+                self._begin_lane(MOST_REQUESTS)
             self._watch = loop.call_later(PATIENCE_SECONDS, self._look)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -78,21 +79,25 @@ class Together:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _lane(self) -> None:
+    def _begin_lane(self, most: int) -> None:
         self._lanes += 1
+        self._begin(self._lane(self._taken(most)))
+
+    async def _lane(self, these: list[_Waiting]) -> None:
+        _cancel_when_nobody_waits(these)
         try:
-            while self._waiting:
-                await self._send(self._taken())
-                if self._lanes > LANES:
-                    break
+            await self._send(these)
         finally:
             self._lanes -= 1
+            if self._waiting and self._lanes < LANES and not self._is_starting:
+                self._is_starting = True
+                asyncio.get_running_loop().call_soon(self._start)
 
-    def _taken(self) -> list[_Waiting]:
+    def _taken(self, most: int) -> list[_Waiting]:
         characters = 0
         for count, waiting in enumerate(self._waiting):
             characters += jobs.characters(waiting.request)
-            if count and (count == MOST_REQUESTS or characters > MOST_CHARACTERS):
+            if count and (count >= min(most, MOST_REQUESTS) or characters > MOST_CHARACTERS):
                 break
         else:
             count = len(self._waiting)
@@ -128,9 +133,13 @@ class Together:
                 _settle(waiting, error)
                 continue
             if found is None:
-                self._begin(self._alone(waiting))
+                self._begin(self._again(waiting))
             elif not waiting.answered.done():
                 waiting.answered.set_result(found)
+
+    async def _again(self, waiting: _Waiting) -> None:
+        _cancel_when_nobody_waits([waiting])
+        await self._alone(waiting)
 
     async def _alone(self, waiting: _Waiting) -> None:
         try:
@@ -143,6 +152,21 @@ class Together:
         else:
             if not waiting.answered.done():
                 waiting.answered.set_result(found)
+
+
+def _cancel_when_nobody_waits(these: list[_Waiting]) -> None:
+    """Stop this task once everybody it works for has given up: its statement may wait for a lock for ever."""
+    task = asyncio.current_task()
+    left = len(these)
+
+    def answered(future: asyncio.Future[Any]) -> None:
+        nonlocal left
+        left -= future.cancelled()
+        if not left and task is not None:
+            task.cancel()
+
+    for waiting in these:
+        waiting.answered.add_done_callback(answered)
 
 
 def _settle(waiting: _Waiting, error: Exception) -> None:
