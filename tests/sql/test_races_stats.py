@@ -205,7 +205,8 @@ def test_every_snapshot_is_exact(queue: Queue) -> None:
     for name in ("email", "sms"):
         kit.register(queue.conn, name, p_cache_ttl="0")
     everything = Everything(queue)
-    seen, states = set(), set()
+    seen: set[str] = set()
+    states: set[str] = set()
     with everything.running(), queue.database.connect() as reader:
         reader.isolation_level = IsolationLevel.REPEATABLE_READ
         deadline = time.monotonic() + 60

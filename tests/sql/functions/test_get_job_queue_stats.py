@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from psycopg import Connection
+from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.sql.conftest import Queue
 
@@ -83,7 +84,7 @@ def history(queue: Queue, count: int = 60) -> list[UUID]:
     kit.call(conn, "expire_stale_jobs")
     new = [{"user_id": str(uuid4()), "job_type": "sms"} for _ in range(5)]
     for promises in (False, True):
-        kit.call(conn, "create_jobs", p_jobs=kit.Jsonb(new), p_dedupe=promises, p_enforce_limit=promises)
+        kit.call(conn, "create_jobs", p_jobs=Jsonb(new), p_dedupe=promises, p_enforce_limit=promises)
     return ids
 
 
