@@ -15,7 +15,7 @@ CREATE TABLE streamvibe.stat_delta (
     waited        smallint[],
     processed     smallint[]
 );
-ALTER TABLE streamvibe.stat_delta SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+ALTER TABLE streamvibe.stat_delta SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, toast_tuple_target = 8160);
 
 -- The same added up: minutes 1 for a minute, 60 for an hour, 0 for all of them.
 CREATE TABLE streamvibe.stat (
