@@ -324,3 +324,53 @@ async def test_two_jobs_one_place(database18: Database) -> None:
         second = queue.request("any")
         go.set()
         await queue.until(second)
+
+
+async def test_a_claim_takes_no_more_than_200(database18: Database) -> None:
+    """However many places are free, so an urgent job waits for the start of 200 others at most."""
+    queue = Queue(database18)
+    holding = asyncio.Event()
+
+    @job_type("many")
+    async def many(ctx: Context, params: Params) -> str:
+        await holding.wait()
+        return "done"
+
+    queue.register(many)
+    async with Client(database18.dsn) as client:
+        await client.create_many(
+            {"user_id": USER, "job_type": "many", "params": {"n": n}} for n in range(500)
+        )
+    async with at_work(make_worker(database18, many, concurrency=1000, lease=NEVER)):
+        claims = "SELECT count(*) FROM streamvibe.claim WHERE cardinality(job_ids) BETWEEN 1 AND 200"
+        jobs = "SELECT coalesce(sum(cardinality(job_ids)), 0) FROM streamvibe.claim"
+        await eventually(lambda: queue.value(jobs) == 500, "all jobs are claimed")
+        assert queue.value(claims) == queue.value("SELECT count(*) FROM streamvibe.claim") == 3
+        holding.set()
+
+
+async def test_ends_that_cannot_be_written_hold_up_no_others(database18: Database) -> None:
+    """While somebody has one claim locked, and the statement that ends its jobs waits, others' ends are written."""
+    queue = Queue(database18)
+    holding = asyncio.Event()
+    started = asyncio.Event()
+
+    @job_type("first")
+    async def first(ctx: Context, params: Params) -> str:
+        started.set()
+        await holding.wait()
+        return "done"
+
+    queue.register(first, anything)
+    async with at_work(make_worker(database18, first, anything, concurrency=10, lease=NEVER)):
+        stuck = queue.request("first")
+        await event(started, "the first job starts")
+        with database18.connect() as other, other.transaction():
+            other.execute("SELECT FROM streamvibe.claim FOR UPDATE")
+            holding.set()
+            await asyncio.sleep(0.2)
+            for _ in range(10):
+                for job_id in [queue.request("any") for _ in range(5)]:
+                    assert (await queue.until(job_id))["status"] == "completed"
+            assert queue.seen(stuck) == "processing"
+        assert (await queue.until(stuck))["status"] == "completed"

@@ -23,6 +23,8 @@ log = event_logger("streamvibe.worker")
 #: Every so often the worker gives back what it was granted in a reply that never arrived.
 FORGOTTEN_CLAIMS_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 2.0
+#: What one claim takes at most: so long an urgent job waits for, which comes when it has begun, before the next.
+MOST_JOBS = 200
 #: How long a claim under way may take to return once the worker stops.
 LAST_CLAIM_SECONDS = 2.0
 
@@ -163,7 +165,7 @@ class Fetcher:
             alone = self._alone.could_run()
             try:
                 rows = await self._session.fetch(
-                    statements.CLAIM, (self._worker_id, free, self._names, alone, False)
+                    statements.CLAIM, (self._worker_id, min(free, MOST_JOBS), self._names, alone, False)
                 )
             except WorkerUnknown:
                 # The lease ran out, for example because the machine slept. Register again; what was held meanwhile

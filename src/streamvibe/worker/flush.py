@@ -48,6 +48,8 @@ MOST_TRIES = 5
 #: Classes of SQLSTATE that are about the server's state: connection, read-only, rights and names (a migration is
 #: under way), deadlocks, resources, locks, an operator's intervention, the system.
 PASSING = frozenset({"08", "25", "28", "40", "42", "53", "55", "57", "58"})
+#: After so long a statement may be waiting for somebody's lock.
+LONG_SECONDS = 0.1
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 
@@ -93,6 +95,12 @@ class Flusher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._round = asyncio.Event()
+        self._writing_since = float("inf")  # loop time
+
+    @property
+    def load(self) -> tuple[bool, int]:
+        """For comparison with others: whether its statements have taken long already, and how many ends wait."""
+        return asyncio.get_running_loop().time() > self._writing_since + LONG_SECONDS, self.waiting
 
     @property
     def waiting(self) -> int:
@@ -117,11 +125,10 @@ class Flusher:
         """Wait until everything added so far is written."""
         await self._idle.wait()
 
-    async def at_most(self, ends: int) -> None:
-        """Wait until no more ends than this wait to be written; those that wait for others' locks do not count."""
-        while self.waiting > ends:
-            self._round.clear()
-            await self._round.wait()
+    async def round(self) -> None:
+        """Wait until the next statements were written, or tried."""
+        self._round.clear()
+        await self._round.wait()
 
     async def run(self) -> None:
         """Write until cancelled. What the database cannot take at the moment is kept and tried again."""
@@ -129,6 +136,7 @@ class Flusher:
         outage = Outage(log, "flush")
         while True:
             await self._something_due()
+            self._writing_since = asyncio.get_running_loop().time()
             try:
                 await self._write_ends()
                 await self._write_lines()
@@ -140,6 +148,7 @@ class Flusher:
             else:
                 outage.ends()
                 pause = FIRST_PAUSE_SECONDS
+            self._writing_since = float("inf")
             self._round.set()
             if not (self._ends or self._postponed or self._logging):
                 self._idle.set()
@@ -200,7 +209,7 @@ class Flusher:
 
     def _postpone(self, end: End) -> None:
         if not end.pause:
-            log.info("job_end_waits", job_id=end.job.key, kind=end.kind)
+            log.debug("job_end_waits", job_id=end.job.key, kind=end.kind)
         end.pause = _longer(end.pause)
         end.again_at = asyncio.get_running_loop().time() + end.pause
         self._postponed.append(end)

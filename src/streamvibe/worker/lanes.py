@@ -5,7 +5,6 @@ for each other.
 """
 
 import asyncio
-import itertools
 from collections.abc import Sequence
 
 from streamvibe.worker.context import ClaimedJob
@@ -20,7 +19,6 @@ class Lanes:
 
     def __init__(self, flushers: Sequence[Flusher]) -> None:
         self._flushers = flushers
-        self._lanes = itertools.cycle(flushers)
         self._chosen: dict[
             int, Flusher
         ] = {}  # by token; not by its parity, of which other workers may get one each
@@ -32,7 +30,8 @@ class Lanes:
                 len(self._chosen) >= MOST_CLAIMS
             ):  # the oldest is over, or else its statements wait for each other
                 del self._chosen[next(iter(self._chosen))]
-            chosen = self._chosen[job.token] = next(self._lanes)
+            # A statement may wait for a lock; what comes meanwhile goes the other way.
+            chosen = self._chosen[job.token] = min(self._flushers, key=lambda flusher: flusher.load)
         return chosen
 
     @property
@@ -53,9 +52,14 @@ class Lanes:
         await asyncio.gather(*(flusher.drained() for flusher in self._flushers))
 
     async def at_most(self, ends: int) -> None:
-        """Wait until no lane has more ends to write than its share of these."""
-        share = ends // len(self._flushers)
-        await asyncio.gather(*(flusher.at_most(share) for flusher in self._flushers))
+        """Wait until no more ends than this wait to be written, in whichever lane."""
+        while self.waiting > ends:
+            rounds = [asyncio.ensure_future(flusher.round()) for flusher in self._flushers]
+            try:
+                await asyncio.wait(rounds, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in rounds:
+                    one.cancel()
 
     async def run(self) -> None:
         """Write until cancelled, or until one of them cannot go on."""
