@@ -1,4 +1,4 @@
-"""``streamvibe bench throughput|latency``: how fast this queue is on this machine, alone or beside others."""
+"""``streamvibe bench throughput|latency|queries``: how fast this queue is on this machine, alone or beside others."""
 
 import os
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from streamvibe.cli.bench_queries import queries
 from streamvibe.cli.output import console, error_console, plain, print_hint, print_json, print_rows
 from streamvibe.config import Settings
 from streamvibe.errors import InvalidArgument
@@ -14,6 +15,7 @@ from streamvibe.errors import InvalidArgument
 bench_app = typer.Typer(
     help="Measure this queue on this machine, alone or beside others.", no_args_is_help=True
 )
+bench_app.command("queries")(queries)
 
 Json = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write JSON to a file; - prints it.")

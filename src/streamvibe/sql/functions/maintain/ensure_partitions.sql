@@ -1,5 +1,4 @@
 -- Make the leaves of job_queue and job_log from now (and an hour back, for clocks that lag) to p_ahead ahead.
--- Every leaf gets its own settings and statistics targets: neither is inherited from a partitioned table.
 -- Call it in a transaction of its own; it does not block readers or writers of other leaves.
 -- Returns: the leaves made, none when all were there.
 -- Locks:   the table streamvibe.partition against itself; SHARE UPDATE EXCLUSIVE on the parents (CREATE ... PARTITION OF
@@ -35,23 +34,8 @@ BEGIN
         WHILE v_lower <= v_now + p_ahead LOOP
             v_upper := date_bin(v_width, v_lower, '2024-01-01 00:00+00') + v_width;
             partition_name := v_parent || to_char(v_lower AT TIME ZONE 'UTC', '_YYYYMMDD');
-            EXECUTE format('CREATE TABLE streamvibe.%I (LIKE public.%I INCLUDING DEFAULTS INCLUDING GENERATED '
-                           'INCLUDING CONSTRAINTS INCLUDING STORAGE)', partition_name, v_parent);
-            -- Seen from a leaf, these are what an operator meets first: rows churn, so vacuum early and fast.
-            EXECUTE format('ALTER TABLE streamvibe.%I SET (autovacuum_vacuum_scale_factor = 0.05, '
-                           'autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05, '
-                           'autovacuum_vacuum_cost_limit = 1000)', partition_name);
-            IF v_parent = 'job_queue' THEN
-                EXECUTE format('ALTER TABLE streamvibe.%I ALTER COLUMN status SET STATISTICS 1000, '
-                               'ALTER COLUMN job_type SET STATISTICS 1000', partition_name);
-            ELSE
-                EXECUTE format('ALTER TABLE streamvibe.%I SET (toast_tuple_target = 8160)', partition_name);
-            END IF;
-            EXECUTE format('ALTER TABLE streamvibe.%I ENABLE ROW LEVEL SECURITY', partition_name);
-            EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION streamvibe.%I FOR VALUES FROM (%L) TO (%L)',
-                           v_parent, partition_name, streamvibe.id_bound(v_lower), streamvibe.id_bound(v_upper));
-            INSERT INTO streamvibe.partition (parent_name, lower_at, upper_at, upper_id, partition_name)
-            VALUES (v_parent, v_lower, v_upper, streamvibe.id_bound(v_upper), partition_name);
+            PERFORM streamvibe.make_leaf(v_parent, partition_name);
+            PERFORM streamvibe.attach_leaf(v_parent, partition_name, v_lower, v_upper);
             RETURN NEXT;
             v_lower := v_upper;
         END LOOP;

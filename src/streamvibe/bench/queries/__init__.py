@@ -1,0 +1,1 @@
+"""How long each question takes on a queue of a given size, and which index answers it."""

@@ -1,0 +1,219 @@
+"""The questions: the table of the design this queue grew out of, then every function that reads, as a user calls it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from streamvibe.bench.queries.fill import TYPES
+from streamvibe.errors import ConfigurationError
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question.
+
+    ``target_ms``: what the design promises; None where it promises nothing. ``calls``: how often it is asked.
+    ``writes``: it is asked in a transaction that is rolled back.
+    """
+
+    name: str
+    dataset: str
+    sql: str
+    target_ms: float | None = None
+    calls: int = 300
+    writes: bool = False
+
+
+QUESTIONS: tuple[Question, ...] = (
+    Question(
+        "User job list (paginated)",
+        "1K jobs/user",
+        "SELECT * FROM get_user_jobs(%(user_1k)s, 'completed', NULL, 50, 0)",
+        5,
+    ),
+    Question(
+        "Worker job pickup", "10K pending jobs", "SELECT * FROM claim_jobs('bench', 1)", 10, writes=True
+    ),
+    Question("Job status check", "N/A", "SELECT status FROM job_queue WHERE id = %(job_id)s", 2),
+    Question("Job result retrieval", "N/A", "SELECT * FROM get_job_result(%(job_id)s)", 5),
+    Question(
+        "Deduplication check",
+        "100 pending/user",
+        "SELECT * FROM find_or_create_job(%(user_100)s, %(pending_type)s, %(pending_params)s, interval '30 days')",
+        5,
+        writes=True,
+    ),
+    Question(
+        "Bulk job creation",
+        "1K jobs",
+        "SELECT count(*) FROM create_jobs(%(batch)s)",
+        100,
+        calls=20,
+        writes=True,
+    ),
+    Question(
+        "Cleanup old jobs",
+        "a leaf of finished and other jobs",
+        "SELECT streamvibe.drop_partition(%(leaf)s)",
+        500,
+        calls=5,
+        writes=True,
+    ),
+    Question("Analytics query", "all jobs", "SELECT * FROM get_job_queue_stats()", 50),
+    Question(
+        "request_job: created",
+        "",
+        "SELECT * FROM request_job(gen_random_uuid(), 'report', %(new_params)s)",
+        writes=True,
+    ),
+    Question(
+        "request_job: cached",
+        "",
+        "SELECT * FROM request_job(%(user_id)s, %(job_type)s, %(params)s, p_cache_ttl := '30 days')",
+        writes=True,
+    ),
+    Question(
+        "get_cached_job_result",
+        "",
+        "SELECT * FROM get_cached_job_result(%(user_id)s, %(job_type)s, %(params)s, interval '30 days')",
+    ),
+    Question("get_job", "", "SELECT * FROM get_job(%(job_id)s, %(user_id)s)"),
+    Question("get_user_jobs: all", "the most active user", "SELECT * FROM get_user_jobs(%(heavy)s)"),
+    Question(
+        "get_user_jobs: page 20",
+        "the most active user",
+        "SELECT * FROM get_user_jobs(%(heavy)s, p_offset := 950)",
+    ),
+    Question(
+        "get_user_jobs_by_cursor: first", "any user", "SELECT * FROM get_user_jobs_by_cursor(%(user_id)s)"
+    ),
+    Question(
+        "get_user_jobs_by_cursor: deep",
+        "the most active user",
+        "SELECT * FROM get_user_jobs_by_cursor(%(heavy)s, %(deep)s)",
+    ),
+    Question(
+        "get_user_jobs_by_cursor: failed",
+        "the most active user",
+        "SELECT * FROM get_user_jobs_by_cursor(%(heavy)s, NULL, 'failed')",
+    ),
+    Question(
+        "get_user_jobs_by_cursor: rare type",
+        "the most active user",
+        "SELECT * FROM get_user_jobs_by_cursor(%(heavy)s, NULL, NULL, 'report')",
+    ),
+    Question(
+        "get_user_jobs_by_bucket: yesterday",
+        "the most active user",
+        "SELECT * FROM get_user_jobs_by_bucket(%(heavy)s, 'day', 1)",
+    ),
+    Question("search_jobs: own, params", "any user", "SELECT * FROM search_jobs(%(user_id)s, %(search)s)"),
+    Question("search_jobs: all, params", "every user", "SELECT * FROM search_jobs(NULL, %(search)s)"),
+    Question("search_jobs: all, result", "every user", "SELECT * FROM search_jobs(NULL, NULL, %(found)s)"),
+    Question("get_job_logs: of a job", "", "SELECT * FROM get_job_logs(%(job_id)s, %(user_id)s)"),
+    Question(
+        "get_job_logs: errors of the last hour",
+        "every job",
+        "SELECT * FROM get_job_logs(NULL, NULL, 'error', p_since := now() - interval '1 hour')",
+    ),
+    Question(
+        "get_job_logs: words", "every job", "SELECT * FROM get_job_logs(NULL, NULL, p_search := %(words)s)"
+    ),
+    Question(
+        "get_job_logs: words, own",
+        "the most active user",
+        "SELECT * FROM get_job_logs(NULL, %(heavy)s, p_search := %(words)s)",
+    ),
+    Question(
+        "get_job_logs: metadata",
+        "every job",
+        "SELECT * FROM get_job_logs(NULL, NULL, p_metadata := %(metadata)s)",
+    ),
+    Question(
+        "get_job_queue_stats: last day",
+        "all jobs",
+        "SELECT * FROM get_job_queue_stats(now() - interval '1 day')",
+    ),
+    Question("get_workers", "", "SELECT * FROM get_workers()"),
+    Question("claim_jobs: 100", "all pending jobs", "SELECT * FROM claim_jobs('bench', 100)", writes=True),
+)
+
+
+class Samples:
+    """What the questions are asked about: drawn evenly from the jobs, so active users come as often as they ask."""
+
+    def __init__(self, conn: psycopg.Connection[Any], count: int = 300) -> None:
+        """Raises ConfigurationError when there are no jobs."""
+        self._jobs = conn.execute(
+            "SELECT j.id, j.user_id, j.job_type, j.params FROM ("
+            "  SELECT streamvibe.id_floor(b.low + random() * (b.high - b.low)) AS at"
+            "  FROM (SELECT min(created_at) AS low, max(created_at) AS high FROM public.job_queue) b,"
+            "       generate_series(1, %s)) r"
+            " CROSS JOIN LATERAL (SELECT q.id, q.user_id, q.job_type, q.params FROM public.job_queue q"
+            "                     WHERE q.id >= r.at AND q.status = 'completed' ORDER BY q.id LIMIT 1) j",
+            [count],
+        ).fetchall()
+        if not self._jobs:
+            raise ConfigurationError(
+                "There are no completed jobs to ask about",
+                field="database_url",
+                fix="Run some jobs first: streamvibe demo",
+            )
+        counts = conn.execute(
+            "SELECT user_id, count(*) AS jobs, count(*) FILTER (WHERE status = 'pending') AS pending"
+            " FROM public.job_queue GROUP BY user_id"
+        ).fetchall()
+        heavy = max(counts, key=lambda row: row[1])[0]
+        waiting = min(counts, key=lambda row: abs(row[2] - 100))[0]
+        pending: Any = conn.execute(
+            "SELECT job_type, params FROM public.job_queue WHERE user_id = %s AND status = 'pending' LIMIT 1",
+            [waiting],
+        ).fetchone() or (TYPES[0], {})
+        leaf = conn.execute(
+            "SELECT partition_name FROM streamvibe.partition WHERE parent_name = 'job_queue' ORDER BY lower_at LIMIT 1"
+        ).fetchone()
+        cursor = None
+        for _ in range(20):
+            page = conn.execute(
+                "SELECT next_cursor FROM get_user_jobs_by_cursor(%s, %s) LIMIT 1", [heavy, cursor]
+            ).fetchone()
+            if page is None or page[0] is None:
+                break
+            cursor = page[0]
+        self._fixed: Mapping[str, Any] = {
+            "heavy": heavy,
+            "user_1k": min(counts, key=lambda row: abs(row[1] - 1000))[0],
+            "user_100": waiting,
+            "pending_type": pending[0],
+            "pending_params": Jsonb(pending[1]),
+            "leaf": leaf[0] if leaf else None,
+            "deep": cursor,
+            "metadata": Jsonb({"code": "RATE_LIMIT", "page": 957}),
+            "words": "timeout error 991",
+            "found": Jsonb({"videos_synced": 250}),
+            "batch": Jsonb(
+                [
+                    {"user_id": str(user), "job_type": TYPES[0], "params": {"page": n}}
+                    for n, (user, *_) in enumerate((counts * 1000)[:1000])
+                ]
+            ),
+        }
+
+    def each(self, count: int) -> Iterator[Arguments]:
+        """Arguments for so many calls."""
+        for n in range(count):
+            job_id, user_id, job_type, params = self._jobs[n % len(self._jobs)]
+            yield {
+                **self._fixed,
+                "job_id": job_id,
+                "user_id": user_id,
+                "job_type": job_type,
+                "params": Jsonb(params),
+                "search": Jsonb(params),
+                "new_params": Jsonb({"page": n}),
+            }

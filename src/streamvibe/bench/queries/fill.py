@@ -1,0 +1,203 @@
+"""A queue of a given size in a database of its own, kept between runs; filling it goes on where it stopped.
+
+Two leaves of a week, jobs evenly in both, two log lines a job. Users as they are: the most active has one in ten to
+twenty jobs, half of all users have one or none. 92 of 100 jobs are finished.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from streamvibe.bench.databases import PREFIX, Server
+from streamvibe.db.migrate import migrate
+
+SCALES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
+LINES_PER_JOB = 2
+CHUNK = 100_000
+TYPES = ("sync_youtube", "sync_instagram", "sync_tiktok", "report")
+WEEK = timedelta(days=7)
+
+#: n is the job's place in its leaf; every number in it is drawn from random(), whose seed is set for each chunk.
+_JOBS = """
+INSERT INTO streamvibe.{leaf} (
+    id, created_at, user_id, job_type, status, job_priority, params, result, scheduled_for, started_at, completed_at,
+    expires_at, updated_at, retry_at, retry_count, failure_kind, error_message, worker_id, claim_token)
+SELECT streamvibe.make_id(streamvibe.microseconds(r.at), (r.key * 9007199254740991)::bigint), r.at, r.user_id,
+       r.job_type, r.status, r.priority,
+       jsonb_build_object('social_account_id', '@' || (r.key * 1000000)::integer, 'page', r.n %% 50),
+       CASE WHEN r.status = 'completed' THEN jsonb_build_object('videos_synced', (r.key * 1000)::integer) END,
+       r.at, r.started_at,
+       CASE WHEN r.status IN ('completed', 'failed', 'cancelled') THEN r.started_at + r.key * interval '30 s' END,
+       r.at + interval '1 day', r.at,
+       CASE WHEN r.status = 'failed' AND r.n %% 2 = 0 THEN r.started_at + interval '1 hour' END,
+       CASE WHEN r.status = 'failed' THEN 1 + r.n %% 3 ELSE 0 END,
+       CASE WHEN r.status = 'failed' THEN 'error' END,
+       CASE WHEN r.status = 'failed' THEN 'HTTP 503 from the platform' END,
+       CASE WHEN r.status IN ('completed', 'processing') THEN 'worker-1' END,
+       CASE WHEN r.status IN ('completed', 'processing') THEN 1 END
+FROM (SELECT b.n, b.at, b.key, b.user_id, b.priority,
+             CASE WHEN b.t < 0.60 THEN 'sync_youtube' WHEN b.t < 0.85 THEN 'sync_instagram'
+                  WHEN b.t < 0.97 THEN 'sync_tiktok' ELSE 'report' END AS job_type,
+             s.status, CASE WHEN s.status <> 'pending' THEN b.at + b.t * interval '20 s' END AS started_at
+      FROM (SELECT n, %(lower)s::timestamptz + (n - random()) / %(count)s * %(length)s::interval AS at,
+                   random() AS key, random() AS t, random() AS state, (random() * random() * 9)::smallint AS priority,
+                   ('00000000-0000-4000-8000-'
+                    || lpad(to_hex(floor(power(%(users)s, random()))::bigint), 12, '0'))::uuid AS user_id
+            FROM generate_series(%(first)s::bigint, %(last)s::bigint) n OFFSET 0) b
+      CROSS JOIN LATERAL (SELECT CASE WHEN b.state < 0.85 THEN 'completed' WHEN b.state < 0.90 THEN 'failed'
+                                      WHEN b.state < 0.92 THEN 'cancelled' WHEN b.state < 0.99 THEN 'pending'
+                                      ELSE 'processing' END AS status) s) r
+"""
+_LINES = """
+INSERT INTO streamvibe.{leaf} (id, job_id, user_id, log_level, message, metadata)
+SELECT streamvibe.make_id(streamvibe.microseconds(j.created_at) + l.n, hashint8extended(l.n, uuid_hash(j.id))),
+       j.id, j.user_id,
+       CASE WHEN k.h < 900 THEN 'info' WHEN k.h < 950 THEN 'debug' WHEN k.h < 980 THEN 'warning' ELSE 'error' END,
+       CASE WHEN k.h < 900 THEN 'Fetched page ' || k.h || ' of the channel'
+            WHEN k.h < 950 THEN 'Quota left: ' || k.h
+            WHEN k.h < 980 THEN 'Rate limit reached, waiting for ' || k.h || ' seconds'
+            ELSE 'Connection timeout while syncing, error ' || k.h END,
+       CASE WHEN k.h %% 3 = 0 THEN jsonb_build_object('code', CASE WHEN k.h >= 950 THEN 'RATE_LIMIT' ELSE 'OK' END,
+                                                      'page', k.h) END
+FROM streamvibe.{jobs} j
+CROSS JOIN generate_series(1, %(lines)s) l(n)
+CROSS JOIN LATERAL (SELECT abs(hashint8extended(l.n, uuid_hash(j.id)) %% 1000)::integer AS h) k
+"""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A database with so many jobs."""
+
+    url: str
+    name: str
+    scale: str
+    jobs: int
+
+
+def database_name(scale: str) -> str:
+    """Of the database that holds this many jobs."""
+    return f"{PREFIX}_queries_{scale}"
+
+
+def drop(server: Server, scale: str) -> None:
+    """Drop that database."""
+    with psycopg.connect(server.url, autocommit=True) as conn:
+        conn.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database_name(scale)))
+        )
+
+
+def fill(server: Server, scale: str, progress: Callable[[int], None]) -> Filled:
+    """The database of this scale, filled if need be. ``progress`` is told how many jobs were added."""
+    name, jobs = database_name(scale), SCALES[scale]
+    with psycopg.connect(server.url, autocommit=True) as conn:
+        if conn.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", [name]).fetchone() is None:
+            conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    url = urlunsplit(urlsplit(server.url)._replace(path=f"/{name}"))
+    migrate(url)
+    with psycopg.connect(url, autocommit=True) as conn:
+        _fill(conn, jobs, progress)
+    return Filled(url, name, scale, jobs)
+
+
+def _fill(conn: psycopg.Connection[Any], jobs: int, progress: Callable[[int], None]) -> None:
+    conn.execute("CREATE SCHEMA IF NOT EXISTS bench")
+    conn.execute(
+        "CREATE TABLE IF NOT EXISTS bench.filled (step text PRIMARY KEY, at timestamptz DEFAULT now())"
+    )
+    done = dict(conn.execute("SELECT step, at FROM bench.filled").fetchall())
+    conn.execute("SET maintenance_work_mem = '1GB'")
+    conn.execute("SET synchronous_commit = off")
+    for name in TYPES:
+        conn.execute("SELECT public.register_job_type(%s)", [name])
+    if "leaves" not in done:
+        row = conn.execute(
+            "SELECT min(lower_at) FROM streamvibe.partition WHERE parent_name = 'job_queue'"
+        ).fetchone()
+        assert row is not None
+        done["leaves"] = row[0]
+        with conn.transaction():
+            # This week's leaf was made by the migration, empty, and with indexes: it is filled like the one before it.
+            conn.execute(
+                "SELECT streamvibe.drop_partition(partition_name) FROM streamvibe.partition WHERE lower_at = %s",
+                [row[0]],
+            )
+            conn.execute("INSERT INTO bench.filled VALUES ('leaves', %s)", [row[0]])
+    [now] = conn.execute("SELECT streamvibe.now()").fetchone() or (None,)
+    first = done["leaves"]
+    for place, lower in enumerate((first - WEEK, first)):
+        step = f"leaf {place}"
+        share = jobs // 2
+        if step in done:
+            progress(share)
+            continue
+        with conn.transaction():
+            _leaf(conn, lower, min(WEEK, now - lower), share, jobs, place, progress)
+            conn.execute("INSERT INTO bench.filled VALUES (%s)", [step])
+    if "statistics" not in done:
+        conn.execute("VACUUM (ANALYZE, PARALLEL 0) public.job_queue, public.job_log")
+        with conn.transaction():
+            conn.execute("SELECT public.recount_stats()")
+            conn.execute("INSERT INTO bench.filled VALUES ('statistics')")
+        while conn.execute("SELECT public.compact_stats()").fetchone() != (0,):
+            pass
+        conn.execute("VACUUM ANALYZE")
+        conn.execute("CHECKPOINT")
+
+
+def _leaf(
+    conn: psycopg.Connection[Any],
+    lower: datetime,
+    length: timedelta,
+    count: int,
+    jobs: int,
+    place: int,
+    progress: Callable[[int], None],
+) -> None:
+    names = {parent: f"{parent}_{lower:%Y%m%d}" for parent in ("job_queue", "job_log")}
+    for parent, name in names.items():
+        conn.execute("SELECT streamvibe.make_leaf(%s, %s)", [parent, name])
+    leaves = {"leaf": sql.Identifier(names["job_queue"])}
+    for start in range(1, count + 1, CHUNK):
+        conn.execute("SELECT setseed(%s)", [(start + place * jobs) / (4 * jobs)])
+        conn.execute(
+            sql.SQL(_JOBS).format(**leaves),
+            {
+                "lower": lower,
+                "length": length,
+                "count": count,
+                "first": start,
+                "last": min(start + CHUNK - 1, count),
+                "users": users(jobs),
+            },
+        )
+        progress(min(CHUNK, count - start + 1))
+    conn.execute(
+        sql.SQL(_LINES).format(
+            leaf=sql.Identifier(names["job_log"]), jobs=sql.Identifier(names["job_queue"])
+        ),
+        {"lines": LINES_PER_JOB},
+    )
+    for parent, name in names.items():
+        conn.execute("SELECT streamvibe.attach_leaf(%s, %s, %s, %s)", [parent, name, lower, lower + WEEK])
+
+
+def users(jobs: int) -> int:
+    """How many users have jobs."""
+    return max(1000, jobs // 100)
+
+
+def size(conn: psycopg.Connection[Any]) -> dict[str, int]:
+    """Jobs, lines, and bytes on disk."""
+    row = conn.execute(
+        "SELECT (SELECT count(*) FROM public.job_queue), (SELECT count(*) FROM public.job_log),"
+        " pg_catalog.pg_database_size(pg_catalog.current_database())"
+    ).fetchone()
+    assert row is not None
+    return dict(zip(("jobs", "lines", "bytes"), row, strict=True))

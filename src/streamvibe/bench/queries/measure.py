@@ -1,0 +1,74 @@
+"""Asks the questions, and says how long each took."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+
+from streamvibe.bench.queries.catalog import Question, Samples
+from streamvibe.bench.queries.plans import parents, watched
+from streamvibe.bench.stage import percentile
+
+Row = dict[str, Any]
+#: How often a question is asked before it counts: its session has planned it then.
+WARM_UP = 6
+
+
+def measure(
+    conn: psycopg.Connection[Any],
+    questions: Sequence[Question],
+    samples: Samples,
+    report: Callable[[str], None],
+) -> list[Row]:
+    """A row per question: milliseconds as a caller sees them, and the index of the function's statements."""
+    conn.execute("SELECT heartbeat_worker('bench', p_lease := '1 day')")
+    return [_measured(conn, question, samples, report) for question in questions]
+
+
+def _measured(
+    conn: psycopg.Connection[Any], question: Question, samples: Samples, report: Callable[[str], None]
+) -> Row:
+    report(question.name)
+    warm = min(WARM_UP, question.calls)
+    times = []
+    for number, arguments in enumerate(samples.each(question.calls + warm)):
+        took = _ask(conn, question, arguments)
+        if number >= warm:
+            times.append(took)
+    found = {f"p{part}_ms": round(percentile(times, part), 3) for part in (50, 95, 99)}
+    ok = None
+    if question.target_ms is not None:
+        ok = found["p99_ms"] <= question.target_ms and found["p50_ms"] <= question.target_ms / 10
+    return {
+        "name": question.name,
+        "dataset": question.dataset,
+        "target_ms": question.target_ms,
+        **found,
+        "index": index_of(conn, question, next(samples.each(1))),
+        "ok": ok,
+    }
+
+
+def _ask(conn: psycopg.Connection[Any], question: Question, arguments: dict[str, Any]) -> float:
+    with conn.transaction(force_rollback=question.writes) if question.writes else _Nothing():
+        begun = time.perf_counter()
+        conn.execute(question.sql.encode(), arguments, prepare=True).fetchall()
+        return (time.perf_counter() - begun) * 1000
+
+
+def index_of(conn: psycopg.Connection[Any], question: Question, arguments: dict[str, Any]) -> str:
+    """The indexes of job_queue and job_log that answer it."""
+    with watched(conn) as plans:
+        _ask(conn, question, arguments)
+    used = parents(conn, [name for plan in plans for name in plan.indexes()])
+    ours = [name for name in used if name.startswith(("idx_job_", "job_queue_", "job_log_"))]
+    return ", ".join(ours) or "-"
+
+
+class _Nothing:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass

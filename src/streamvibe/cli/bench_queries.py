@@ -1,0 +1,77 @@
+"""``streamvibe bench queries``: how long each question takes on a queue of a given size."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streamvibe.cli.output import error_console, plain, print_hint, print_json, print_rows
+from streamvibe.errors import InvalidArgument
+
+
+def queries(
+    scale: Annotated[str, typer.Option(help="How many jobs: 10k, 100k, 1m or 10m.")] = "100k",
+    as_json: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write JSON to a file; - prints it.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a plot: .png or .svg; both without an ending. Draws all of --with as well.",
+        ),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="FILE", help="JSON of another scale, to be drawn beside this one's."),
+    ] = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Drop the database of this scale, and measure nothing.")
+    ] = False,
+) -> None:
+    """Milliseconds that each question takes on a queue of this size with its logs, and the index that answers it.
+
+    The database is made on the embedded server and kept for the next run; filling it goes on where it stopped. Ten million
+    jobs take about 15 GB. The queue's own database is not touched. A figure is met when p99 is within it and p50 within
+    a tenth.
+    """
+    from streamvibe.bench.databases import Server
+    from streamvibe.bench.plot import check_plot
+    from streamvibe.bench.queries import bench, fill, plot_queries
+    from streamvibe.bench.results import dumped
+
+    if scale not in fill.SCALES:
+        raise InvalidArgument(
+            "there is no such scale", field="--scale", received=scale, fix=f"Use {', '.join(fill.SCALES)}"
+        )
+    if drop:
+        fill.drop(Server(), scale)
+        print_hint(f"Dropped {fill.database_name(scale)}.")
+        return
+    others = [plot_queries.read(path) for path in beside or ()]
+    files = check_plot(plot) if plot is not None else []
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,} jobs"),
+        TimeRemainingColumn(),
+        console=error_console(),
+        transient=True,
+    ) as progress:
+        task = progress.add_task("Filling", total=fill.SCALES[scale])
+        found = bench.run(
+            scale, lambda name: progress.update(task, description=name), lambda n: progress.advance(task, n)
+        )
+    if as_json == "-":
+        print_json(found)
+    else:
+        print_rows(
+            ("question", "of", "target, ms", "p50", "p95", "p99", "", "index"), bench.table(found), named=True
+        )
+    if as_json not in (None, "-"):
+        Path(str(as_json)).write_text(dumped(plain(found)))
+    if files:
+        plot_queries.plot([*others, found], files)
+    if any(row["ok"] is False for row in found["rows"]):
+        raise typer.Exit(1)
