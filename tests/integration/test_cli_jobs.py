@@ -114,6 +114,7 @@ def test_malformed_params_are_located(run: Run, params: str, says: str, received
     assert lines[0].startswith(f"Error: {says[:1].upper()}{says[1:]}")
     assert (lines[1].startswith("Received for "), len(lines)) == (True, 3)
     assert run("stats", "--json").json["total_jobs"] == 0
+    assert run("stats", "--recount", "--type", "note").status == 2
 
 
 def test_params_from_a_file_that_is_not_text(run: Run, tmp_path: Path) -> None:
@@ -427,6 +428,7 @@ def test_stats_are_recounted(run: Run, database18: Database) -> None:
     ]
     assert run("stats", "--recount", "--json").json == {"items": []}
     assert run("stats", "--json").json["total_jobs"] == 0
+    assert run("stats", "--recount", "--type", "note").status == 2
 
 
 def test_workers_are_listed(run: Run, database18: Database) -> None:

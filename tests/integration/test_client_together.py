@@ -104,16 +104,66 @@ async def test_nobody_waits_for_another_users_lock(database: Database) -> None:
         with database.connect() as other, other.transaction():
             for user_id in locked:
                 other.execute("SELECT request_job(%s, 'note', '{}')", [user_id])
-            waiting = [
-                asyncio.ensure_future(client.request("note", {"n": 1}, user_id=user_id)) for user_id in locked
-            ]
-            await asyncio.sleep(0.05)
+            waiting = []
+            for user_id in locked:
+                # One after the other: each goes alone, as long as that is allowed.
+                waiting.append(asyncio.ensure_future(client.request("note", {"n": 1}, user_id=user_id)))
+                await asyncio.sleep(0.02)
             free = await asyncio.wait_for(
                 asyncio.gather(*(client.request("note", {}, user_id=uuid4()) for _ in range(40))), 60
             )
             assert {asked.outcome for asked in free} == {Outcome.CREATED}
             assert not any(asked.done() for asked in waiting)
         assert {asked.outcome for asked in await asyncio.gather(*waiting)} == {Outcome.CREATED}
+
+
+async def test_more_waiting_requests_than_connections(database: Database) -> None:
+    """Forty requests of users whose locks are held take no connections that others need; later they are made."""
+    database.connect().execute("SELECT register_job_type('note')")
+    locked = [uuid4() for _ in range(4)]
+    async with Client(database.dsn, max_size=4, pool_timeout=20) as client:
+        with database.connect() as other, other.transaction():
+            for user_id in locked:
+                other.execute("SELECT request_job(%s, 'note', '{}')", [user_id])
+            waiting = [
+                asyncio.ensure_future(client.request("note", {"n": 1}, user_id=locked[n % 4]))
+                for n in range(40)
+            ]
+            await asyncio.sleep(0.05)
+            for _ in range(5):
+                asked = await asyncio.wait_for(client.request("note", {}, user_id=uuid4()), 15)
+                assert asked.outcome == Outcome.CREATED
+            assert not any(asked.done() for asked in waiting)
+        outcomes = Counter(asked.outcome for asked in await asyncio.gather(*waiting))
+    assert outcomes == {Outcome.CREATED: 4, Outcome.JOINED: 36}
+
+
+def test_one_client_in_two_event_loops(database18: Database) -> None:
+    """Closed in one, it works in the next: also when the last request of the first was just answered."""
+    database18.connect().execute("SELECT register_job_type('note')")
+    client = Client(database18.dsn)
+    locked = [uuid4() for _ in range(2)]
+
+    async def first() -> None:
+        async with client:
+            await asyncio.gather(*(client.request("note", {}, user_id=uuid4()) for _ in range(9)))
+
+    async def second(other: psycopg.Connection[Any]) -> None:
+        async with client:
+            with other.transaction():
+                for user_id in locked:
+                    other.execute("SELECT request_job(%s, 'note', '{}')", [user_id])
+                waiting = [
+                    asyncio.ensure_future(client.request("note", {"n": 1}, user_id=user)) for user in locked
+                ]
+                await asyncio.sleep(0.05)
+                await asyncio.wait_for(client.request("note", {}, user_id=uuid4()), 20)
+            await asyncio.gather(*waiting)
+
+    asyncio.run(first())
+    with database18.connect() as other:
+        asyncio.run(second(other))
+    assert _count(database18) == 14
 
 
 async def test_a_user_who_is_not_the_service(database: Database) -> None:
@@ -151,7 +201,7 @@ async def test_who_gives_up_frees_the_connection(database: Database) -> None:
             other.execute("LOCK TABLE public.job_queue IN SHARE MODE")
             for _ in range(4):
                 tasks = [asyncio.ensure_future(client.request("note", {}, user_id=uuid4())) for _ in range(6)]
-                await _until(conn, 2)
+                await _until(conn, 1)
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)

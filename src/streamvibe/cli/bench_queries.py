@@ -32,9 +32,9 @@ def queries(
 ) -> None:
     """Milliseconds that each question takes on a queue of this size with its logs, and the index that answers it.
 
-    The database is made on the embedded server and kept for the next run; filling it goes on where it stopped. Ten million
-    jobs take about 15 GB. The queue's own database is not touched. A figure is met when p99 is within it and p50 within
-    a tenth.
+    The database is made on the embedded server and kept for the next run; filling it goes on where it stopped. Ten
+    million jobs take about 15 GB. The queue's own database is not touched. A figure is met when p99 is within it and
+    p50 within a tenth.
     """
     from streamvibe.bench.databases import Server
     from streamvibe.bench.plot import check_plot

@@ -7,6 +7,7 @@ import typer
 from streamvibe.cli.jobs_input import read_time
 from streamvibe.cli.output import AsJson, database_dsn, print_fields, print_if_empty, print_json, print_rows
 from streamvibe.client import SyncClient
+from streamvibe.errors import InvalidArgument
 from streamvibe.model import JobStatus, QueueStats
 
 
@@ -19,12 +20,19 @@ def stats_command(
     recount: Annotated[
         bool,
         typer.Option(
-            "--recount", help="Count every job anew first, and print what was wrong: reads the whole queue."
+            "--recount", help="Count every job anew, and print what was wrong: reads the whole queue."
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the queue in numbers: jobs by status and type, times and their percentiles, error rates."""
+    if recount and (since or job_type):
+        raise InvalidArgument(
+            "counting anew is about all jobs",
+            field="--recount",
+            received=f"--recount with {'--since' if since else '--type'}",
+            fix="Recount first, then ask for the numbers without --recount",
+        )
     with SyncClient(database_dsn(), max_size=1) as client:
         if recount:
             wrong = client.recount_stats()

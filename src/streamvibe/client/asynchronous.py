@@ -107,6 +107,7 @@ class Client:
     async def close(self) -> None:
         """Close all connections. The next call opens new ones."""
         pool, self._pool = self._pool, None
+        self._together = Together(partial(self._fetch, connection=None))
         if pool is not None:
             await pool.close()
 

@@ -133,7 +133,6 @@ class SyncClient:
         ``force`` passes the cache; ``priority`` is 0 to 9, higher first; ``scheduled_for`` is
         timezone-aware; ``dedupe_window`` or ``cache_ttl`` of 0 switches that off; the same
         ``idempotency_key`` (1 to 255 characters) means the same job of this user as long as that is kept.
-        Given up while it is under way, it may have been made all the same.
 
         Raises InvalidArgument, UnknownJobType, PayloadTooLarge, LimitReached, IdempotencyConflict,
         IsolationNotSupported.

@@ -94,7 +94,7 @@ class Flusher:
         self._wanted = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._round = asyncio.Event()
+        self._round: asyncio.Future[None] | None = None
         self._writing_since = float("inf")  # loop time
 
     @property
@@ -125,10 +125,11 @@ class Flusher:
         """Wait until everything added so far is written."""
         await self._idle.wait()
 
-    async def round(self) -> None:
-        """Wait until the next statements were written, or tried."""
-        self._round.clear()
-        await self._round.wait()
+    def next_round(self) -> "asyncio.Future[None]":
+        """Done when the next statements were written, or tried."""
+        if self._round is None or self._round.done():
+            self._round = asyncio.get_running_loop().create_future()
+        return self._round
 
     async def run(self) -> None:
         """Write until cancelled. What the database cannot take at the moment is kept and tried again."""
@@ -149,7 +150,8 @@ class Flusher:
                 outage.ends()
                 pause = FIRST_PAUSE_SECONDS
             self._writing_since = float("inf")
-            self._round.set()
+            if self._round is not None and not self._round.done():
+                self._round.set_result(None)
             if not (self._ends or self._postponed or self._logging):
                 self._idle.set()
 

@@ -54,12 +54,9 @@ class Lanes:
     async def at_most(self, ends: int) -> None:
         """Wait until no more ends than this wait to be written, in whichever lane."""
         while self.waiting > ends:
-            rounds = [asyncio.ensure_future(flusher.round()) for flusher in self._flushers]
-            try:
-                await asyncio.wait(rounds, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for one in rounds:
-                    one.cancel()
+            # Begun before anything is awaited: a round that ends meanwhile counts.
+            rounds = [flusher.next_round() for flusher in self._flushers]
+            await asyncio.wait(rounds, return_when=asyncio.FIRST_COMPLETED)
 
     async def run(self) -> None:
         """Write until cancelled, or until one of them cannot go on."""

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from psycopg import Connection
+from psycopg import Connection, IsolationLevel
 from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.sql.conftest import Queue
@@ -204,6 +204,48 @@ def test_recounting_mends_what_was_changed_by_hand(queue: Queue) -> None:
     assert {name: found[name] for name in expected} == expected
 
 
+def test_recounting_mends_times(queue: Queue) -> None:
+    """What was changed by hand of a job's times is said and mended, too."""
+    history(queue)
+    queue.conn.execute(
+        "UPDATE public.job_queue SET started_at = started_at - interval '1 hour' WHERE status = 'completed'"
+    )
+    wrong = kit.call(queue.service, "recount_stats")
+    assert {row["status"] for row in wrong} == {"completed"}
+    assert all(row["jobs_before"] == row["jobs_now"] for row in wrong)
+    assert kit.call(queue.service, "recount_stats") == []
+    expected = count_by_hand(all_jobs(queue.conn))
+    assert stats(queue)["avg_processing_seconds"] == expected["avg_processing_seconds"]
+
+
+def test_an_id_given_twice_counts_once(queue: Queue) -> None:
+    """A worker that names a job twice changes one row, and the numbers by one."""
+    conn = queue.conn
+    kit.register(conn)
+    kit.worker(conn)
+    for _ in range(4):
+        kit.job_id(conn)
+    jobs = kit.claim(conn, limit=4)
+    kit.fail(conn, [jobs[0], jobs[0]], failure=kit.PERMANENT)
+    kit.lease(conn, [jobs[1], jobs[1]])
+    kit.complete(conn, [jobs[1], jobs[1]])
+    kit.release(conn, [jobs[2], jobs[2]])
+    found, expected = stats(queue), count_by_hand(all_jobs(conn))
+    assert {name: found[name] for name in expected} == expected
+    assert kit.call(queue.service, "recount_stats") == []
+
+
+def test_handing_back_unleased_jobs_notes_nothing(queue: Queue) -> None:
+    """A job whose row is not written changes no number."""
+    kit.register(queue.conn)
+    kit.worker(queue.conn)
+    kit.job_id(queue.conn)
+    notes = "SELECT count(*) FROM streamvibe.stat_delta"
+    before = kit.value(queue.conn, notes)
+    kit.release(queue.conn, kit.claim(queue.conn))
+    assert kit.value(queue.conn, notes) == before
+
+
 def test_reads_no_jobs(queue: Queue) -> None:
     """However many jobs there are, what is read is the sums: a few pages, and no row of job_queue."""
     conn = queue.conn
@@ -231,6 +273,7 @@ def test_reads_no_jobs(queue: Queue) -> None:
     [
         ({"p_since": "infinity"}, "SV001", "p_since"),
         ({"p_since": "-infinity"}, "SV001", "p_since"),
+        ({"p_since": "294276-12-31 23:59+00"}, "SV001", "p_since"),
         ({"p_job_type": "emial"}, "SV002", "p_job_type"),
     ],
 )
@@ -249,9 +292,15 @@ def test_compacting_waits_for_nobody(queue: Queue) -> None:
         kit.job_id(other)
         assert kit.value(queue.service, "SELECT compact_stats()") == 1
     with queue.database.connect() as other, other.transaction():
+        # What a vacuum locks.
+        other.execute("LOCK TABLE streamvibe.stat, streamvibe.stat_delta IN SHARE UPDATE EXCLUSIVE MODE")
+        kit.job_id(other)
+        kit.job_id(queue.conn)
+        assert kit.value(queue.service, "SELECT compact_stats()") > 0
+    with queue.database.connect() as other, other.transaction():
         kit.call(other, "compact_stats")
         assert kit.value(queue.service, "SELECT compact_stats()") == 0
-    assert stats(queue)["pending_jobs"] == 2
+    assert stats(queue)["pending_jobs"] == 4
     for limit in (None, 0, 10001):
         with kit.refused("SV001", "p_limit"):
             kit.call(queue.service, "compact_stats", p_limit=limit)
@@ -270,7 +319,13 @@ def test_a_dropped_leaf_leaves_with_its_jobs(queue: Queue) -> None:
         assert kit.value(conn, "SELECT count(*) FROM public.job_queue") == 0
         conn.execute("DELETE FROM streamvibe.claim")
         assert kit.call_one(conn, "get_job_queue_stats")["total_jobs"] == 0
-        assert kit.query(conn, "SELECT 1 FROM streamvibe.stat_since(NULL) HAVING sum(jobs) <> 0") == []
+        kit.call(conn, "compact_stats")
+        assert kit.query(conn, "SELECT * FROM streamvibe.stat") == []
+        assert kit.query(conn, "SELECT * FROM streamvibe.stat_sketch") == []
+    with queue.database.connect() as other:
+        other.isolation_level = IsolationLevel.REPEATABLE_READ
+        with other.transaction(), kit.refused("SV006"):
+            other.execute("SELECT streamvibe.drop_partition(%s)", [leaf])
     with kit.refused("SV009", "p_partition_name"):
         conn.execute("SELECT streamvibe.drop_partition('job_queue_20000101')")
 

@@ -1,6 +1,5 @@
 -- Note in the statistics that these jobs, as they are now, are there (p_sign 1) or are not any more (-1). Whoever changes
 -- their rows calls it before and after, with the rows locked, in the same transaction.
--- p_job_ids: each once.
 CREATE OR REPLACE FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -12,7 +11,7 @@ BEGIN
            p_sign * sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
-    FROM unnest(p_job_ids) u(id)
+    FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
     CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
     GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at));
 END

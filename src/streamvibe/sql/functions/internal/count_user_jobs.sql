@@ -23,7 +23,7 @@ BEGIN
                 WHERE q.user_id = p_user_id AND q.status = s.status
                   AND q.created_at >= v_from AND q.created_at < v_end
                   AND (v_held IS NULL OR q.status <> 'pending'
-                       OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing'))) f
+                       OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing')) OFFSET 0) f
             LIMIT p_most) c);
     END IF;
     RETURN (SELECT count(*) FROM (
@@ -33,7 +33,7 @@ BEGIN
             WHERE q.user_id = p_user_id AND q.status = s.status
               AND q.created_at >= v_from AND q.created_at < v_end AND q.job_type = p_job_type
               AND (v_held IS NULL OR q.status <> 'pending'
-                   OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing'))) f
+                   OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing')) OFFSET 0) f
         LIMIT p_most) c);
 END
 $$;

@@ -11,12 +11,17 @@ CREATE OR REPLACE FUNCTION streamvibe.find_log_lines(
     SET search_path = pg_catalog, pg_temp
     SET plan_cache_mode = force_custom_plan
     SET enable_seqscan = off
+    SET enable_bitmapscan = off
     SET jit = off
 AS $$
 DECLARE
     v_first timestamptz := streamvibe.id_time(p_from);
     v_last timestamptz := streamvibe.id_time(p_below);
 BEGIN
+    -- Words and values are only found by a bitmap; anything else is read in order.
+    IF p_metadata IS NOT NULL OR p_query IS NOT NULL THEN
+        PERFORM set_config('enable_bitmapscan', 'on', true);
+    END IF;
     IF p_job_id IS NOT NULL OR p_user_id IS NOT NULL OR p_log_level IN ('error', 'warning') THEN
         RETURN QUERY
         SELECT l.* FROM public.job_log l

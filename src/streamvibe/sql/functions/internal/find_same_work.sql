@@ -33,7 +33,6 @@ BEGIN
                FROM public.job_queue q
                WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params) = v_hash
                  AND q.completed_at IS NULL
-                 AND q.status IN ('pending', 'processing')
                  AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
                  AND q.id < p_below
                ORDER BY q.completed_at DESC

@@ -10,9 +10,10 @@ CREATE OR REPLACE FUNCTION streamvibe.has_room(
 AS $$
 BEGIN
     RETURN (SELECT (SELECT count(*) FROM (
-                    SELECT FROM public.job_queue q
-                    WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing') AND q.id < p_below
-                    LIMIT p_max_live_jobs) live) < p_max_live_jobs
+                    SELECT FROM unnest(ARRAY['pending', 'processing']) s(status)
+                    CROSS JOIN LATERAL (SELECT FROM public.job_queue q
+                    WHERE q.user_id = p_user_id AND q.status = s.status AND q.id < p_below
+                    LIMIT p_max_live_jobs) l LIMIT p_max_live_jobs) live) < p_max_live_jobs
            AND (p_max_live_jobs_of_type IS NULL
                 OR (SELECT count(*) FROM (
                         SELECT FROM public.job_queue q

@@ -8,8 +8,13 @@ CREATE OR REPLACE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated bool
 AS $$
 DECLARE
     v_now timestamptz := streamvibe.now();
+    v_ids uuid[];
 BEGIN
-    PERFORM streamvibe.count_jobs(-1, p_job_ids);
+    v_ids := ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id)
+                   CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+                   WHERE q.status = 'processing'
+                      OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
+    PERFORM streamvibe.count_jobs(-1, v_ids);
     UPDATE public.job_queue q
     SET status = 'pending', started_at = NULL, worker_id = NULL, claim_token = NULL, progress = NULL,
         progress_message = NULL, isolated = q.isolated OR p_isolated, updated_at = v_now,
@@ -17,10 +22,8 @@ BEGIN
         expires_at = CASE WHEN q.expires_at < v_now + t.expires_after THEN v_now + t.expires_after
                           ELSE q.expires_at END
     FROM streamvibe.job_type t
-    WHERE q.id = ANY (p_job_ids) AND t.name = q.job_type
-      AND (coalesce(q.status, '') = 'processing'
-           OR coalesce(q.status, '') = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
-    PERFORM streamvibe.count_jobs(1, p_job_ids);
+    WHERE q.id = ANY (v_ids) AND t.name = q.job_type;
+    PERFORM streamvibe.count_jobs(1, v_ids);
     PERFORM streamvibe.wake_workers(d.job_type)
     FROM (SELECT DISTINCT q.job_type FROM unnest(p_job_ids) u(id)
           CROSS JOIN LATERAL (SELECT j.job_type, j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q

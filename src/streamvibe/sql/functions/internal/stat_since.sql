@@ -1,5 +1,5 @@
 -- What is counted of jobs that ended (or were asked for, when they have not ended) since this minute; NULL: of all. Rows are to
--- be added up: the whole hours, the minutes of the hour before the first whole one, and what is not added up yet.
+-- be added up: the whole hours, and the minutes before the first of them. Without what is only noted yet (stat_delta).
 CREATE OR REPLACE FUNCTION streamvibe.stat_since(p_since timestamptz)
     RETURNS TABLE (job_type text, status text, jobs bigint, waiting_us bigint, processing_us bigint)
     LANGUAGE sql STABLE ROWS 100
@@ -13,7 +13,4 @@ AS $$
     SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
     WHERE s.minutes = 1 AND s.since >= p_since
       AND s.since < date_bin('1 hour', p_since + interval '59 minutes', '2000-01-01 00:00:00+00'::timestamptz)
-    UNION ALL
-    SELECT d.job_type, d.status, d.jobs, coalesce(d.waiting_us, 0), coalesce(d.processing_us, 0)
-    FROM streamvibe.stat_delta d WHERE p_since IS NULL OR d.minute >= p_since
 $$;

@@ -1,7 +1,7 @@
 -- Take a user's lock if nobody has it, making their account row if they never asked for a job (bulk creation makes none).
 -- Returns: whether it is held now, until the end of the transaction.
--- Locks:   the user's row in streamvibe.account; a row that another transaction is just making is waited for for 50 ms.
-CREATE OR REPLACE FUNCTION streamvibe.try_lock_account(p_user_id uuid) RETURNS boolean
+-- Locks:   the user's row in streamvibe.account; a row that another transaction is just making is waited for for p_patience.
+CREATE OR REPLACE FUNCTION streamvibe.try_lock_account(p_user_id uuid, p_patience text DEFAULT '50ms') RETURNS boolean
     LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -15,7 +15,7 @@ BEGIN
     END IF;
     BEGIN
         -- SKIP LOCKED does not see a row that is not committed; inserting another waits for it.
-        PERFORM set_config('lock_timeout', '50ms', true);
+        PERFORM set_config('lock_timeout', p_patience, true);
         INSERT INTO streamvibe.account (user_id) VALUES (p_user_id) ON CONFLICT DO NOTHING;
         PERFORM set_config('lock_timeout', v_timeout, true);
     EXCEPTION

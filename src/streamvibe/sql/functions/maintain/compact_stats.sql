@@ -1,22 +1,25 @@
 -- Add up what transactions noted in the statistics (streamvibe.stat_delta). Readers see the same numbers before and after.
--- Returns: how many notes it took, at most p_limit; 0 also while another session does the same.
--- Locks:   streamvibe.stat (SHARE ROW EXCLUSIVE, never waits): one session at a time. Nobody who writes jobs waits for it.
+-- Returns: how many notes it took, at most p_limit; 0 also while another session does the same, or counts anew.
+-- Locks:   the row of streamvibe.stat_keeper (SKIP LOCKED): one session at a time. Nobody who writes jobs waits for it.
 -- Raises:  SV001, SV004, SV006.
 CREATE OR REPLACE FUNCTION public.compact_stats(p_limit integer DEFAULT 10000) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    -- What is emptied is looked up by its key, not by reading all sums.
+    SET enable_hashjoin = off
+    SET enable_mergejoin = off
+    SET enable_seqscan = off
 AS $$
 DECLARE
-    v_count integer;
+    v_done record;
 BEGIN
     PERFORM streamvibe.require_service('compact_stats');
     PERFORM streamvibe.require_read_committed('compact_stats', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_batch_size(p_limit);
-    BEGIN
-        LOCK TABLE streamvibe.stat IN SHARE ROW EXCLUSIVE MODE NOWAIT;
-    EXCEPTION WHEN lock_not_available THEN
+    PERFORM FROM streamvibe.stat_keeper FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
         RETURN 0;
-    END;
+    END IF;
     WITH taken AS MATERIALIZED (
         DELETE FROM streamvibe.stat_delta d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat_delta l LIMIT p_limit))
@@ -34,6 +37,7 @@ BEGIN
         ON CONFLICT (minutes, since, job_type, status) DO UPDATE
         SET jobs = s.jobs + excluded.jobs, waiting_us = s.waiting_us + excluded.waiting_us,
             processing_us = s.processing_us + excluded.processing_us
+        RETURNING s.minutes, s.since, s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us
     ), sketched AS (
         INSERT INTO streamvibe.stat_sketch AS s (minutes, since, job_type, measure, bucket, jobs)
         SELECT w.minutes, b.since, t.job_type, m.measure, m.bucket, sum(sign(t.jobs))
@@ -45,13 +49,26 @@ BEGIN
                             UNION ALL SELECT 'processing', u.bucket FROM unnest(t.processed) u(bucket)) m(measure, bucket)
         GROUP BY w.minutes, b.since, t.job_type, m.measure, m.bucket
         ON CONFLICT (minutes, since, job_type, measure, bucket) DO UPDATE SET jobs = s.jobs + excluded.jobs
+        RETURNING s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )
-    SELECT count(*) INTO v_count FROM taken;
-    -- Of jobs that moved on nothing is left but zeroes.
-    IF v_count > 0 THEN
-        DELETE FROM streamvibe.stat s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0 AND s.minutes > 0;
-        DELETE FROM streamvibe.stat_sketch s WHERE s.jobs = 0;
-    END IF;
-    RETURN v_count;
+    SELECT t.count, s.minutes, s.since, s.job_types, s.statuses, b.minutes AS sketch_minutes, b.since AS sketch_since,
+           b.job_types AS sketch_job_types, b.measures, b.buckets INTO v_done
+    FROM (SELECT count(*)::integer AS count FROM taken) t,
+         (SELECT array_agg(s.minutes) AS minutes, array_agg(s.since) AS since, array_agg(s.job_type) AS job_types,
+                 array_agg(s.status) AS statuses
+          FROM summed s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0) s,
+         (SELECT array_agg(b.minutes) AS minutes, array_agg(b.since) AS since, array_agg(b.job_type) AS job_types,
+                 array_agg(b.measure) AS measures, array_agg(b.bucket) AS buckets
+          FROM sketched b WHERE b.jobs = 0) b;
+    -- Of jobs that moved on, nothing is left but zeroes.
+    DELETE FROM streamvibe.stat s
+    USING unnest(v_done.minutes, v_done.since, v_done.job_types, v_done.statuses) z(minutes, since, job_type, status)
+    WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.status = z.status;
+    DELETE FROM streamvibe.stat_sketch s
+    USING unnest(v_done.sketch_minutes, v_done.sketch_since, v_done.sketch_job_types, v_done.measures, v_done.buckets)
+          z(minutes, since, job_type, measure, bucket)
+    WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.measure = z.measure
+      AND s.bucket = z.bucket;
+    RETURN v_done.count;
 END
 $$;

@@ -1,7 +1,8 @@
 -- Count every job there is, and make the statistics say that: for when somebody changed rows past the functions. Others may
 -- go on meanwhile; what they change counts on top.
--- Returns: for each type and status whose number was wrong, what it was and what it is.
--- Locks:   streamvibe.stat (SHARE ROW EXCLUSIVE): waits for a compact_stats() that is under way.
+-- Returns: for each type and status whose number was wrong, what it was and what it is; the same twice where only the sums of
+--          times were wrong.
+-- Locks:   the row of streamvibe.stat_keeper: waits for a compact_stats() that is under way.
 -- Reads:   all of job_queue.
 -- Raises:  SV004, SV006.
 CREATE OR REPLACE FUNCTION public.recount_stats()
@@ -13,26 +14,32 @@ AS $$
 BEGIN
     PERFORM streamvibe.require_service('recount_stats');
     PERFORM streamvibe.require_read_committed('recount_stats', 'Use READ COMMITTED.');
-    LOCK TABLE streamvibe.stat IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM FROM streamvibe.stat_keeper FOR UPDATE;
     RETURN QUERY
     -- One statement, one snapshot: a note is either seen and replaced, together with the rows it speaks of, or neither.
     WITH noted AS (
-        DELETE FROM streamvibe.stat_delta d RETURNING d.job_type, d.status, d.jobs::bigint AS jobs
+        DELETE FROM streamvibe.stat_delta d
+        RETURNING d.job_type, d.status, d.jobs::bigint AS jobs, coalesce(d.waiting_us, 0) AS waiting_us,
+                  coalesce(d.processing_us, 0) AS processing_us
     ), added AS (
-        DELETE FROM streamvibe.stat s RETURNING s.job_type, s.status, CASE s.minutes WHEN 0 THEN s.jobs ELSE 0 END AS jobs
+        DELETE FROM streamvibe.stat s RETURNING s.*
     ), sketched AS (
         DELETE FROM streamvibe.stat_sketch
     ), counted AS MATERIALIZED (
-        SELECT * FROM streamvibe.stat_counted
+        SELECT * FROM streamvibe.counted_jobs()
     ), fresh AS (
         INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
         SELECT c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed FROM counted c
     )
     SELECT e.job_type, e.status, sum(e.was)::bigint, sum(e.is_now)::bigint
-    FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now FROM noted n
-          UNION ALL SELECT a.job_type, a.status, a.jobs, 0 FROM added a
-          UNION ALL SELECT c.job_type, c.status, 0, c.jobs FROM counted c) e
-    GROUP BY e.job_type, e.status HAVING sum(e.was) <> sum(e.is_now)
+    FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now, -n.waiting_us AS waiting, -n.processing_us AS processing
+          FROM noted n
+          UNION ALL
+          SELECT a.job_type, a.status, a.jobs, 0, -a.waiting_us, -a.processing_us FROM added a WHERE a.minutes = 0
+          UNION ALL
+          SELECT c.job_type, c.status, 0, c.jobs, coalesce(c.waiting_us, 0), coalesce(c.processing_us, 0) FROM counted c) e
+    GROUP BY e.job_type, e.status
+    HAVING sum(e.was) <> sum(e.is_now) OR sum(e.waiting) <> 0 OR sum(e.processing) <> 0
     ORDER BY e.job_type, e.status;
 END
 $$;

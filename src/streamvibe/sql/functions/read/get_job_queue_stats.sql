@@ -25,7 +25,7 @@ DECLARE
     v_since timestamptz;
 BEGIN
     PERFORM streamvibe.require_service('get_job_queue_stats');
-    IF NOT isfinite(p_since) THEN
+    IF NOT isfinite(p_since) OR p_since >= '9999-01-01' THEN
         PERFORM streamvibe.raise_error('SV001', 'p_since', p_since::text, 'p_since is not a moment',
             'Pass a time such as now() - interval ''1 day'', or NULL for everything.');
     ELSIF p_job_type IS NOT NULL THEN
@@ -33,7 +33,13 @@ BEGIN
     END IF;
     v_since := streamvibe.minute_of(p_since);
     RETURN QUERY
-    WITH held AS MATERIALIZED (
+    WITH noted AS MATERIALIZED (
+        SELECT d.job_type, d.status, d.minute, sum(d.jobs) AS jobs, coalesce(sum(d.waiting_us), 0) AS waiting_us,
+               coalesce(sum(d.processing_us), 0) AS processing_us
+        FROM streamvibe.stat_delta d
+        WHERE p_job_type IS NULL OR d.job_type = p_job_type
+        GROUP BY d.job_type, d.status, d.minute
+    ), held AS MATERIALIZED (
         -- Their rows say pending; a worker has them.
         SELECT q.job_type, count(*) AS n
         FROM (SELECT DISTINCT unnest(c.job_ids) AS id FROM streamvibe.live_claims() c) h
@@ -43,6 +49,8 @@ BEGIN
     ), counted AS MATERIALIZED (
         SELECT e.job_type, e.status, sum(e.jobs) AS n, sum(e.waiting_us) AS waiting_us, sum(e.processing_us) AS processing_us
         FROM (SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_since(v_since) s
+              UNION ALL SELECT n.job_type, n.status, n.jobs, n.waiting_us, n.processing_us FROM noted n
+                        WHERE v_since IS NULL OR n.minute >= v_since
               UNION ALL SELECT h.job_type, 'pending', -h.n, 0, 0 FROM held h
               UNION ALL SELECT h.job_type, 'processing', h.n, 0, 0 FROM held h) e
         WHERE p_job_type IS NULL OR e.job_type = p_job_type
@@ -50,12 +58,17 @@ BEGIN
     ), by_type AS (
         SELECT c.job_type, jsonb_object_agg(c.status, c.n) AS counts FROM counted c GROUP BY c.job_type
     ), ended AS (
-        SELECT w.name, (sum(s.jobs) FILTER (WHERE s.status = 'failed') / nullif(sum(s.jobs), 0))::double precision AS rate,
-               sum(s.jobs) AS jobs
-        FROM (VALUES ('1 hour'), ('1 day'), ('7 days')) w(name)
-        CROSS JOIN LATERAL streamvibe.stat_since(streamvibe.minute_of(streamvibe.now() - w.name::interval)) s
-        WHERE s.status IN ('completed', 'failed') AND (p_job_type IS NULL OR s.job_type = p_job_type)
-        GROUP BY w.name
+        SELECT e.name, (sum(e.jobs) FILTER (WHERE e.status = 'failed') / nullif(sum(e.jobs), 0))::double precision AS rate,
+               sum(e.jobs) AS jobs
+        FROM (SELECT w.name, x.*
+              FROM (SELECT i.name, streamvibe.minute_of(streamvibe.now() - i.name::interval) AS since
+                    FROM (VALUES ('1 hour'), ('1 day'), ('7 days')) i(name)) w
+              CROSS JOIN LATERAL (
+                  SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat_since(w.since) s
+                  UNION ALL
+                  SELECT n.job_type, n.status, n.jobs FROM noted n WHERE n.minute >= w.since) x) e
+        WHERE e.status IN ('completed', 'failed') AND (p_job_type IS NULL OR e.job_type = p_job_type)
+        GROUP BY e.name
     ), buckets AS (
         SELECT e.measure, e.bucket, sum(e.jobs) AS jobs
         FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s

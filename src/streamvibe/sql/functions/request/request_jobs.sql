@@ -4,7 +4,8 @@
 --          that name does. Every promise of request_job holds, also between elements.
 -- Returns: a row per element in order: request_job's; or outcome 'refused' with the error ("code", "field", "message",
 --          "received", "fix"); or outcome 'busy': another transaction holds the user's lock; ask for that one again.
--- Locks:   the users' rows in streamvibe.account (SKIP LOCKED: nobody is waited for while others' locks are held).
+-- Locks:   the users' rows in streamvibe.account (SKIP LOCKED; one that another transaction is
+--          just making is waited for for 5 ms, and after the first of those for 1 ms).
 -- Raises:  SV001 when p_requests is not such an array, SV004. What is the server's fault (a full disk) undoes all.
 CREATE OR REPLACE FUNCTION public.request_jobs(p_requests jsonb)
     RETURNS TABLE (
@@ -17,6 +18,7 @@ AS $$
 DECLARE
     v_request jsonb;
     v_user_id uuid;
+    v_patience text := '5ms';
     v_field text;
     v_code text;
     v_message text;
@@ -49,8 +51,9 @@ BEGIN
             END IF;
             v_field := 'user_id';
             v_user_id := (v_request ->> 'user_id')::uuid;
-            IF v_user_id IS NOT NULL AND NOT streamvibe.try_lock_account(v_user_id) THEN
+            IF v_user_id IS NOT NULL AND NOT streamvibe.try_lock_account(v_user_id, v_patience) THEN
                 outcome := 'busy';
+                v_patience := '1ms';
             ELSE
                 v_field := NULL;
                 SELECT r.outcome, r.job_id, r.status, r.result, r.result_age

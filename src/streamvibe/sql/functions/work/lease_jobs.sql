@@ -14,6 +14,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
+    v_pending uuid[];
     v_leased uuid[];
     v_mine record;
 BEGIN
@@ -21,7 +22,9 @@ BEGIN
     SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
         ARRAY[cardinality(p_started_at)]) l;
     v_now := streamvibe.now();
-    PERFORM streamvibe.count_jobs(-1, v_mine.locked);
+    -- Those that are processing already stay what they are.
+    v_pending := ARRAY(SELECT u.id FROM unnest(v_mine.locked) u(id) WHERE u.id NOT IN (SELECT unnest(v_mine.processing)));
+    PERFORM streamvibe.count_jobs(-1, v_pending);
     WITH leased AS (
         UPDATE public.job_queue q
         SET status = 'processing', worker_id = p_worker_id, claim_token = r.token, updated_at = v_now,
@@ -33,7 +36,7 @@ BEGIN
         RETURNING q.id
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
-    PERFORM streamvibe.count_jobs(1, v_mine.locked);
+    PERFORM streamvibe.count_jobs(1, v_pending);
     RETURN QUERY
     SELECT s.* FROM streamvibe.statuses_now(
         ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id) WHERE u.id NOT IN (SELECT unnest(v_leased))), v_mine.busy) s;

@@ -58,20 +58,19 @@ AS $$ SELECT (pg_catalog.date_part('epoch', p_to - p_from) * 1000000)::bigint $$
 CREATE FUNCTION streamvibe.sketch_bucket(p_from timestamptz, p_to timestamptz) RETURNS smallint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
-    SELECT pg_catalog.ceil(pg_catalog.ln(greatest(pg_catalog.date_part('epoch', p_to - p_from), 0.000001::double precision))
-                           / 0.020000666706669543::double precision)::smallint
+    SELECT CASE WHEN p_to > p_from THEN
+        pg_catalog.ceil(pg_catalog.ln(greatest(pg_catalog.date_part('epoch', p_to - p_from), 0.000001::double precision))
+                        / 0.020000666706669543::double precision)::smallint
+    WHEN p_to <= p_from THEN -690 END::smallint
 $$;
 
 CREATE FUNCTION streamvibe.sketch_seconds(p_bucket smallint) RETURNS double precision
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 AS $$ SELECT pg_catalog.exp(p_bucket * 0.020000666706669543::double precision) * 0.99::double precision $$;
 
--- Every job there is, counted one by one: what the tables above must add up to, in any snapshot.
-CREATE VIEW streamvibe.stat_counted AS
-SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute, count(*) AS jobs,
-       sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waiting_us,
-       sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processing_us,
-       array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waited,
-       array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processed
-FROM public.job_queue q
-GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at));
+-- Whoever adds up the notes, or counts anew, has this row locked: one at a time. (Not a lock on a table, which every vacuum of
+-- it would hold up; not an advisory one, which anybody could hold.)
+CREATE TABLE streamvibe.stat_keeper (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row)
+);
+INSERT INTO streamvibe.stat_keeper DEFAULT VALUES;
