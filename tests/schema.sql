@@ -234,18 +234,20 @@ $$;
 CREATE FUNCTION public.compact_stats(p_limit integer DEFAULT 10000) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
-    v_count integer;
+    v_done record;
 BEGIN
     PERFORM streamvibe.require_service('compact_stats');
     PERFORM streamvibe.require_read_committed('compact_stats', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_batch_size(p_limit);
-    BEGIN
-        LOCK TABLE streamvibe.stat IN SHARE ROW EXCLUSIVE MODE NOWAIT;
-    EXCEPTION WHEN lock_not_available THEN
+    PERFORM FROM streamvibe.stat_keeper FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
         RETURN 0;
-    END;
+    END IF;
     WITH taken AS MATERIALIZED (
         DELETE FROM streamvibe.stat_delta d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat_delta l LIMIT p_limit))
@@ -263,6 +265,7 @@ BEGIN
         ON CONFLICT (minutes, since, job_type, status) DO UPDATE
         SET jobs = s.jobs + excluded.jobs, waiting_us = s.waiting_us + excluded.waiting_us,
             processing_us = s.processing_us + excluded.processing_us
+        RETURNING s.minutes, s.since, s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us
     ), sketched AS (
         INSERT INTO streamvibe.stat_sketch AS s (minutes, since, job_type, measure, bucket, jobs)
         SELECT w.minutes, b.since, t.job_type, m.measure, m.bucket, sum(sign(t.jobs))
@@ -274,14 +277,27 @@ BEGIN
                             UNION ALL SELECT 'processing', u.bucket FROM unnest(t.processed) u(bucket)) m(measure, bucket)
         GROUP BY w.minutes, b.since, t.job_type, m.measure, m.bucket
         ON CONFLICT (minutes, since, job_type, measure, bucket) DO UPDATE SET jobs = s.jobs + excluded.jobs
+        RETURNING s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )
-    SELECT count(*) INTO v_count FROM taken;
-    -- Of jobs that moved on nothing is left but zeroes.
-    IF v_count > 0 THEN
-        DELETE FROM streamvibe.stat s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0 AND s.minutes > 0;
-        DELETE FROM streamvibe.stat_sketch s WHERE s.jobs = 0;
-    END IF;
-    RETURN v_count;
+    SELECT t.count, s.minutes, s.since, s.job_types, s.statuses, b.minutes AS sketch_minutes, b.since AS sketch_since,
+           b.job_types AS sketch_job_types, b.measures, b.buckets INTO v_done
+    FROM (SELECT count(*)::integer AS count FROM taken) t,
+         (SELECT array_agg(s.minutes) AS minutes, array_agg(s.since) AS since, array_agg(s.job_type) AS job_types,
+                 array_agg(s.status) AS statuses
+          FROM summed s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0) s,
+         (SELECT array_agg(b.minutes) AS minutes, array_agg(b.since) AS since, array_agg(b.job_type) AS job_types,
+                 array_agg(b.measure) AS measures, array_agg(b.bucket) AS buckets
+          FROM sketched b WHERE b.jobs = 0) b;
+    -- Of jobs that moved on, nothing is left but zeroes.
+    DELETE FROM streamvibe.stat s
+    USING unnest(v_done.minutes, v_done.since, v_done.job_types, v_done.statuses) z(minutes, since, job_type, status)
+    WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.status = z.status;
+    DELETE FROM streamvibe.stat_sketch s
+    USING unnest(v_done.sketch_minutes, v_done.sketch_since, v_done.sketch_job_types, v_done.measures, v_done.buckets)
+          z(minutes, since, job_type, measure, bucket)
+    WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.measure = z.measure
+      AND s.bucket = z.bucket;
+    RETURN v_done.count;
 END
 $$;
 
@@ -439,23 +455,8 @@ BEGIN
         WHILE v_lower <= v_now + p_ahead LOOP
             v_upper := date_bin(v_width, v_lower, '2024-01-01 00:00+00') + v_width;
             partition_name := v_parent || to_char(v_lower AT TIME ZONE 'UTC', '_YYYYMMDD');
-            EXECUTE format('CREATE TABLE streamvibe.%I (LIKE public.%I INCLUDING DEFAULTS INCLUDING GENERATED '
-                           'INCLUDING CONSTRAINTS INCLUDING STORAGE)', partition_name, v_parent);
-            -- Seen from a leaf, these are what an operator meets first: rows churn, so vacuum early and fast.
-            EXECUTE format('ALTER TABLE streamvibe.%I SET (autovacuum_vacuum_scale_factor = 0.05, '
-                           'autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05, '
-                           'autovacuum_vacuum_cost_limit = 1000)', partition_name);
-            IF v_parent = 'job_queue' THEN
-                EXECUTE format('ALTER TABLE streamvibe.%I ALTER COLUMN status SET STATISTICS 1000, '
-                               'ALTER COLUMN job_type SET STATISTICS 1000', partition_name);
-            ELSE
-                EXECUTE format('ALTER TABLE streamvibe.%I SET (toast_tuple_target = 8160)', partition_name);
-            END IF;
-            EXECUTE format('ALTER TABLE streamvibe.%I ENABLE ROW LEVEL SECURITY', partition_name);
-            EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION streamvibe.%I FOR VALUES FROM (%L) TO (%L)',
-                           v_parent, partition_name, streamvibe.id_bound(v_lower), streamvibe.id_bound(v_upper));
-            INSERT INTO streamvibe.partition (parent_name, lower_at, upper_at, upper_id, partition_name)
-            VALUES (v_parent, v_lower, v_upper, streamvibe.id_bound(v_upper), partition_name);
+            PERFORM streamvibe.make_leaf(v_parent, partition_name);
+            PERFORM streamvibe.attach_leaf(v_parent, partition_name, v_lower, v_upper);
             RETURN NEXT;
             v_lower := v_upper;
         END LOOP;
@@ -690,7 +691,7 @@ DECLARE
     v_since timestamptz;
 BEGIN
     PERFORM streamvibe.require_service('get_job_queue_stats');
-    IF NOT isfinite(p_since) THEN
+    IF NOT isfinite(p_since) OR p_since >= '9999-01-01' THEN
         PERFORM streamvibe.raise_error('SV001', 'p_since', p_since::text, 'p_since is not a moment',
             'Pass a time such as now() - interval ''1 day'', or NULL for everything.');
     ELSIF p_job_type IS NOT NULL THEN
@@ -698,7 +699,13 @@ BEGIN
     END IF;
     v_since := streamvibe.minute_of(p_since);
     RETURN QUERY
-    WITH held AS MATERIALIZED (
+    WITH noted AS MATERIALIZED (
+        SELECT d.job_type, d.status, d.minute, sum(d.jobs) AS jobs, coalesce(sum(d.waiting_us), 0) AS waiting_us,
+               coalesce(sum(d.processing_us), 0) AS processing_us
+        FROM streamvibe.stat_delta d
+        WHERE p_job_type IS NULL OR d.job_type = p_job_type
+        GROUP BY d.job_type, d.status, d.minute
+    ), held AS MATERIALIZED (
         -- Their rows say pending; a worker has them.
         SELECT q.job_type, count(*) AS n
         FROM (SELECT DISTINCT unnest(c.job_ids) AS id FROM streamvibe.live_claims() c) h
@@ -708,6 +715,8 @@ BEGIN
     ), counted AS MATERIALIZED (
         SELECT e.job_type, e.status, sum(e.jobs) AS n, sum(e.waiting_us) AS waiting_us, sum(e.processing_us) AS processing_us
         FROM (SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_since(v_since) s
+              UNION ALL SELECT n.job_type, n.status, n.jobs, n.waiting_us, n.processing_us FROM noted n
+                        WHERE v_since IS NULL OR n.minute >= v_since
               UNION ALL SELECT h.job_type, 'pending', -h.n, 0, 0 FROM held h
               UNION ALL SELECT h.job_type, 'processing', h.n, 0, 0 FROM held h) e
         WHERE p_job_type IS NULL OR e.job_type = p_job_type
@@ -715,12 +724,17 @@ BEGIN
     ), by_type AS (
         SELECT c.job_type, jsonb_object_agg(c.status, c.n) AS counts FROM counted c GROUP BY c.job_type
     ), ended AS (
-        SELECT w.name, (sum(s.jobs) FILTER (WHERE s.status = 'failed') / nullif(sum(s.jobs), 0))::double precision AS rate,
-               sum(s.jobs) AS jobs
-        FROM (VALUES ('1 hour'), ('1 day'), ('7 days')) w(name)
-        CROSS JOIN LATERAL streamvibe.stat_since(streamvibe.minute_of(streamvibe.now() - w.name::interval)) s
-        WHERE s.status IN ('completed', 'failed') AND (p_job_type IS NULL OR s.job_type = p_job_type)
-        GROUP BY w.name
+        SELECT e.name, (sum(e.jobs) FILTER (WHERE e.status = 'failed') / nullif(sum(e.jobs), 0))::double precision AS rate,
+               sum(e.jobs) AS jobs
+        FROM (SELECT w.name, x.*
+              FROM (SELECT i.name, streamvibe.minute_of(streamvibe.now() - i.name::interval) AS since
+                    FROM (VALUES ('1 hour'), ('1 day'), ('7 days')) i(name)) w
+              CROSS JOIN LATERAL (
+                  SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat_since(w.since) s
+                  UNION ALL
+                  SELECT n.job_type, n.status, n.jobs FROM noted n WHERE n.minute >= w.since) x) e
+        WHERE e.status IN ('completed', 'failed') AND (p_job_type IS NULL OR e.job_type = p_job_type)
+        GROUP BY e.name
     ), buckets AS (
         SELECT e.measure, e.bucket, sum(e.jobs) AS jobs
         FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
@@ -1024,6 +1038,7 @@ CREATE FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
+    v_pending uuid[];
     v_leased uuid[];
     v_mine record;
 BEGIN
@@ -1031,7 +1046,9 @@ BEGIN
     SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
         ARRAY[cardinality(p_started_at)]) l;
     v_now := streamvibe.now();
-    PERFORM streamvibe.count_jobs(-1, v_mine.locked);
+    -- Those that are processing already stay what they are.
+    v_pending := ARRAY(SELECT u.id FROM unnest(v_mine.locked) u(id) WHERE u.id NOT IN (SELECT unnest(v_mine.processing)));
+    PERFORM streamvibe.count_jobs(-1, v_pending);
     WITH leased AS (
         UPDATE public.job_queue q
         SET status = 'processing', worker_id = p_worker_id, claim_token = r.token, updated_at = v_now,
@@ -1043,7 +1060,7 @@ BEGIN
         RETURNING q.id
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
-    PERFORM streamvibe.count_jobs(1, v_mine.locked);
+    PERFORM streamvibe.count_jobs(1, v_pending);
     RETURN QUERY
     SELECT s.* FROM streamvibe.statuses_now(
         ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id) WHERE u.id NOT IN (SELECT unnest(v_leased))), v_mine.busy) s;
@@ -1058,26 +1075,32 @@ CREATE FUNCTION public.recount_stats() RETURNS TABLE(job_type text, status text,
 BEGIN
     PERFORM streamvibe.require_service('recount_stats');
     PERFORM streamvibe.require_read_committed('recount_stats', 'Use READ COMMITTED.');
-    LOCK TABLE streamvibe.stat IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM FROM streamvibe.stat_keeper FOR UPDATE;
     RETURN QUERY
     -- One statement, one snapshot: a note is either seen and replaced, together with the rows it speaks of, or neither.
     WITH noted AS (
-        DELETE FROM streamvibe.stat_delta d RETURNING d.job_type, d.status, d.jobs::bigint AS jobs
+        DELETE FROM streamvibe.stat_delta d
+        RETURNING d.job_type, d.status, d.jobs::bigint AS jobs, coalesce(d.waiting_us, 0) AS waiting_us,
+                  coalesce(d.processing_us, 0) AS processing_us
     ), added AS (
-        DELETE FROM streamvibe.stat s RETURNING s.job_type, s.status, CASE s.minutes WHEN 0 THEN s.jobs ELSE 0 END AS jobs
+        DELETE FROM streamvibe.stat s RETURNING s.*
     ), sketched AS (
         DELETE FROM streamvibe.stat_sketch
     ), counted AS MATERIALIZED (
-        SELECT * FROM streamvibe.stat_counted
+        SELECT * FROM streamvibe.counted_jobs()
     ), fresh AS (
         INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
         SELECT c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed FROM counted c
     )
     SELECT e.job_type, e.status, sum(e.was)::bigint, sum(e.is_now)::bigint
-    FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now FROM noted n
-          UNION ALL SELECT a.job_type, a.status, a.jobs, 0 FROM added a
-          UNION ALL SELECT c.job_type, c.status, 0, c.jobs FROM counted c) e
-    GROUP BY e.job_type, e.status HAVING sum(e.was) <> sum(e.is_now)
+    FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now, -n.waiting_us AS waiting, -n.processing_us AS processing
+          FROM noted n
+          UNION ALL
+          SELECT a.job_type, a.status, a.jobs, 0, -a.waiting_us, -a.processing_us FROM added a WHERE a.minutes = 0
+          UNION ALL
+          SELECT c.job_type, c.status, 0, c.jobs, coalesce(c.waiting_us, 0), coalesce(c.processing_us, 0) FROM counted c) e
+    GROUP BY e.job_type, e.status
+    HAVING sum(e.was) <> sum(e.is_now) OR sum(e.waiting) <> 0 OR sum(e.processing) <> 0
     ORDER BY e.job_type, e.status;
 END
 $$;
@@ -1521,6 +1544,7 @@ CREATE FUNCTION public.request_jobs(p_requests jsonb) RETURNS TABLE(ordinal inte
 DECLARE
     v_request jsonb;
     v_user_id uuid;
+    v_patience text := '5ms';
     v_field text;
     v_code text;
     v_message text;
@@ -1553,8 +1577,9 @@ BEGIN
             END IF;
             v_field := 'user_id';
             v_user_id := (v_request ->> 'user_id')::uuid;
-            IF v_user_id IS NOT NULL AND NOT streamvibe.try_lock_account(v_user_id) THEN
+            IF v_user_id IS NOT NULL AND NOT streamvibe.try_lock_account(v_user_id, v_patience) THEN
                 outcome := 'busy';
+                v_patience := '1ms';
             ELSE
                 v_field := NULL;
                 SELECT r.outcome, r.job_id, r.status, r.result, r.result_age
@@ -1807,6 +1832,18 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.attach_leaf(p_parent text, p_name text, p_lower timestamp with time zone, p_upper timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION streamvibe.%I FOR VALUES FROM (%L) TO (%L)',
+                   p_parent, p_name, streamvibe.id_bound(p_lower), streamvibe.id_bound(p_upper));
+    INSERT INTO streamvibe.partition (parent_name, lower_at, upper_at, upper_id, partition_name)
+    VALUES (p_parent, p_lower, p_upper, streamvibe.id_bound(p_upper), p_name);
+END
+$$;
+
 CREATE FUNCTION streamvibe.authorize(p_user_id uuid, p_all_allowed boolean DEFAULT false) RETURNS uuid
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1961,7 +1998,7 @@ BEGIN
            p_sign * sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
-    FROM unnest(p_job_ids) u(id)
+    FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
     CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
     GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at));
 END
@@ -1991,7 +2028,7 @@ BEGIN
                 WHERE q.user_id = p_user_id AND q.status = s.status
                   AND q.created_at >= v_from AND q.created_at < v_end
                   AND (v_held IS NULL OR q.status <> 'pending'
-                       OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing'))) f
+                       OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing')) OFFSET 0) f
             LIMIT p_most) c);
     END IF;
     RETURN (SELECT count(*) FROM (
@@ -2001,9 +2038,22 @@ BEGIN
             WHERE q.user_id = p_user_id AND q.status = s.status
               AND q.created_at >= v_from AND q.created_at < v_end AND q.job_type = p_job_type
               AND (v_held IS NULL OR q.status <> 'pending'
-                   OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing'))) f
+                   OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing')) OFFSET 0) f
         LIMIT p_most) c);
 END
+$$;
+
+CREATE FUNCTION streamvibe.counted_jobs(p_from uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid, p_before uuid DEFAULT 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) RETURNS TABLE(job_type text, status text, minute timestamp with time zone, jobs bigint, waiting_us bigint, processing_us bigint, waited smallint[], processed smallint[])
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), count(*),
+           sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
+           sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
+           array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
+           array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
+    FROM public.job_queue q
+    WHERE q.id >= p_from AND q.id < p_before
+    GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at))
 $$;
 
 CREATE FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false) RETURNS TABLE(ordinal integer, job_id uuid, outcome text)
@@ -2210,31 +2260,28 @@ $$;
 CREATE FUNCTION streamvibe.drop_partition(p_partition_name text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
+    AS $$
 DECLARE
-    v_parent text;
+    v_leaf record;
 BEGIN
-    DELETE FROM streamvibe.partition p WHERE p.partition_name = p_partition_name RETURNING p.parent_name INTO v_parent;
+    -- Otherwise what is dropped and what is counted would be of different moments.
+    PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
+    DELETE FROM streamvibe.partition p WHERE p.partition_name = p_partition_name
+    RETURNING p.parent_name, streamvibe.id_bound(p.lower_at) AS lower_id, p.upper_id INTO v_leaf;
     IF NOT FOUND THEN
         PERFORM streamvibe.raise_error('SV009', 'p_partition_name', p_partition_name, 'there is no such partition',
             'See which there are: SELECT partition_name FROM streamvibe.partition.');
     END IF;
-    EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE', v_parent);
-    EXECUTE format('ALTER TABLE public.%I DETACH PARTITION streamvibe.%I', v_parent, p_partition_name);
-    IF v_parent = 'job_queue' THEN
-        EXECUTE format($sql$
-            INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-            SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), -count(*),
-                   -sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
-                   -sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
-                   array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
-                   array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
-            FROM streamvibe.%I q GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at))
-            $sql$, p_partition_name);
+    EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE', v_leaf.parent_name);
+    IF v_leaf.parent_name = 'job_queue' THEN
+        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us, c.waited, c.processed
+        FROM streamvibe.counted_jobs(v_leaf.lower_id, v_leaf.upper_id) c;
     END IF;
+    EXECUTE format('ALTER TABLE public.%I DETACH PARTITION streamvibe.%I', v_leaf.parent_name, p_partition_name);
     EXECUTE format('DROP TABLE streamvibe.%I', p_partition_name);
 END
-$_$;
+$$;
 
 CREATE FUNCTION streamvibe.due_priorities(p_job_types text[], p_now timestamp with time zone, p_below uuid) RETURNS integer[]
     LANGUAGE plpgsql
@@ -2334,12 +2381,17 @@ CREATE FUNCTION streamvibe.find_log_lines(p_job_id uuid, p_user_id uuid, p_log_l
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
     AS $$
 DECLARE
     v_first timestamptz := streamvibe.id_time(p_from);
     v_last timestamptz := streamvibe.id_time(p_below);
 BEGIN
+    -- Words and values are only found by a bitmap; anything else is read in order.
+    IF p_metadata IS NOT NULL OR p_query IS NOT NULL THEN
+        PERFORM set_config('enable_bitmapscan', 'on', true);
+    END IF;
     IF p_job_id IS NOT NULL OR p_user_id IS NOT NULL OR p_log_level IN ('error', 'warning') THEN
         RETURN QUERY
         SELECT l.* FROM public.job_log l
@@ -2385,7 +2437,6 @@ BEGIN
                FROM public.job_queue q
                WHERE streamvibe.identity_hash(q.user_id, q.job_type, q.params) = v_hash
                  AND q.completed_at IS NULL
-                 AND q.status IN ('pending', 'processing')
                  AND q.user_id = p_user_id AND q.job_type = p_job_type AND q.params = p_params
                  AND q.id < p_below
                ORDER BY q.completed_at DESC
@@ -2416,9 +2467,10 @@ CREATE FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_
     AS $$
 BEGIN
     RETURN (SELECT (SELECT count(*) FROM (
-                    SELECT FROM public.job_queue q
-                    WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing') AND q.id < p_below
-                    LIMIT p_max_live_jobs) live) < p_max_live_jobs
+                    SELECT FROM unnest(ARRAY['pending', 'processing']) s(status)
+                    CROSS JOIN LATERAL (SELECT FROM public.job_queue q
+                    WHERE q.user_id = p_user_id AND q.status = s.status AND q.id < p_below
+                    LIMIT p_max_live_jobs) l LIMIT p_max_live_jobs) live) < p_max_live_jobs
            AND (p_max_live_jobs_of_type IS NULL
                 OR (SELECT count(*) FROM (
                         SELECT FROM public.job_queue q
@@ -2773,6 +2825,27 @@ CREATE FUNCTION streamvibe.make_id(p_us bigint, p_random bigint) RETURNS uuid
             || pg_catalog.to_hex((p_random & 4611686018427387903) | (-9223372036854775807 - 1)))::uuid
 $$;
 
+CREATE FUNCTION streamvibe.make_leaf(p_parent text, p_name text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    EXECUTE format('CREATE TABLE streamvibe.%I (LIKE public.%I INCLUDING DEFAULTS INCLUDING GENERATED '
+                   'INCLUDING CONSTRAINTS INCLUDING STORAGE)', p_name, p_parent);
+    -- Seen from a leaf, these are what an operator meets first: rows churn, so vacuum early and fast.
+    EXECUTE format('ALTER TABLE streamvibe.%I SET (autovacuum_vacuum_scale_factor = 0.05, '
+                   'autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05, '
+                   'autovacuum_vacuum_cost_limit = 1000)', p_name);
+    IF p_parent = 'job_queue' THEN
+        EXECUTE format('ALTER TABLE streamvibe.%I ALTER COLUMN status SET STATISTICS 1000, '
+                       'ALTER COLUMN job_type SET STATISTICS 1000', p_name);
+    ELSE
+        EXECUTE format('ALTER TABLE streamvibe.%I SET (toast_tuple_target = 8160)', p_name);
+    END IF;
+    EXECUTE format('ALTER TABLE streamvibe.%I ENABLE ROW LEVEL SECURITY', p_name);
+END
+$$;
+
 CREATE FUNCTION streamvibe.microseconds(p_at timestamp with time zone) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$
@@ -2910,8 +2983,13 @@ CREATE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURN
     AS $$
 DECLARE
     v_now timestamptz := streamvibe.now();
+    v_ids uuid[];
 BEGIN
-    PERFORM streamvibe.count_jobs(-1, p_job_ids);
+    v_ids := ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id)
+                   CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+                   WHERE q.status = 'processing'
+                      OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
+    PERFORM streamvibe.count_jobs(-1, v_ids);
     UPDATE public.job_queue q
     SET status = 'pending', started_at = NULL, worker_id = NULL, claim_token = NULL, progress = NULL,
         progress_message = NULL, isolated = q.isolated OR p_isolated, updated_at = v_now,
@@ -2919,10 +2997,8 @@ BEGIN
         expires_at = CASE WHEN q.expires_at < v_now + t.expires_after THEN v_now + t.expires_after
                           ELSE q.expires_at END
     FROM streamvibe.job_type t
-    WHERE q.id = ANY (p_job_ids) AND t.name = q.job_type
-      AND (coalesce(q.status, '') = 'processing'
-           OR coalesce(q.status, '') = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
-    PERFORM streamvibe.count_jobs(1, p_job_ids);
+    WHERE q.id = ANY (v_ids) AND t.name = q.job_type;
+    PERFORM streamvibe.count_jobs(1, v_ids);
     PERFORM streamvibe.wake_workers(d.job_type)
     FROM (SELECT DISTINCT q.job_type FROM unnest(p_job_ids) u(id)
           CROSS JOIN LATERAL (SELECT j.job_type, j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
@@ -3079,10 +3155,12 @@ END
 $$;
 
 CREATE FUNCTION streamvibe.sketch_bucket(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS smallint
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
-    SELECT pg_catalog.ceil(pg_catalog.ln(greatest(pg_catalog.date_part('epoch', p_to - p_from), 0.000001::double precision))
-                           / 0.020000666706669543::double precision)::smallint
+    SELECT CASE WHEN p_to > p_from THEN
+        pg_catalog.ceil(pg_catalog.ln(greatest(pg_catalog.date_part('epoch', p_to - p_from), 0.000001::double precision))
+                        / 0.020000666706669543::double precision)::smallint
+    WHEN p_to <= p_from THEN -690 END::smallint
 $$;
 
 CREATE FUNCTION streamvibe.sketch_seconds(p_bucket smallint) RETURNS double precision
@@ -3101,9 +3179,6 @@ CREATE FUNCTION streamvibe.stat_since(p_since timestamp with time zone) RETURNS 
     SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
     WHERE s.minutes = 1 AND s.since >= p_since
       AND s.since < date_bin('1 hour', p_since + interval '59 minutes', '2000-01-01 00:00:00+00'::timestamptz)
-    UNION ALL
-    SELECT d.job_type, d.status, d.jobs, coalesce(d.waiting_us, 0), coalesce(d.processing_us, 0)
-    FROM streamvibe.stat_delta d WHERE p_since IS NULL OR d.minute >= p_since
 $$;
 
 CREATE FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) RETURNS TABLE(job_id uuid, status text)
@@ -3161,7 +3236,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.try_lock_account(p_user_id uuid) RETURNS boolean
+CREATE FUNCTION streamvibe.try_lock_account(p_user_id uuid, p_patience text DEFAULT '50ms'::text) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
 DECLARE
@@ -3175,7 +3250,7 @@ BEGIN
     END IF;
     BEGIN
         -- SKIP LOCKED does not see a row that is not committed; inserting another waits for it.
-        PERFORM set_config('lock_timeout', '50ms', true);
+        PERFORM set_config('lock_timeout', p_patience, true);
         INSERT INTO streamvibe.account (user_id) VALUES (p_user_id) ON CONFLICT DO NOTHING;
         PERFORM set_config('lock_timeout', v_timeout, true);
     EXCEPTION
@@ -3531,18 +3606,6 @@ CREATE TABLE streamvibe.stat (
 )
 WITH (fillfactor='50');
 
-CREATE VIEW streamvibe.stat_counted AS
- SELECT job_type,
-    status,
-    streamvibe.minute_of(COALESCE(completed_at, created_at)) AS minute,
-    count(*) AS jobs,
-    sum(streamvibe.duration_us(scheduled_for, started_at)) FILTER (WHERE (status = 'completed'::text)) AS waiting_us,
-    sum(streamvibe.duration_us(started_at, completed_at)) FILTER (WHERE (status = 'completed'::text)) AS processing_us,
-    array_agg(streamvibe.sketch_bucket(scheduled_for, started_at)) FILTER (WHERE (status = 'completed'::text)) AS waited,
-    array_agg(streamvibe.sketch_bucket(started_at, completed_at)) FILTER (WHERE (status = 'completed'::text)) AS processed
-   FROM public.job_queue q
-  GROUP BY job_type, status, (streamvibe.minute_of(COALESCE(completed_at, created_at)));
-
 CREATE TABLE streamvibe.stat_delta (
     job_type text NOT NULL COLLATE pg_catalog."C",
     status text NOT NULL COLLATE pg_catalog."C",
@@ -3553,7 +3616,12 @@ CREATE TABLE streamvibe.stat_delta (
     waited smallint[],
     processed smallint[]
 )
-WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000');
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', toast_tuple_target='8160');
+
+CREATE TABLE streamvibe.stat_keeper (
+    only_row boolean DEFAULT true NOT NULL,
+    CONSTRAINT stat_keeper_only_row_check CHECK (only_row)
+);
 
 CREATE TABLE streamvibe.stat_sketch (
     minutes smallint NOT NULL,
@@ -3634,6 +3702,9 @@ ALTER TABLE ONLY streamvibe.setting
 
 ALTER TABLE ONLY streamvibe.staging
     ADD CONSTRAINT staging_pkey PRIMARY KEY (batch, ordinal);
+
+ALTER TABLE ONLY streamvibe.stat_keeper
+    ADD CONSTRAINT stat_keeper_pkey PRIMARY KEY (only_row);
 
 ALTER TABLE ONLY streamvibe.stat
     ADD CONSTRAINT stat_pkey PRIMARY KEY (minutes, since, job_type, status);
@@ -3928,6 +3999,8 @@ GRANT ALL ON FUNCTION public.unregister_worker(p_worker_id text) TO service_role
 
 REVOKE ALL ON FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[], p_now timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.attach_leaf(p_parent text, p_name text, p_lower timestamp with time zone, p_upper timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.authorize(p_user_id uuid, p_all_allowed boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.check_batch_size(p_limit integer) FROM PUBLIC;
@@ -3945,6 +4018,8 @@ REVOKE ALL ON FUNCTION streamvibe.check_window(p_field text, p_window interval) 
 REVOKE ALL ON FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.counted_jobs(p_from uuid, p_before uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean) TO service_role;
@@ -4013,6 +4088,8 @@ REVOKE ALL ON FUNCTION streamvibe.make_id(p_at timestamp with time zone) FROM PU
 
 REVOKE ALL ON FUNCTION streamvibe.make_id(p_us bigint, p_random bigint) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.make_leaf(p_parent text, p_name text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.microseconds(p_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.minute_of(p_at timestamp with time zone) FROM PUBLIC;
@@ -4061,7 +4138,7 @@ REVOKE ALL ON FUNCTION streamvibe.stored_statuses(p_status text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.try_lock_account(p_user_id uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.try_lock_account(p_user_id uuid, p_patience text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.unreadable_field(p_request jsonb) FROM PUBLIC;
 
