@@ -12,6 +12,9 @@ from streamvibe.errors import InvalidArgument
 
 def queries(
     scale: Annotated[str, typer.Option(help="How many jobs: 10k, 100k, 1m or 10m.")] = "100k",
+    calls: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How often each question is asked at most.")
+    ] = 300,
     as_json: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write JSON to a file; - prints it.")
     ] = None,
@@ -61,7 +64,10 @@ def queries(
     ) as progress:
         task = progress.add_task("Filling", total=fill.SCALES[scale])
         found = bench.run(
-            scale, lambda name: progress.update(task, description=name), lambda n: progress.advance(task, n)
+            scale,
+            calls,
+            lambda name: progress.update(task, description=name),
+            lambda n: progress.advance(task, n),
         )
     if as_json == "-":
         print_json(found)

@@ -16,6 +16,7 @@ from typer.exceptions import Abort, TyperException
 from streamvibe.cli.bench import bench_app, with_values
 from streamvibe.cli.db import db_app
 from streamvibe.cli.demo import demo_command
+from streamvibe.cli.explain import explain_command
 from streamvibe.cli.jobs import jobs_app
 from streamvibe.cli.logs import logs_app
 from streamvibe.cli.migrate import migrate_command
@@ -44,6 +45,7 @@ app.add_typer(jobs_app, name="jobs")
 app.add_typer(logs_app, name="logs")
 app.command("stats")(stats_command)
 app.command("workers")(workers_command)
+app.command("explain")(explain_command)
 app.add_typer(bench_app, name="bench")
 app.add_typer(db_app, name="db")
 

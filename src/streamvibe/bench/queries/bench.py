@@ -14,8 +14,10 @@ from streamvibe.bench.queries.measure import measure
 Document = dict[str, Any]
 
 
-def run(scale: str, report: Callable[[str], None], progress: Callable[[int], None]) -> Document:
-    """The document of one scale: machine, sizes, and a row per question.
+def run(
+    scale: str, most_calls: int, report: Callable[[str], None], progress: Callable[[int], None]
+) -> Document:
+    """The document of one scale: machine, sizes, and a row per question, which is asked ``most_calls`` times at most.
 
     ``report`` is told what is asked, ``progress`` how many jobs were added.
     """
@@ -24,7 +26,7 @@ def run(scale: str, report: Callable[[str], None], progress: Callable[[int], Non
     about = machine()
     filled = fill(server, scale, progress)
     with psycopg.connect(filled.url, autocommit=True) as conn:
-        rows = measure(conn, QUESTIONS, Samples(conn), report)
+        rows = measure(conn, QUESTIONS, Samples(conn), most_calls, report)
         return {
             "machine": {**about, "postgres": settings},
             "versions": {"harness": versions()},

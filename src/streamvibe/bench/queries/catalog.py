@@ -18,7 +18,7 @@ class Question:
     """One question.
 
     ``target_ms``: what the design promises; None where it promises nothing. ``calls``: how often it is asked.
-    ``writes``: it is asked in a transaction that is rolled back.
+    ``writes``: it is asked in a transaction that is rolled back. ``disturbs``: others have to wait meanwhile.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Question:
     target_ms: float | None = None
     calls: int = 300
     writes: bool = False
+    disturbs: bool = False
 
 
 QUESTIONS: tuple[Question, ...] = (
@@ -63,6 +64,7 @@ QUESTIONS: tuple[Question, ...] = (
         500,
         calls=5,
         writes=True,
+        disturbs=True,
     ),
     Question("Analytics query", "all jobs", "SELECT * FROM get_job_queue_stats()", 50),
     Question(

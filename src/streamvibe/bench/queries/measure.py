@@ -1,5 +1,6 @@
 """Asks the questions, and says how long each took."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,21 +20,23 @@ def measure(
     conn: psycopg.Connection[Any],
     questions: Sequence[Question],
     samples: Samples,
+    most_calls: int,
     report: Callable[[str], None],
 ) -> list[Row]:
     """A row per question: milliseconds as a caller sees them, and the index of the function's statements."""
     conn.execute("SELECT heartbeat_worker('bench', p_lease := '1 day')")
-    return [_measured(conn, question, samples, report) for question in questions]
+    found = []
+    for question in questions:
+        report(question.name)
+        found.append(_measured(conn, question, samples, min(question.calls, most_calls)))
+    return found
 
 
-def _measured(
-    conn: psycopg.Connection[Any], question: Question, samples: Samples, report: Callable[[str], None]
-) -> Row:
-    report(question.name)
-    warm = min(WARM_UP, question.calls)
+def _measured(conn: psycopg.Connection[Any], question: Question, samples: Samples, calls: int) -> Row:
+    warm = min(WARM_UP, calls)
     times = []
-    for number, arguments in enumerate(samples.each(question.calls + warm)):
-        took = _ask(conn, question, arguments)
+    for number, arguments in enumerate(samples.each(calls + warm)):
+        took = ask(conn, question, arguments)
         if number >= warm:
             times.append(took)
     found = {f"p{part}_ms": round(percentile(times, part), 3) for part in (50, 95, 99)}
@@ -50,8 +53,9 @@ def _measured(
     }
 
 
-def _ask(conn: psycopg.Connection[Any], question: Question, arguments: dict[str, Any]) -> float:
-    with conn.transaction(force_rollback=question.writes) if question.writes else _Nothing():
+def ask(conn: psycopg.Connection[Any], question: Question, arguments: dict[str, Any]) -> float:
+    """Ask once; milliseconds."""
+    with conn.transaction(force_rollback=True) if question.writes else contextlib.nullcontext():
         begun = time.perf_counter()
         conn.execute(question.sql.encode(), arguments, prepare=True).fetchall()
         return (time.perf_counter() - begun) * 1000
@@ -60,15 +64,7 @@ def _ask(conn: psycopg.Connection[Any], question: Question, arguments: dict[str,
 def index_of(conn: psycopg.Connection[Any], question: Question, arguments: dict[str, Any]) -> str:
     """The indexes of job_queue and job_log that answer it."""
     with watched(conn) as plans:
-        _ask(conn, question, arguments)
+        ask(conn, question, arguments)
     used = parents(conn, [name for plan in plans for name in plan.indexes()])
     ours = [name for name in used if name.startswith(("idx_job_", "job_queue_", "job_log_"))]
     return ", ".join(ours) or "-"
-
-
-class _Nothing:
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass

@@ -67,6 +67,12 @@ class Plan:
                 found.append(
                     f"Seq Scan of {node.get('Relation Name')}, {looked_at:,.0f} rows: an index is missing"
                 )
+            removed = float(node.get("Rows Removed by Filter", 0)) * float(node.get("Actual Loops", 0))
+            if "Index Name" in node and removed > MANY_ROWS and removed > 20 * self.rows:
+                found.append(
+                    f"{node['Node Type']} using {node['Index Name']} passed over {removed:,.0f} rows: "
+                    "another index is missing"
+                )
             if node["Node Type"] == "Nested Loop" and looked_at > 100 * MANY_ROWS:
                 found.append(f"Nested Loop over {looked_at:,.0f} rows: another way to join would be faster")
         if self.blocks > MANY_BLOCKS and self.blocks > BLOCKS_PER_ROW * max(self.rows, 1):
