@@ -139,6 +139,8 @@ def test_explain_shows_every_statement_inside(database: Database) -> None:
     assert "Index" in text and "idx" in text and "blocks" in text
     assert "Nothing to complain of." in text or "planning" in text
     assert "claim_jobs" in explain(database.dsn, "claim_jobs").out
+    assert "request_job" in explain(database.dsn, "request_job: created").out
+    assert conn.execute("SELECT count(*) FROM job_queue").fetchone() == (50,)
     assert conn.execute("SELECT count(*) FROM streamvibe.claim").fetchone() == (0,)
     assert conn.execute("SELECT count(*) FROM streamvibe.worker").fetchone() == (0,)
 

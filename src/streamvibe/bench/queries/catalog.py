@@ -1,5 +1,6 @@
 """The questions: the table of the design this queue grew out of, then every function that reads, as a user calls it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from streamvibe.bench.queries.fill import TYPES
 from streamvibe.errors import ConfigurationError
 
 Arguments = dict[str, Any]
@@ -70,7 +70,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         "request_job: created",
         "",
-        "SELECT * FROM request_job(gen_random_uuid(), 'report', %(new_params)s)",
+        "SELECT * FROM request_job(gen_random_uuid(), %(job_type)s, %(new_params)s)",
         writes=True,
     ),
     Question(
@@ -107,7 +107,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         "get_user_jobs_by_cursor: rare type",
         "the most active user",
-        "SELECT * FROM get_user_jobs_by_cursor(%(heavy)s, NULL, NULL, 'report')",
+        "SELECT * FROM get_user_jobs_by_cursor(%(heavy)s, NULL, NULL, %(rare_type)s)",
     ),
     Question(
         "get_user_jobs_by_bucket: yesterday",
@@ -170,12 +170,15 @@ class Samples:
             "SELECT user_id, count(*) AS jobs, count(*) FILTER (WHERE status = 'pending') AS pending"
             " FROM public.job_queue GROUP BY user_id"
         ).fetchall()
+        # The most and the least common among those drawn.
+        drawn = Counter(job_type for _, _, job_type, _ in self._jobs)
+        types = [job_type for job_type, _ in drawn.most_common()]
         heavy = max(counts, key=lambda row: row[1])[0]
         waiting = min(counts, key=lambda row: abs(row[2] - 100))[0]
         pending: Any = conn.execute(
             "SELECT job_type, params FROM public.job_queue WHERE user_id = %s AND status = 'pending' LIMIT 1",
             [waiting],
-        ).fetchone() or (TYPES[0], {})
+        ).fetchone() or (types[0], {})
         leaf = conn.execute(
             "SELECT partition_name FROM streamvibe.partition WHERE parent_name = 'job_queue' ORDER BY lower_at LIMIT 1"
         ).fetchone()
@@ -191,6 +194,7 @@ class Samples:
             "heavy": heavy,
             "user_1k": min(counts, key=lambda row: abs(row[1] - 1000))[0],
             "user_100": waiting,
+            "rare_type": types[-1],
             "pending_type": pending[0],
             "pending_params": Jsonb(pending[1]),
             "leaf": leaf[0] if leaf else None,
@@ -200,7 +204,7 @@ class Samples:
             "found": Jsonb({"videos_synced": 250}),
             "batch": Jsonb(
                 [
-                    {"user_id": str(user), "job_type": TYPES[0], "params": {"page": n}}
+                    {"user_id": str(user), "job_type": types[0], "params": {"page": n}}
                     for n, (user, *_) in enumerate((counts * 1000)[:1000])
                 ]
             ),
