@@ -23,6 +23,8 @@ _FIXES = {
     "params": "Send params that the job type accepts",
     "result": "Return a result that the job type accepts",
 }
+#: Signs in JSON that something may have been written as something else, or that jsonb cannot hold it.
+_doubtful = re.compile(b"null|\\\\u0000|NaN|Infinity|" + "\ufffd".encode()).search
 #: Of all that is wrong with one value; the fix says how many there are.
 _PROBLEMS_SHOWN = 3
 #: Settings of a job type, as register_job_type() in SQL names them; what is left out gets its default there.
@@ -348,20 +350,38 @@ def _adapter(annotation: object, role: str, handler: Callable[..., object]) -> T
 def _validate(adapter: TypeAdapter[P], value: object, field: str) -> P:
     try:
         # What is stored is named by alias; code that builds a dict may use either name.
-        return adapter.validate_python(value, by_alias=True, by_name=True)
+        return cast(P, adapter.validator.validate_python(value, by_alias=True, by_name=True))
     except ValidationError as error:
         raise _misfit(error, field) from error
 
 
 def _parse(adapter: TypeAdapter[P], text: str, field: str) -> P:
     try:
-        return adapter.validate_json(text, by_alias=True, by_name=True)
+        return cast(P, adapter.validator.validate_json(text, by_alias=True, by_name=True))
     except ValidationError as error:
         raise _misfit(error, field) from error
 
 
 def _dump(adapter: TypeAdapter[Any], value: object, field: str, *, round_trip: bool) -> str:
     checked = _validate(adapter, value, field)
+    text = _dump_plain(adapter, checked, round_trip=round_trip) or _dump_checked(
+        adapter, checked, field, round_trip=round_trip
+    )
+    # Whoever reads it must be able to; also a dataclass checks nothing when it is made.
+    _parse(adapter, text, field)
+    return text
+
+
+def _dump_plain(adapter: TypeAdapter[Any], checked: object, *, round_trip: bool) -> str | None:
+    """The JSON text in one go; None when it needs a closer look, which then also says what is wrong."""
+    try:
+        data = adapter.serializer.to_json(checked, by_alias=True, round_trip=round_trip, warnings=False)
+    except Exception:  # also what a model's own serializers raise: the closer look raises it again
+        return None
+    return None if _doubtful(data) else data.decode()
+
+
+def _dump_checked(adapter: TypeAdapter[Any], checked: object, field: str, *, round_trip: bool) -> str:
     try:
         data = adapter.dump_python(checked, mode="json", by_alias=True, round_trip=round_trip, warnings=False)
     except Exception as error:  # also what a model's own serializers raise
@@ -375,8 +395,6 @@ def _dump(adapter: TypeAdapter[Any], value: object, field: str, *, round_trip: b
     if "null" in text or "\ufffd" in text:
         python = adapter.dump_python(checked, mode="python", by_alias=True, warnings=False)
         payload.refuse_silent_change(python, field)
-    # Whoever reads it must be able to; also a dataclass checks nothing when it is made.
-    _parse(adapter, text, field)
     return text
 
 

@@ -47,7 +47,7 @@ class System(Adapter):
     """StreamVibe through ``Client`` and ``Worker``."""
 
     packages = ("streamvibe", "psycopg", "psycopg-binary", "pydantic", "orjson", "uvloop")
-    bulk_size = 10_000
+    bulk_size = 1_000_000
     loop_factory = staticmethod(uvloop.new_event_loop)  # as `streamvibe worker` has it
 
     async def setup(self) -> None:

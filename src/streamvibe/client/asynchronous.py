@@ -172,10 +172,11 @@ class Client:
         only and carries a note about the ones before; its ``field`` names the element, counted from 1.
         """
         outcomes: list[BulkOutcome] = []
-        batches = bulk.batches(new_jobs, chunk_size=chunk_size, dedupe=dedupe, enforce_limit=enforce_limit)
+        batches = bulk.Batches(new_jobs, chunk_size=chunk_size, dedupe=dedupe, enforce_limit=enforce_limit)
         with shared.noting_created(outcomes, committed=connection is None):
             for batch in batches:
-                outcomes += await self._run(partial(_create, batch), connection)
+                create = partial(_create, batch) if connection else partial(_create_alone, batch, batches)
+                outcomes += await self._run(create, connection)
         return outcomes
 
     async def wait(
@@ -511,7 +512,28 @@ async def _create(batch: bulk.Batch, connection: Connection) -> list[BulkOutcome
     if shared.needs_transaction(connection):
         async with connection.transaction():
             return await _create(batch, connection)
+    await _copy(batch, connection)
+    return await _execute(batch.create, connection)
+
+
+async def _create_alone(
+    batch: bulk.Batch, batches: bulk.Batches, connection: Connection
+) -> list[BulkOutcome]:
+    """In a transaction of its own. While the server makes the jobs, the next batch is prepared.
+
+    COMMIT is sent along, so that no transaction waits for whatever the jobs are read from.
+    """
+    await connection.execute("BEGIN", prepare=False)
+    await _copy(batch, connection)
+    cursor = connection.cursor(row_factory=tuple_row)
+    async with connection.pipeline():
+        await cursor.execute(batch.create.text, batch.create.params)
+        await connection.execute("COMMIT", prepare=False)
+        batches.prepare()
+        return batch.create.decode(await cursor.fetchall())
+
+
+async def _copy(batch: bulk.Batch, connection: Connection) -> None:
     async with connection.cursor() as cursor, cursor.copy(bulk.COPY) as copy:
         for row in batch.rows:
             await copy.write_row(row)
-    return await _execute(batch.create, connection)

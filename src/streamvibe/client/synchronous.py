@@ -168,10 +168,11 @@ class SyncClient:
         only and carries a note about the ones before; its ``field`` names the element, counted from 1.
         """
         outcomes: list[BulkOutcome] = []
-        batches = bulk.batches(new_jobs, chunk_size=chunk_size, dedupe=dedupe, enforce_limit=enforce_limit)
+        batches = bulk.Batches(new_jobs, chunk_size=chunk_size, dedupe=dedupe, enforce_limit=enforce_limit)
         with shared.noting_created(outcomes, committed=connection is None):
             for batch in batches:
-                outcomes += self._run(partial(_create, batch), connection)
+                create = partial(_create, batch) if connection else partial(_create_alone, batch, batches)
+                outcomes += self._run(create, connection)
         return outcomes
 
     def wait(
@@ -503,7 +504,26 @@ def _create(batch: bulk.Batch, connection: Connection) -> list[BulkOutcome]:
     if shared.needs_transaction(connection):
         with connection.transaction():
             return _create(batch, connection)
+    _copy(batch, connection)
+    return _execute(batch.create, connection)
+
+
+def _create_alone(batch: bulk.Batch, batches: bulk.Batches, connection: Connection) -> list[BulkOutcome]:
+    """In a transaction of its own. While the server makes the jobs, the next batch is prepared.
+
+    COMMIT is sent along, so that no transaction waits for whatever the jobs are read from.
+    """
+    connection.execute("BEGIN", prepare=False)
+    _copy(batch, connection)
+    cursor = connection.cursor(row_factory=tuple_row)
+    with connection.pipeline():
+        cursor.execute(batch.create.text, batch.create.params)
+        connection.execute("COMMIT", prepare=False)
+        batches.prepare()
+        return batch.create.decode(cursor.fetchall())
+
+
+def _copy(batch: bulk.Batch, connection: Connection) -> None:
     with connection.cursor() as cursor, cursor.copy(bulk.COPY) as copy:
         for row in batch.rows:
             copy.write_row(row)
-    return _execute(batch.create, connection)

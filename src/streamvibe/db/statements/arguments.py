@@ -83,7 +83,7 @@ def duration(value: timedelta | None, field: str) -> timedelta | None:
 
 
 def job_type_name(value: JobType[Any, Any] | str | None, field: str = "job_type") -> str | None:
-    return text(value.name if isinstance(value, JobType) else value, field)
+    return value.name if isinstance(value, JobType) else text(value, field)
 
 
 def _invalid(message: str, field: str, received: object, fix: str) -> InvalidArgument:

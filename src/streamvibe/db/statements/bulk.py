@@ -1,9 +1,9 @@
 """Bulk creation: rows for COPY into streamvibe.staging, and the call that turns them into jobs."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from itertools import count, islice
-from typing import Any, TypeVar
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 from streamvibe.db.statements import arguments
@@ -12,8 +12,6 @@ from streamvibe.db.statements.statement import Row, Statement
 from streamvibe.errors import InvalidArgument
 from streamvibe.jobtype import JobType
 from streamvibe.model import BulkOutcome, NewJob
-
-T = TypeVar("T")
 
 COPY = (
     "COPY streamvibe.staging (batch, ordinal, user_id, job_type, params, priority, scheduled_for) FROM STDIN"
@@ -34,32 +32,69 @@ class Batch:
     create: Statement[list[BulkOutcome]]
 
 
-def batches(
-    jobs: Iterable[NewJob | Mapping[str, Any]], *, chunk_size: int | None, dedupe: bool, enforce_limit: bool
-) -> Iterator[Batch]:
-    """Cut ``jobs`` into batches of ``chunk_size`` (None: one); ordinals go on from one to the next.
+class Batches:
+    """``jobs`` in batches of ``chunk_size`` (None: one); ordinals go on from one to the next.
 
     Raises InvalidArgument naming ``jobs[n].field``.
     """
-    if chunk_size is not None and not 1 <= chunk_size <= 1_000_000:
-        raise InvalidArgument(
-            "chunk_size is out of range",
-            field="chunk_size",
-            received=repr(chunk_size),
-            fix="Use 1 to 1000000, or None for one transaction.",
-        )
-    numbered = zip(count(1), jobs, strict=False)
-    while True:
+
+    def __init__(
+        self,
+        jobs: Iterable[NewJob | Mapping[str, Any]],
+        *,
+        chunk_size: int | None,
+        dedupe: bool,
+        enforce_limit: bool,
+    ) -> None:
+        if chunk_size is not None and not 1 <= chunk_size <= 1_000_000:
+            raise InvalidArgument(
+                "chunk_size is out of range",
+                field="chunk_size",
+                received=repr(chunk_size),
+                fix="Use 1 to 1000000, or None for one transaction.",
+            )
+        self._jobs = zip(count(1), jobs, strict=False)
+        self._chunk_size = chunk_size
+        self._options = {"dedupe": bool(dedupe), "enforce_limit": bool(enforce_limit)}
+        self._prepared: Batch | Exception | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        self.prepare()
+        found, self._prepared = self._prepared, None
+        assert found is not None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def prepare(self) -> None:
+        """Check and write the next batch now; what is wrong with it is raised when it is its turn."""
+        if self._prepared is None:
+            try:
+                self._prepared = self._cut()
+            except Exception as error:
+                self._prepared = error
+
+    def _cut(self) -> Batch:
         batch = uuid4()
-        rows = [_row(batch, ordinal, job) for ordinal, job in islice(numbered, chunk_size)]
+        rows = [_row(batch, ordinal, job) for ordinal, job in islice(self._jobs, self._chunk_size)]
         if not rows:
-            return
-        params = {"batch": batch, "dedupe": bool(dedupe), "enforce_limit": bool(enforce_limit)}
-        yield Batch(rows, Statement(_CREATE, params, lambda found: [BulkOutcome(*row) for row in found]))
+            raise StopIteration
+        params = {"batch": batch} | self._options
+        return Batch(rows, Statement(_CREATE, params, lambda found: [BulkOutcome(*row) for row in found]))
 
 
 def _row(batch: UUID, ordinal: int, job: NewJob | Mapping[str, Any]) -> Row:
-    place = f"jobs[{ordinal}]"
+    try:
+        return _checked(batch, ordinal, job, "job")
+    except InvalidArgument:
+        # Which place it was is worked out when it matters: naming the fields costs as much as checking them.
+        return _checked(batch, ordinal, job, f"jobs[{ordinal}]")
+
+
+def _checked(batch: UUID, ordinal: int, job: NewJob | Mapping[str, Any], place: str) -> Row:
     if not isinstance(job, NewJob):
         job = _read(job, place)
     return (
