@@ -2857,7 +2857,7 @@ CREATE FUNCTION streamvibe.minute_of(p_at timestamp with time zone) RETURNS time
     AS $$ SELECT pg_catalog.date_bin('1 minute', p_at, '2000-01-01 00:00:00+00'::timestamptz) $$;
 
 CREATE FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now timestamp with time zone) RETURNS integer
-    LANGUAGE sql IMMUTABLE
+    LANGUAGE sql STABLE
     AS $$
     SELECT CASE WHEN p_last_at + interval '1 minute' > p_now
                 THEN least(ceil(date_part('epoch', p_last_at - p_now) / 60) + 1, 1000000000)::integer

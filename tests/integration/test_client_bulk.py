@@ -1,5 +1,6 @@
 """Bulk creation by COPY."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -142,6 +143,50 @@ async def test_a_bad_element_is_named_and_undoes_its_chunk(
         await client.create_many(jobs(), chunk_size=None)
     assert numbers(database) == [0, 1]
     assert not hasattr(caught.value, "__notes__")
+
+
+async def test_no_transaction_waits_for_the_source(client: Client, database: Database) -> None:
+    """A batch is committed while its source still says, however slowly, what comes next."""
+    await client.register(note)
+    looks = database.connect()
+    committed = []
+
+    def jobs() -> Iterator[NewJob]:
+        yield from (NewJob(USER, "note", {"n": n}) for n in range(3))
+        until = time.monotonic() + 30
+        while not numbers(database) and time.monotonic() < until:
+            time.sleep(0.01)
+        open_for = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start < now()"
+        )
+        committed.append((numbers(database), looks.execute(open_for).fetchone()))
+        yield NewJob(USER, "note", {"n": 3})
+
+    outcomes = await client.create_many(jobs(), chunk_size=3)
+    assert committed == [([0, 1, 2], (0,))]
+    assert [made.ordinal for made in outcomes] == [1, 2, 3, 4]
+
+
+async def test_what_the_source_raises_leaves_the_batches_before_it(
+    client: Client, database: Database
+) -> None:
+    """The error comes as it is; when the database refuses the batch before, that is the error."""
+    await client.register(note)
+
+    def jobs(priority: int) -> Iterator[NewJob]:
+        yield NewJob(USER, "note", {"n": 1}, priority=priority)
+        raise OSError("the file ends here")
+
+    with pytest.raises(OSError, match="the file ends here"):
+        await client.create_many(jobs(3), chunk_size=1)
+    assert numbers(database) == [1]
+    with pytest.raises(InvalidArgument) as caught:
+        await client.create_many(jobs(10), chunk_size=1)
+    assert caught.value.field == "jobs[1].priority"
+    assert numbers(database) == [1]
+    assert [made.outcome for made in await client.create_many([NewJob(USER, "note", {"n": 2})])] == [
+        "created"
+    ]
 
 
 @pytest.mark.parametrize("size", [0, -1, 10_000_000])

@@ -175,6 +175,14 @@ def test_a_declared_type_is_still_its_handler() -> None:
     assert repr(double) == "JobType('double')"
 
 
+class Constants(BaseModel):
+    """Written by pydantic as NaN and Infinity, which is no JSON."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
+    share: float
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "place"),
     [
@@ -182,6 +190,8 @@ def test_a_declared_type_is_still_its_handler() -> None:
         (Params, {"name": "a", "counts": [1, "x"]}, "params.counts[1]"),
         (Params, {"name": "\ud800"}, "params.name"),
         (Params, {"name": "a\x00"}, "params.name"),
+        (Constants, {"share": float("nan")}, "params.share"),
+        (Constants, {"share": float("-inf")}, "params.share"),
         (Point, {"x": "far"}, "params.x"),
         (Point, Point(float("nan")), "params.x"),
         (Point, Point("far"), "params.x"),  # type: ignore[arg-type]
