@@ -2257,7 +2257,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.drop_partition(p_partition_name text) RETURNS void
+CREATE FUNCTION streamvibe.drop_partition(p_partition_name text, p_patience interval DEFAULT '00:00:10'::interval) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -2272,12 +2272,14 @@ BEGIN
         PERFORM streamvibe.raise_error('SV009', 'p_partition_name', p_partition_name, 'there is no such partition',
             'See which there are: SELECT partition_name FROM streamvibe.partition.');
     END IF;
-    EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE', v_leaf.parent_name);
     IF v_leaf.parent_name = 'job_queue' THEN
+        PERFORM streamvibe.lock_soon(format('streamvibe.%I', p_partition_name), 'SHARE', p_patience);
         INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
         SELECT c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us, c.waited, c.processed
         FROM streamvibe.counted_jobs(v_leaf.lower_id, v_leaf.upper_id) c;
     END IF;
+    PERFORM streamvibe.lock_soon(format('public.%I, streamvibe.%I', v_leaf.parent_name, p_partition_name),
+                                 'ACCESS EXCLUSIVE', p_patience);
     EXECUTE format('ALTER TABLE public.%I DETACH PARTITION streamvibe.%I', v_leaf.parent_name, p_partition_name);
     EXECUTE format('DROP TABLE streamvibe.%I', p_partition_name);
 END
@@ -2777,6 +2779,32 @@ BEGIN
     FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id) ORDER BY 1) r
     CROSS JOIN LATERAL (
         SELECT q.id, q.status FROM public.job_queue q WHERE q.id = r.id FOR NO KEY UPDATE SKIP LOCKED) l;
+END
+$$;
+
+CREATE FUNCTION streamvibe.lock_soon(p_tables text, p_mode text, p_patience interval) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_before text := current_setting('lock_timeout');
+    v_until timestamptz := clock_timestamp() + p_patience;
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', '50ms', true);
+            EXECUTE format('LOCK TABLE %s IN %s MODE', p_tables, p_mode);
+            PERFORM set_config('lock_timeout', v_before, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            IF clock_timestamp() > v_until THEN
+                PERFORM streamvibe.raise_error('55P03', 'p_patience', p_patience::text,
+                    'another transaction holds ' || p_tables || ' and did not end',
+                    'Try again later, or look in pg_stat_activity for what has been open for long.');
+            END IF;
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
 END
 $$;
 
@@ -4028,7 +4056,7 @@ REVOKE ALL ON FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) FROM PUBLI
 
 REVOKE ALL ON FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_keep uuid[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.drop_partition(p_partition_name text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.drop_partition(p_partition_name text, p_patience interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
 
@@ -4079,6 +4107,8 @@ REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigin
 REVOKE ALL ON FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT since timestamp with time zone[], OUT locked uuid[], OUT processing uuid[], OUT busy uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.lock_jobs(p_job_ids uuid[], OUT locked uuid[], OUT processing uuid[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.lock_soon(p_tables text, p_mode text, p_patience interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.look_at_live_jobs(p_user_id uuid, p_job_type text, p_most integer, p_below uuid, OUT jobs bigint, OUT jobs_of_type bigint, OUT last_at timestamp with time zone) FROM PUBLIC;
 

@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from tests.support.cli import streamvibe
 from tests.support.databases import Database
 
-from streamvibe.bench.queries import fill
+from streamvibe.bench.queries import baseline, fill
 from streamvibe.bench.queries.catalog import QUESTIONS
 from streamvibe.cli.main import run
 from streamvibe.config import Settings
@@ -50,7 +50,7 @@ def home() -> Iterator[Path]:
 @pytest.mark.usefixtures("home")
 def test_every_question_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each has its milliseconds, the design's target where there is one, and the index that answered; a second run
-    finds the jobs there, and draws the first beside it; --drop leaves nothing.
+    finds the jobs there, asks the older design the same, and draws the first beside it; --drop leaves nothing.
     """
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     arguments = ["bench", "queries", "--scale", "10k", "--calls", "3"]
@@ -73,12 +73,32 @@ def test_every_question_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert states["completed"] + states["failed"] + states["cancelled"] > 9_000 > states["completed"]
         assert conn.execute("SELECT * FROM recount_stats()").fetchall() == []
         made = conn.execute("SELECT count(DISTINCT tableoid) FROM job_queue").fetchone()
-        assert made == (2,)
-    assert run(
-        [*arguments, "--json", str(second), "--plot", str(tmp_path / "plot"), "--with", str(first)]
-    ) in (0, 1)
+        assert made == (3,)
+        old = conn.execute(
+            "SELECT count(*), count(completed_at) FROM job_queue"
+            " WHERE tableoid = (SELECT min(tableoid::bigint)::oid FROM job_queue)"
+        ).fetchone()
+        assert old == (2500, 2500)
+    capsys.readouterr()
+    beside_it = ["--plot", str(tmp_path / "plot"), "--with", str(first), "--baseline", "seed"]
+    assert run([*arguments, "--json", str(second), *beside_it]) in (0, 1)
+    assert "the design says" in capsys.readouterr().out
     again = json.loads(second.read_text())
     assert again["size"]["jobs"] == 10_000
+    beside = {row["name"]: row for row in again["rows"] if "baseline" in row}
+    assert set(beside) == set(baseline.questions("seed")) >= set(TARGETS)
+    assert all(
+        row["ratio"] > 0 and row["baseline"]["p99_ms"] >= row["baseline"]["p50_ms"] for row in beside.values()
+    )
+    assert [claim["said"] for claim in again["claims"]] == [
+        "80 %", "90 %", "2 to 10 times", "10 to 100 times", "10,000/s", "50,000/s",
+    ]  # fmt: skip
+    with psycopg.connect(server.replace("/streamvibe?", f"/{fill.database_name('10k')}?")) as conn:
+        # What its writing questions did was rolled back, too.
+        copied = "SELECT (SELECT count(*) FROM seed.job_queue), (SELECT count(*) FROM seed.job_log)"
+        assert conn.execute(copied).fetchone() == (10_000, 20_000)
+        named = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'seed' AND indexname LIKE 'idx_job_%'"
+        assert conn.execute(named).fetchone() == (15,)
     assert (tmp_path / "plot.png").stat().st_size > 10_000 and (tmp_path / "plot.svg").stat().st_size > 10_000
     capsys.readouterr()
     assert run([*arguments[:4], "--drop"]) == 0
@@ -89,10 +109,54 @@ def test_every_question_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert found is None
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("data", "query", "expected"),
+    [
+        ("one-user", "SELECT count(DISTINCT user_id) FROM job_queue", 1),
+        ("same-time", "SELECT count(DISTINCT created_at) FROM job_queue", 3),
+        (
+            "scheduled",
+            "SELECT count(*) FROM job_queue WHERE job_priority = 9 AND scheduled_for > '2099-01-01'",
+            3750,
+        ),
+        ("large-params", "SELECT count(*) FROM job_queue WHERE octet_length(params::text) > 100000", 99),
+    ],
+)
+def test_what_a_queue_would_rather_not_hold(
+    data: str, query: str, expected: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every question is asked of each such queue, which stands in a database of its own."""
+    file = tmp_path / "found.json"
+    arguments = ["bench", "queries", "--scale", "10k", "--data", data]
+    assert run([*arguments, "--calls", "1", "--json", str(file)]) in (0, 1), capsys.readouterr().err
+    document = json.loads(file.read_text())
+    assert (document["data"], document["size"]["jobs"]) == (data, 10_000)
+    assert [row["name"] for row in document["rows"]] == [question.name for question in QUESTIONS]
+    server = embedded.ensure_running(Settings().model_copy(update={"database_url": None})).url
+    name = fill.database_name("10k", data)
+    with psycopg.connect(server.replace("/streamvibe?", f"/{name}?")) as conn:
+        assert conn.execute(query.encode()).fetchone() == (expected,)
+    assert run([*arguments, "--drop"]) == 0
+    assert name in capsys.readouterr().err
+
+
+def test_a_baseline_is_asked_in_a_checkout(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its schema is not part of the package: elsewhere the command says where to run it."""
+    monkeypatch.setattr(baseline, "DIRECTORY", tmp_path)
+    assert run(["bench", "queries", "--baseline", "seed"]) == 2
+    assert "checkout" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
         (["--scale", "11k"], "--scale"),
+        (["--data", "even"], "--data"),
+        (["--baseline", "tree"], "--baseline"),
         (["--with", "/nowhere.json"], "--with"),
         (["--plot", "x.bmp"], "--plot"),
     ],

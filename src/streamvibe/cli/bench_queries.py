@@ -12,6 +12,16 @@ from streamvibe.errors import InvalidArgument
 
 def queries(
     scale: Annotated[str, typer.Option(help="How many jobs: 10k, 100k, 1m or 10m.")] = "100k",
+    data: Annotated[
+        str,
+        typer.Option(help="What the jobs are like: mixed, one-user, same-time, scheduled or large-params."),
+    ] = "mixed",
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask another design the same questions in turns: seed. From a checkout of the repository."
+        ),
+    ] = None,
     calls: Annotated[
         int, typer.Option(min=1, max=100_000, help="How often each question is asked at most.")
     ] = 300,
@@ -30,7 +40,7 @@ def queries(
         typer.Option("--with", metavar="FILE", help="JSON of another scale, to be drawn beside this one's."),
     ] = None,
     drop: Annotated[
-        bool, typer.Option("--drop", help="Drop the database of this scale, and measure nothing.")
+        bool, typer.Option("--drop", help="Drop the database of this scale and data, and measure nothing.")
     ] = False,
 ) -> None:
     """Milliseconds that each question takes on a queue of this size with its logs, and the index that answers it.
@@ -48,9 +58,13 @@ def queries(
         raise InvalidArgument(
             "there is no such scale", field="--scale", received=scale, fix=f"Use {', '.join(fill.SCALES)}"
         )
+    if data not in fill.DATA:
+        raise InvalidArgument(
+            "there is no such data", field="--data", received=data, fix=f"Use {', '.join(fill.DATA)}"
+        )
     if drop:
-        fill.drop(Server(), scale)
-        print_hint(f"Dropped {fill.database_name(scale)}.")
+        fill.drop(Server(), scale, data)
+        print_hint(f"Dropped {fill.database_name(scale, data)}.")
         return
     others = [plot_queries.read(path) for path in beside or ()]
     files = check_plot(plot) if plot is not None else []
@@ -65,16 +79,22 @@ def queries(
         task = progress.add_task("Filling", total=fill.SCALES[scale])
         found = bench.run(
             scale,
+            data,
             calls,
+            baseline,
             lambda name: progress.update(task, description=name),
             lambda n: progress.advance(task, n),
         )
     if as_json == "-":
         print_json(found)
     else:
-        print_rows(
-            ("question", "of", "target, ms", "p50", "p95", "p99", "", "index"), bench.table(found), named=True
-        )
+        print_rows(bench.headings(found), bench.table(found), named=True)
+        if baseline:
+            print_rows(
+                ("the design says", "", "measured", "of"),
+                ((row["claim"], row["said"], row["measured"], row["of"]) for row in found["claims"]),
+                named=True,
+            )
     if as_json not in (None, "-"):
         Path(str(as_json)).write_text(dumped(plain(found)))
     if files:

@@ -7,7 +7,9 @@ import psycopg
 
 from streamvibe.bench.databases import Server
 from streamvibe.bench.machine import machine, versions
+from streamvibe.bench.queries.baseline import build, questions
 from streamvibe.bench.queries.catalog import QUESTIONS, Samples
+from streamvibe.bench.queries.claims import claims
 from streamvibe.bench.queries.fill import fill, size
 from streamvibe.bench.queries.measure import measure
 
@@ -15,29 +17,49 @@ Document = dict[str, Any]
 
 
 def run(
-    scale: str, most_calls: int, report: Callable[[str], None], progress: Callable[[int], None]
+    scale: str,
+    data: str,
+    most_calls: int,
+    baseline: str | None,
+    report: Callable[[str], None],
+    progress: Callable[[int], None],
 ) -> Document:
     """The document of one scale: machine, sizes, and a row per question, which is asked ``most_calls`` times at most.
 
+    ``data``: a name of fill.DATA. ``baseline``: the name of another design that answers the same questions in turns.
     ``report`` is told what is asked, ``progress`` how many jobs were added.
     """
+    others = questions(baseline) if baseline else {}
     server = Server()
     settings = server.settings()
     about = machine()
-    filled = fill(server, scale, progress)
+    filled = fill(server, scale, data, progress)
     with psycopg.connect(filled.url, autocommit=True) as conn:
-        rows = measure(conn, QUESTIONS, Samples(conn), most_calls, report)
-        return {
+        if baseline:
+            build(conn, baseline, report)
+        samples = Samples(conn)
+        rows = measure(conn, QUESTIONS, samples, most_calls, report, others)
+        found = {
             "machine": {**about, "postgres": settings},
             "versions": {"harness": versions()},
             "scale": scale,
+            "data": data,
             "size": size(conn),
             "rows": rows,
         }
+        if baseline:
+            found |= {"baseline": baseline, "claims": claims(conn, samples, rows, report)}
+        return found
+
+
+def headings(found: Document) -> tuple[str, ...]:
+    """Of `table`."""
+    beside = (f"{found['baseline']}, p50", "p99", "times ours") if "baseline" in found else ()
+    return ("question", "of", "target, ms", "p50", "p95", "p99", "", *beside, "index")
 
 
 def table(found: Document) -> list[tuple[str, ...]]:
-    """A line per question: name, what of, target, p50, p95, p99, verdict, index."""
+    """A line per question: name, what of, target, p50, p95, p99, verdict, the baseline's p50, p99 and ratio, index."""
     return [
         (
             row["name"],
@@ -45,7 +67,14 @@ def table(found: Document) -> list[tuple[str, ...]]:
             "" if row["target_ms"] is None else f"{row['target_ms']:g}",
             *(f"{row[f'p{part}_ms']:.2f}" for part in (50, 95, 99)),
             "" if row["ok"] is None else "met" if row["ok"] else "missed",
+            *(_beside(row) if "baseline" in found else ()),
             row["index"],
         )
         for row in found["rows"]
     ]
+
+
+def _beside(row: dict[str, Any]) -> tuple[str, str, str]:
+    if "baseline" not in row:
+        return ("", "", "")
+    return (f"{row['baseline']['p50_ms']:.2f}", f"{row['baseline']['p99_ms']:.2f}", f"{row['ratio']:.2f}")

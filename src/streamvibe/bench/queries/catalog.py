@@ -59,7 +59,7 @@ QUESTIONS: tuple[Question, ...] = (
     ),
     Question(
         "Cleanup old jobs",
-        "a leaf of finished and other jobs",
+        "100K finished, from 1M jobs on",
         "SELECT streamvibe.drop_partition(%(leaf)s)",
         500,
         calls=5,
@@ -151,14 +151,16 @@ class Samples:
 
     def __init__(self, conn: psycopg.Connection[Any], count: int = 300) -> None:
         """Raises ConfigurationError when there are no jobs."""
+        counts = conn.execute(
+            "SELECT user_id, count(*) AS jobs, count(*) FILTER (WHERE status = 'pending') AS pending"
+            " FROM public.job_queue GROUP BY user_id"
+        ).fetchall()
+        # Of pages drawn at random, so many that enough jobs stand there.
+        share = min(100.0, 100 * 50 * count / max(1, sum(jobs for _, jobs, _ in counts)))
         self._jobs = conn.execute(
-            "SELECT j.id, j.user_id, j.job_type, j.params FROM ("
-            "  SELECT streamvibe.id_floor(b.low + random() * (b.high - b.low)) AS at"
-            "  FROM (SELECT min(created_at) AS low, max(created_at) AS high FROM public.job_queue) b,"
-            "       generate_series(1, %s)) r"
-            " CROSS JOIN LATERAL (SELECT q.id, q.user_id, q.job_type, q.params FROM public.job_queue q"
-            "                     WHERE q.id >= r.at AND q.status = 'completed' ORDER BY q.id LIMIT 1) j",
-            [count],
+            "SELECT id, user_id, job_type, params FROM public.job_queue TABLESAMPLE SYSTEM (%s)"
+            " WHERE status = 'completed' ORDER BY random() LIMIT %s",
+            [share, count],
         ).fetchall()
         if not self._jobs:
             raise ConfigurationError(
@@ -166,22 +168,25 @@ class Samples:
                 field="database_url",
                 fix="Run some jobs first: streamvibe demo",
             )
-        counts = conn.execute(
-            "SELECT user_id, count(*) AS jobs, count(*) FILTER (WHERE status = 'pending') AS pending"
-            " FROM public.job_queue GROUP BY user_id"
-        ).fetchall()
         # The most and the least common among those drawn.
         drawn = Counter(job_type for _, _, job_type, _ in self._jobs)
         types = [job_type for job_type, _ in drawn.most_common()]
         heavy = max(counts, key=lambda row: row[1])[0]
         waiting = min(counts, key=lambda row: abs(row[2] - 100))[0]
         pending: Any = conn.execute(
-            "SELECT job_type, params FROM public.job_queue WHERE user_id = %s AND status = 'pending' LIMIT 1",
+            "SELECT job_type, params FROM public.job_queue"
+            " WHERE user_id = %s AND status = 'pending' AND scheduled_for <= now() LIMIT 1",
             [waiting],
         ).fetchone() or (types[0], {})
         leaf = conn.execute(
-            "SELECT partition_name FROM streamvibe.partition WHERE parent_name = 'job_queue' ORDER BY lower_at LIMIT 1"
-        ).fetchone()
+            "SELECT partition_name, upper_at FROM streamvibe.partition WHERE parent_name = 'job_queue'"
+            " ORDER BY lower_at LIMIT 1"
+        ).fetchone() or (None, None)
+        deep: Any = conn.execute(
+            "SELECT created_at, id FROM public.job_queue WHERE user_id = %s"
+            " ORDER BY created_at DESC, id DESC OFFSET 999 LIMIT 1",
+            [heavy],
+        ).fetchone() or (None, None)
         cursor = None
         for _ in range(20):
             page = conn.execute(
@@ -197,8 +202,11 @@ class Samples:
             "rare_type": types[-1],
             "pending_type": pending[0],
             "pending_params": Jsonb(pending[1]),
-            "leaf": leaf[0] if leaf else None,
+            "leaf": leaf[0],
+            "cleanup_before": leaf[1],
             "deep": cursor,
+            "deep_at": deep[0],
+            "deep_id": deep[1],
             "metadata": Jsonb({"code": "RATE_LIMIT", "page": 957}),
             "words": "timeout error 991",
             "found": Jsonb({"videos_synced": 250}),

@@ -1,7 +1,8 @@
 """A queue of a given size in a database of its own, kept between runs; filling it goes on where it stopped.
 
-Two leaves of a week, jobs evenly in both, two log lines a job. Users as they are: the most active has one in ten to
-twenty jobs, half of all users have one or none. 92 of 100 jobs are finished.
+Two leaves of a week, jobs evenly in both, and one before them that is old enough to go: 100,000 finished jobs, or a
+quarter of all. Two log lines a job. Users as they are: the most active has one in ten to twenty jobs, half of all users
+have one or none. 92 of 100 jobs of the two leaves are finished. `DATA` names what may be otherwise.
 """
 
 from collections.abc import Callable
@@ -21,6 +22,16 @@ LINES_PER_JOB = 2
 CHUNK = 100_000
 TYPES = ("sync_youtube", "sync_instagram", "sync_tiktok", "report")
 WEEK = timedelta(days=7)
+#: How many jobs the design expects a cleanup to remove.
+OLD_JOBS = 100_000
+#: What the jobs are like. All but the first are what a queue would rather not hold.
+DATA = {
+    "mixed": "users as they are",
+    "one-user": "every job is one user's",
+    "same-time": "all jobs of a leaf were made in the same microsecond",
+    "scheduled": "every other job waits for another day, at the highest priority",
+    "large-params": "one job in a hundred has params of 100 KB",
+}
 
 #: n is the job's place in its leaf; every number in it is drawn from random(), whose seed is set for each chunk.
 _JOBS = """
@@ -29,9 +40,14 @@ INSERT INTO streamvibe.{leaf} (
     expires_at, updated_at, retry_at, retry_count, failure_kind, error_message, worker_id, claim_token)
 SELECT streamvibe.make_id(streamvibe.microseconds(r.at), (r.key * 9007199254740991)::bigint), r.at, r.user_id,
        r.job_type, r.status, r.priority,
-       jsonb_build_object('social_account_id', '@' || (r.key * 1000000)::integer, 'page', r.n %% 50),
+       jsonb_build_object('social_account_id', '@' || (r.key * 1000000)::integer, 'page', r.n %% 50)
+       || CASE WHEN %(data)s = 'large-params' AND r.n %% 100 = 0
+               THEN (SELECT jsonb_build_object('videos', jsonb_agg(jsonb_build_object(
+                                'id', md5(r.n || '.' || v), 'seconds', v)))
+                     FROM generate_series(1, 1700) v)
+               ELSE '{{}}' END,
        CASE WHEN r.status = 'completed' THEN jsonb_build_object('videos_synced', (r.key * 1000)::integer) END,
-       r.at, r.started_at,
+       CASE WHEN r.is_scheduled THEN timestamptz '2100-01-01' ELSE r.at END, r.started_at,
        CASE WHEN r.status IN ('completed', 'failed', 'cancelled') THEN r.started_at + r.key * interval '30 s' END,
        r.at + interval '1 day', r.at,
        CASE WHEN r.status = 'failed' AND r.n %% 2 = 0 THEN r.started_at + interval '1 hour' END,
@@ -40,16 +56,21 @@ SELECT streamvibe.make_id(streamvibe.microseconds(r.at), (r.key * 90071992547409
        CASE WHEN r.status = 'failed' THEN 'HTTP 503 from the platform' END,
        CASE WHEN r.status IN ('completed', 'processing') THEN 'worker-1' END,
        CASE WHEN r.status IN ('completed', 'processing') THEN 1 END
-FROM (SELECT b.n, b.at, b.key, b.user_id, b.priority,
+FROM (SELECT b.n, b.at, b.key, b.user_id, b.is_scheduled,
+             CASE WHEN b.is_scheduled THEN 9 ELSE b.priority END AS priority,
              CASE WHEN b.t < 0.60 THEN 'sync_youtube' WHEN b.t < 0.85 THEN 'sync_instagram'
                   WHEN b.t < 0.97 THEN 'sync_tiktok' ELSE 'report' END AS job_type,
              s.status, CASE WHEN s.status <> 'pending' THEN b.at + b.t * interval '20 s' END AS started_at
-      FROM (SELECT n, %(lower)s::timestamptz + (n - random()) / %(count)s * %(length)s::interval AS at,
-                   random() AS key, random() AS t, random() AS state, (random() * random() * 9)::smallint AS priority,
+      FROM (SELECT n, %(lower)s::timestamptz + %(length)s::interval
+                      * CASE WHEN %(data)s = 'same-time' THEN 0.5 ELSE (n - random()) / %(count)s END AS at,
+                   random() AS key, random() AS t, random() * %(finished)s AS state,
+                   (random() * random() * 9)::smallint AS priority,
+                   %(data)s = 'scheduled' AND n %% 2 = 0 AND %(finished)s = 1 AS is_scheduled,
                    ('00000000-0000-4000-8000-'
                     || lpad(to_hex(floor(power(%(users)s, random()))::bigint), 12, '0'))::uuid AS user_id
             FROM generate_series(%(first)s::bigint, %(last)s::bigint) n OFFSET 0) b
-      CROSS JOIN LATERAL (SELECT CASE WHEN b.state < 0.85 THEN 'completed' WHEN b.state < 0.90 THEN 'failed'
+      CROSS JOIN LATERAL (SELECT CASE WHEN b.is_scheduled THEN 'pending'
+                                      WHEN b.state < 0.85 THEN 'completed' WHEN b.state < 0.90 THEN 'failed'
                                       WHEN b.state < 0.92 THEN 'cancelled' WHEN b.state < 0.99 THEN 'pending'
                                       ELSE 'processing' END AS status) s) r
 """
@@ -76,37 +97,39 @@ class Filled:
 
     url: str
     name: str
-    scale: str
     jobs: int
 
 
-def database_name(scale: str) -> str:
-    """Of the database that holds this many jobs."""
-    return f"{PREFIX}_queries_{scale}"
+def database_name(scale: str, data: str = "mixed") -> str:
+    """Of the database that holds this many jobs of this kind."""
+    name = f"{PREFIX}_queries_{scale}"
+    return name if data == "mixed" else f"{name}_{data.replace('-', '_')}"
 
 
-def drop(server: Server, scale: str) -> None:
+def drop(server: Server, scale: str, data: str) -> None:
     """Drop that database."""
     with psycopg.connect(server.url, autocommit=True) as conn:
         conn.execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database_name(scale)))
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(
+                sql.Identifier(database_name(scale, data))
+            )
         )
 
 
-def fill(server: Server, scale: str, progress: Callable[[int], None]) -> Filled:
-    """The database of this scale, filled if need be. ``progress`` is told how many jobs were added."""
-    name, jobs = database_name(scale), SCALES[scale]
+def fill(server: Server, scale: str, data: str, progress: Callable[[int], None]) -> Filled:
+    """The database of this scale and data, filled if need be. ``progress`` is told how many jobs were added."""
+    name, jobs = database_name(scale, data), SCALES[scale]
     with psycopg.connect(server.url, autocommit=True) as conn:
         if conn.execute("SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s", [name]).fetchone() is None:
             conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
     url = urlunsplit(urlsplit(server.url)._replace(path=f"/{name}"))
     migrate(url)
     with psycopg.connect(url, autocommit=True) as conn:
-        _fill(conn, jobs, progress)
-    return Filled(url, name, scale, jobs)
+        _fill(conn, jobs, data, progress)
+    return Filled(url, name, jobs)
 
 
-def _fill(conn: psycopg.Connection[Any], jobs: int, progress: Callable[[int], None]) -> None:
+def _fill(conn: psycopg.Connection[Any], jobs: int, data: str, progress: Callable[[int], None]) -> None:
     conn.execute("CREATE SCHEMA IF NOT EXISTS bench")
     conn.execute(
         "CREATE TABLE IF NOT EXISTS bench.filled (step text PRIMARY KEY, at timestamptz DEFAULT now())"
@@ -131,14 +154,21 @@ def _fill(conn: psycopg.Connection[Any], jobs: int, progress: Callable[[int], No
             conn.execute("INSERT INTO bench.filled VALUES ('leaves', %s)", [row[0]])
     [now] = conn.execute("SELECT streamvibe.now()").fetchone() or (None,)
     first = done["leaves"]
-    for place, lower in enumerate((first - WEEK, first)):
+    old = min(OLD_JOBS, jobs // 4)
+    for place, (lower, share) in enumerate(
+        ((first - 2 * WEEK, old), (first - WEEK, (jobs - old) // 2), (first, jobs - old - (jobs - old) // 2))
+    ):
         step = f"leaf {place}"
-        share = jobs // 2
         if step in done:
             progress(share)
             continue
+        drawn = {
+            "data": data,
+            "users": 1 if data == "one-user" else users(jobs),
+            "finished": 0.92 if place == 0 else 1,
+        }
         with conn.transaction():
-            _leaf(conn, lower, min(WEEK, now - lower), share, jobs, place, progress)
+            _leaf(conn, lower, min(WEEK, now - lower), share, jobs, place, drawn, progress)
             conn.execute("INSERT INTO bench.filled VALUES (%s)", [step])
     if "statistics" not in done:
         conn.execute("VACUUM (ANALYZE, PARALLEL 0) public.job_queue, public.job_log")
@@ -158,6 +188,7 @@ def _leaf(
     count: int,
     jobs: int,
     place: int,
+    drawn: dict[str, object],
     progress: Callable[[int], None],
 ) -> None:
     names = {parent: f"{parent}_{lower:%Y%m%d}" for parent in ("job_queue", "job_log")}
@@ -174,7 +205,7 @@ def _leaf(
                 "count": count,
                 "first": start,
                 "last": min(start + CHUNK - 1, count),
-                "users": users(jobs),
+                **drawn,
             },
         )
         progress(min(CHUNK, count - start + 1))

@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -14,6 +15,8 @@ from streamvibe.bench.stage import percentile
 Row = dict[str, Any]
 #: How often a question is asked before it counts: its session has planned it then.
 WARM_UP = 6
+#: How long one question is asked of a baseline at most, once it was asked so often.
+BASELINE_SECONDS, BASELINE_CALLS = 20.0, 5
 
 
 def measure(
@@ -22,38 +25,56 @@ def measure(
     samples: Samples,
     most_calls: int,
     report: Callable[[str], None],
+    baseline: Mapping[str, str],
 ) -> list[Row]:
-    """A row per question: milliseconds as a caller sees them, and the index of the function's statements."""
+    """A row per question: milliseconds as a caller sees them, and the index of the function's statements.
+
+    ``baseline``: the SQL of another design's answer to some of them, which is asked in turns with ours.
+    """
     conn.execute("SELECT heartbeat_worker('bench', p_lease := '1 day')")
     found = []
     for question in questions:
         report(question.name)
-        found.append(_measured(conn, question, samples, min(question.calls, most_calls)))
+        calls = min(question.calls, most_calls)
+        found.append(_measured(conn, question, samples, calls, baseline.get(question.name)))
         if question.disturbs:
             # What was rolled back is not the next question's to walk over.
             conn.execute("VACUUM streamvibe.stat_delta")
     return found
 
 
-def _measured(conn: psycopg.Connection[Any], question: Question, samples: Samples, calls: int) -> Row:
+def _measured(
+    conn: psycopg.Connection[Any], question: Question, samples: Samples, calls: int, baseline: str | None
+) -> Row:
     warm = min(WARM_UP, calls)
-    times = []
+    times: list[float] = []
+    others: list[float] = []
     for number, arguments in enumerate(samples.each(calls + warm)):
         took = ask(conn, question, arguments)
         if number >= warm:
             times.append(took)
-    found = {f"p{part}_ms": round(percentile(times, part), 3) for part in (50, 95, 99)}
-    ok = None
-    if question.target_ms is not None:
-        ok = found["p99_ms"] <= question.target_ms and found["p50_ms"] <= question.target_ms / 10
-    return {
+        if baseline and (len(others) < BASELINE_CALLS or sum(others) < BASELINE_SECONDS * 1000):
+            took = ask(conn, replace(question, sql=baseline), arguments)
+            if number >= warm or calls <= BASELINE_CALLS:
+                others.append(took)
+    found: Row = {
         "name": question.name,
         "dataset": question.dataset,
         "target_ms": question.target_ms,
-        **found,
+        **_percentiles(times),
         "index": index_of(conn, question, next(samples.each(1))),
-        "ok": ok,
+        "ok": None,
     }
+    if question.target_ms is not None:
+        found["ok"] = found["p99_ms"] <= question.target_ms and found["p50_ms"] <= question.target_ms / 10
+    if others:
+        found["baseline"] = _percentiles(others)
+        found["ratio"] = round(found["baseline"]["p50_ms"] / found["p50_ms"], 2)
+    return found
+
+
+def _percentiles(times: Sequence[float]) -> dict[str, float]:
+    return {f"p{part}_ms": round(percentile(times, part), 3) for part in (50, 95, 99)}
 
 
 def ask(conn: psycopg.Connection[Any], question: Question, arguments: dict[str, Any]) -> float:
