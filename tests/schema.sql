@@ -566,6 +566,7 @@ CREATE FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -591,6 +592,7 @@ CREATE FUNCTION public.get_job(p_job_id uuid, p_user_id uuid DEFAULT NULL::uuid)
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -788,6 +790,7 @@ CREATE FUNCTION public.get_job_result(p_job_id uuid, p_user_id uuid DEFAULT NULL
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -805,6 +808,7 @@ CREATE FUNCTION public.get_user_jobs(p_user_id uuid, p_status text DEFAULT NULL:
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -866,6 +870,7 @@ CREATE FUNCTION public.get_user_jobs_by_bucket(p_user_id uuid, p_bucket text DEF
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -930,6 +935,7 @@ CREATE FUNCTION public.get_user_jobs_by_cursor(p_user_id uuid, p_cursor text DEF
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -2433,7 +2439,7 @@ BEGIN
          ORDER BY q.completed_at DESC
          LIMIT 1)
         UNION ALL
-        (SELECT (array_agg(l.id) FILTER (WHERE l.is_twin))[1], 2
+        (SELECT (array_agg(l.id ORDER BY l.id) FILTER (WHERE l.is_twin))[1], 2
          FROM (SELECT q.id, q.created_at >= p_live_since
                       AND (q.scheduled_for <= p_due OR q.retry_count > 0 OR q.status = 'processing') AS is_twin
                FROM public.job_queue q

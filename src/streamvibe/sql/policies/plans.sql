@@ -7,6 +7,8 @@
 -- - id = ANY (the ids) beside the join, which bounds the lookup, and BETWEEN, which leaves out other partitions;
 -- - enable_nestloop = off, or it may compare every row with every element.
 -- Functions that count or list many jobs are left to the planner; claim_jobs has its own settings.
+-- What reads one job, or a page of a user's, has one good plan whatever is asked: made once in a session, not at every call,
+-- which for one job would take as long again as looking it up.
 DO $$
 DECLARE
     v_function regprocedure;
@@ -26,6 +28,13 @@ BEGIN
         FOREACH v_setting IN ARRAY ARRAY['enable_seqscan', 'enable_bitmapscan', 'jit'] LOOP
             EXECUTE pg_catalog.format('ALTER FUNCTION %s SET %I = off', v_function, v_setting);
         END LOOP;
+    END LOOP;
+    FOR v_function IN
+        SELECT o.function FROM streamvibe.own_functions() o
+        WHERE o.function_name IN ('get_job', 'get_job_result', 'get_cached_job_result', 'get_user_jobs',
+                                  'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket')
+    LOOP
+        EXECUTE pg_catalog.format('ALTER FUNCTION %s SET plan_cache_mode = force_generic_plan', v_function);
     END LOOP;
 END
 $$;

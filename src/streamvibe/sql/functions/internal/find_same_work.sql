@@ -1,5 +1,5 @@
 -- The job that already does or did this work: the newest result that ended since p_cached_since, else a live job made since
--- p_live_since (any of them). NULL when there is none.
+-- p_live_since (the oldest of a hundred). NULL when there is none.
 -- A job that is wanted later than p_due is no twin: who needs the work now must not wait for it. One that waits for
 -- its next attempt is: that time is not the user's wish, and trying beside it would do the work twice. But one that waits so
 -- long for it that it failed meanwhile (see decision 0004) is not live: the same work asked for again is a new job.
@@ -27,7 +27,7 @@ BEGIN
          ORDER BY q.completed_at DESC
          LIMIT 1)
         UNION ALL
-        (SELECT (array_agg(l.id) FILTER (WHERE l.is_twin))[1], 2
+        (SELECT (array_agg(l.id ORDER BY l.id) FILTER (WHERE l.is_twin))[1], 2
          FROM (SELECT q.id, q.created_at >= p_live_since
                       AND (q.scheduled_for <= p_due OR q.retry_count > 0 OR q.status = 'processing') AS is_twin
                FROM public.job_queue q
