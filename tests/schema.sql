@@ -2272,20 +2272,26 @@ DECLARE
 BEGIN
     -- Otherwise what is dropped and what is counted would be of different moments.
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
+    IF (p_patience BETWEEN '0' AND '1 day') IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_patience', p_patience::text, 'p_patience is out of range',
+            'Use an interval from 0 to 1 day.');
+    END IF;
     DELETE FROM streamvibe.partition p WHERE p.partition_name = p_partition_name
     RETURNING p.parent_name, streamvibe.id_bound(p.lower_at) AS lower_id, p.upper_id INTO v_leaf;
     IF NOT FOUND THEN
         PERFORM streamvibe.raise_error('SV009', 'p_partition_name', p_partition_name, 'there is no such partition',
             'See which there are: SELECT partition_name FROM streamvibe.partition.');
     END IF;
+    -- Neither readers nor writers wait behind this one, so it may take the second after which autovacuum steps aside.
+    PERFORM streamvibe.lock_soon(format('ONLY streamvibe.%I', p_partition_name), 'SHARE UPDATE EXCLUSIVE', p_patience,
+                                 '3 seconds');
+    PERFORM streamvibe.lock_soon(
+        format('ONLY public.%I, ONLY streamvibe.%I', v_leaf.parent_name, p_partition_name), 'ACCESS EXCLUSIVE', p_patience);
     IF v_leaf.parent_name = 'job_queue' THEN
-        PERFORM streamvibe.lock_soon(format('streamvibe.%I', p_partition_name), 'SHARE', p_patience);
         INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
         SELECT c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us, c.waited, c.processed
         FROM streamvibe.counted_jobs(v_leaf.lower_id, v_leaf.upper_id) c;
     END IF;
-    PERFORM streamvibe.lock_soon(format('public.%I, streamvibe.%I', v_leaf.parent_name, p_partition_name),
-                                 'ACCESS EXCLUSIVE', p_patience);
     EXECUTE format('ALTER TABLE public.%I DETACH PARTITION streamvibe.%I', v_leaf.parent_name, p_partition_name);
     EXECUTE format('DROP TABLE streamvibe.%I', p_partition_name);
 END
@@ -2788,7 +2794,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.lock_soon(p_tables text, p_mode text, p_patience interval) RETURNS void
+CREATE FUNCTION streamvibe.lock_soon(p_tables text, p_mode text, p_patience interval, p_try interval DEFAULT '00:00:00.05'::interval) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -2798,15 +2804,15 @@ DECLARE
 BEGIN
     LOOP
         BEGIN
-            PERFORM set_config('lock_timeout', '50ms', true);
+            PERFORM set_config('lock_timeout', ceil(extract(epoch FROM p_try) * 1000)::text, true);
             EXECUTE format('LOCK TABLE %s IN %s MODE', p_tables, p_mode);
             PERFORM set_config('lock_timeout', v_before, true);
             RETURN;
         EXCEPTION WHEN lock_not_available THEN
             IF clock_timestamp() > v_until THEN
                 PERFORM streamvibe.raise_error('55P03', 'p_patience', p_patience::text,
-                    'another transaction holds ' || p_tables || ' and did not end',
-                    'Try again later, or look in pg_stat_activity for what has been open for long.');
+                    'others hold ' || p_tables || ' and did not let go of them in time',
+                    'Try again later, or look for who does: SELECT * FROM pg_locks JOIN pg_stat_activity USING (pid).');
             END IF;
             PERFORM pg_sleep(0.1);
         END;
@@ -4114,7 +4120,7 @@ REVOKE ALL ON FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigi
 
 REVOKE ALL ON FUNCTION streamvibe.lock_jobs(p_job_ids uuid[], OUT locked uuid[], OUT processing uuid[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.lock_soon(p_tables text, p_mode text, p_patience interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.lock_soon(p_tables text, p_mode text, p_patience interval, p_try interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.look_at_live_jobs(p_user_id uuid, p_job_type text, p_most integer, p_below uuid, OUT jobs bigint, OUT jobs_of_type bigint, OUT last_at timestamp with time zone) FROM PUBLIC;
 

@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     )
 
     database_url: DatabaseUrl | None = None
-    """The database to use; set, the embedded one is never started."""
+    """The database to use; set, the embedded one is never started, but by `bench`."""
     replica_url: DatabaseUrl | None = None
     """A read replica for lists, statistics and searches that may lag."""
     home: Path = Field(default_factory=_default_home, validate_default=True)

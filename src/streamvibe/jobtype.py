@@ -10,23 +10,16 @@ from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints, overlo
 from uuid import UUID
 
 from psycopg import AsyncConnection
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter
 
 from streamvibe import payload
 from streamvibe.errors import InvalidArgument
+from streamvibe.typed_json import TypedJson
 
 P = TypeVar("P")
 R = TypeVar("R")
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
-_FIXES = {
-    "params": "Send params that the job type accepts",
-    "result": "Return a result that the job type accepts",
-}
-#: Signs in JSON that something may have been written as something else, or that jsonb cannot hold it.
-_doubtful = re.compile(b"null|\\\\u0000|NaN|Infinity|" + "\ufffd".encode()).search
-#: Of all that is wrong with one value; the fix says how many there are.
-_PROBLEMS_SHOWN = 3
 #: Settings of a job type, as register_job_type() in SQL names them; what is left out gets its default there.
 SETTINGS = (
     "cache_ttl",
@@ -144,8 +137,8 @@ class JobType(Generic[P, R]):
         params_type, result_type = _annotations(handler)
         self.params_model: Any = params_type
         self.result_model: Any = result_type
-        self._params: TypeAdapter[P] = _adapter(params_type, "params", handler)
-        self._result: TypeAdapter[R] = _adapter(result_type, "result", handler)
+        self._params = TypedJson[P](_adapter(params_type, "params", handler), "params", round_trip=True)
+        self._result = TypedJson[R](_adapter(result_type, "result", handler), "result", round_trip=False)
 
     def __call__(self, context: Context, params: P) -> Awaitable[R] | R:
         return self.handler(context, params)
@@ -155,24 +148,23 @@ class JobType(Generic[P, R]):
 
     def dump_params(self, params: P | Mapping[str, object] | None) -> str:
         """The JSON text of ``params``, validated. Raises InvalidArgument naming the field that is wrong."""
-        # Without computed fields, which a model that forbids unknown fields would not take back.
-        return _dump(self._params, {} if params is None else params, "params", round_trip=True)
+        return self._params.dump({} if params is None else params)
 
     def parse_params(self, text: str) -> P:
         """The params object of stored JSON text. Raises InvalidArgument naming the field."""
-        return _parse(self._params, text, "params")
+        return self._params.parse(text)
 
     def dump_result(self, result: object) -> str:
         """The JSON text of what a handler returned, validated. Raises InvalidArgument naming the field."""
-        return _dump(self._result, result, "result", round_trip=False)
+        return self._result.dump(result)
 
     def load_result(self, result: object) -> R:
         """The result object of a stored JSON result. Raises InvalidArgument naming the field."""
         try:
-            return _validate(self._result, result, "result")
+            return self._result.validate(result)
         except InvalidArgument:
             # A strict model takes "2026-01-01" for a date from JSON text only.
-            return _parse(self._result, payload.encode(result, "result"), "result")
+            return self._result.parse(payload.encode(result, "result"))
 
 
 class Declare(Protocol):
@@ -345,74 +337,3 @@ def _adapter(annotation: object, role: str, handler: Callable[..., object]) -> T
             received=f"{getattr(handler, '__qualname__', handler)}, {role}: {inspect.formatannotation(annotation)}",
             fix="Annotate it with a pydantic model or a dataclass, made of types that pydantic knows",
         ) from error
-
-
-def _validate(adapter: TypeAdapter[P], value: object, field: str) -> P:
-    try:
-        # What is stored is named by alias; code that builds a dict may use either name.
-        return cast(P, adapter.validator.validate_python(value, by_alias=True, by_name=True))
-    except ValidationError as error:
-        raise _misfit(error, field) from error
-
-
-def _parse(adapter: TypeAdapter[P], text: str, field: str) -> P:
-    try:
-        return cast(P, adapter.validator.validate_json(text, by_alias=True, by_name=True))
-    except ValidationError as error:
-        raise _misfit(error, field) from error
-
-
-def _dump(adapter: TypeAdapter[Any], value: object, field: str, *, round_trip: bool) -> str:
-    checked = _validate(adapter, value, field)
-    text = _dump_plain(adapter, checked, round_trip=round_trip) or _dump_checked(
-        adapter, checked, field, round_trip=round_trip
-    )
-    # Whoever reads it must be able to; also a dataclass checks nothing when it is made.
-    _parse(adapter, text, field)
-    return text
-
-
-def _dump_plain(adapter: TypeAdapter[Any], checked: object, *, round_trip: bool) -> str | None:
-    """The JSON text in one go; None when it needs a closer look, which then also says what is wrong."""
-    try:
-        data = adapter.serializer.to_json(checked, by_alias=True, round_trip=round_trip, warnings=False)
-    except Exception:  # also what a model's own serializers raise: the closer look raises it again
-        return None
-    return None if _doubtful(data) else data.decode()
-
-
-def _dump_checked(adapter: TypeAdapter[Any], checked: object, field: str, *, round_trip: bool) -> str:
-    try:
-        data = adapter.dump_python(checked, mode="json", by_alias=True, round_trip=round_trip, warnings=False)
-    except Exception as error:  # also what a model's own serializers raise
-        raise InvalidArgument(
-            f"{field} cannot be written as JSON",
-            field=field,
-            received=f"{type(checked).__name__}: {error}"[:300],
-            fix="Use objects, lists, text, numbers, booleans and null.",
-        ) from error
-    text = payload.encode(data, field)
-    if "null" in text or "\ufffd" in text:
-        python = adapter.dump_python(checked, mode="python", by_alias=True, warnings=False)
-        payload.refuse_silent_change(python, field)
-    return text
-
-
-def _misfit(error: ValidationError, field: str) -> InvalidArgument:
-    problems = error.errors(include_url=False)
-    places = [
-        field + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
-        for problem in problems
-    ]
-    first, *others = [
-        f"{place} does not fit its type: {problem['msg']}"
-        for place, problem in zip(places, problems, strict=True)
-    ]
-    shown = "; ".join([first, *others[: _PROBLEMS_SHOWN - 1]])
-    count = len(problems)
-    return InvalidArgument(
-        shown,
-        field=places[0],
-        received=repr(cast(object, problems[0]["input"]))[:200].encode(errors="backslashreplace").decode(),
-        fix=f"{_FIXES[field]}{f' ({count} problems in all)' if count > 1 else ''}.",
-    )

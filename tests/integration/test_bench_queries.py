@@ -82,7 +82,11 @@ def test_every_question_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[s
     capsys.readouterr()
     beside_it = ["--plot", str(tmp_path / "plot"), "--with", str(first), "--baseline", "seed"]
     assert run([*arguments, "--json", str(second), *beside_it]) in (0, 1)
-    assert "the design says" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "what seed's document says" in printed.out
+    assert "p50 within a tenth" in printed.err and "Above 1, ours is faster" in printed.err
+    [cleanup] = (row for row in rows.values() if row["name"] == "Cleanup old jobs")
+    assert cleanup["dataset"] == "2,500 finished"
     again = json.loads(second.read_text())
     assert again["size"]["jobs"] == 10_000
     beside = {row["name"]: row for row in again["rows"] if "baseline" in row}

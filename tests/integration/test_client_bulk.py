@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from tests.support.databases import Database
 
 from streamvibe import Client, Context, job_type
@@ -145,48 +145,98 @@ async def test_a_bad_element_is_named_and_undoes_its_chunk(
     assert not hasattr(caught.value, "__notes__")
 
 
-async def test_no_transaction_waits_for_the_source(client: Client, database: Database) -> None:
-    """A batch is committed while its source still says, however slowly, what comes next."""
-    await client.register(note)
+async def test_a_list_is_validated_ahead(client: Client, database: Database) -> None:
+    """While a batch of a list is made the next one is validated, and the batch is committed meanwhile."""
     looks = database.connect()
-    committed = []
+    seen: list[int] = []
+
+    class Watched(BaseModel):
+        n: int
+
+        @field_validator("n")
+        @classmethod
+        def look(cls, n: int) -> int:
+            if n == 3:
+                until = time.monotonic() + 20
+                while time.monotonic() < until and not seen:
+                    seen.extend(
+                        n for (n,) in looks.execute("SELECT (params ->> 'n')::int FROM job_queue ORDER BY id")
+                    )
+                    time.sleep(0.01)
+            return n
+
+    @job_type("watched")
+    def watched(ctx: Context, params: Watched) -> None:
+        """Do nothing."""
+
+    await client.register(watched)
+    outcomes = await client.create_many([NewJob(USER, watched, {"n": n}) for n in range(4)], chunk_size=3)
+    assert seen == [0, 1, 2]
+    assert [made.ordinal for made in outcomes] == [1, 2, 3, 4]
+    assert numbers(database) == [0, 1, 2, 3]
+
+
+async def test_a_bad_element_of_a_list_leaves_the_batches_before_it(
+    client: Client, database: Database
+) -> None:
+    """Found ahead, it is raised when it is its turn; when the database refuses the batch before, that is the error."""
+    await client.register(note)
+    bad = NewJob(USER, note, {"n": "x"})
+    with pytest.raises(InvalidArgument) as caught:
+        await client.create_many([NewJob(USER, note, {"n": 1}), bad], chunk_size=1)
+    assert caught.value.field == "jobs[2].params.n"
+    assert caught.value.__notes__ == ["Elements 1 to 1 were handled before and are committed."]
+    assert numbers(database) == [1]
+    with pytest.raises(InvalidArgument) as caught:
+        await client.create_many([NewJob(USER, note, {"n": 1}, priority=10), bad], chunk_size=1)
+    assert caught.value.field == "jobs[1].priority"
+    assert numbers(database) == [1]
+    made = await client.create_many([NewJob(USER, "note", {"n": 2})])
+    assert [one.outcome for one in made] == ["created"]
+
+
+async def test_a_source_is_asked_when_it_is_needed(client: Client, database: Database) -> None:
+    """The batch before is committed then, and no connection is kept: a source may use the client itself, or fail."""
+    await client.register(note)
 
     def jobs() -> Iterator[NewJob]:
         yield from (NewJob(USER, "note", {"n": n}) for n in range(3))
-        until = time.monotonic() + 30
-        while not numbers(database) and time.monotonic() < until:
-            time.sleep(0.01)
-        open_for = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start < now()"
+        assert numbers(database) == [0, 1, 2]
+        in_use = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'"
         )
-        committed.append((numbers(database), looks.execute(open_for).fetchone()))
+        # This very look.
+        assert database.fetch_value(in_use) == 1
         yield NewJob(USER, "note", {"n": 3})
-
-    outcomes = await client.create_many(jobs(), chunk_size=3)
-    assert committed == [([0, 1, 2], (0,))]
-    assert [made.ordinal for made in outcomes] == [1, 2, 3, 4]
-
-
-async def test_what_the_source_raises_leaves_the_batches_before_it(
-    client: Client, database: Database
-) -> None:
-    """The error comes as it is; when the database refuses the batch before, that is the error."""
-    await client.register(note)
-
-    def jobs(priority: int) -> Iterator[NewJob]:
-        yield NewJob(USER, "note", {"n": 1}, priority=priority)
         raise OSError("the file ends here")
 
     with pytest.raises(OSError, match="the file ends here"):
-        await client.create_many(jobs(3), chunk_size=1)
-    assert numbers(database) == [1]
-    with pytest.raises(InvalidArgument) as caught:
-        await client.create_many(jobs(10), chunk_size=1)
-    assert caught.value.field == "jobs[1].priority"
-    assert numbers(database) == [1]
-    assert [made.outcome for made in await client.create_many([NewJob(USER, "note", {"n": 2})])] == [
-        "created"
-    ]
+        await client.create_many(jobs(), chunk_size=3)
+    assert numbers(database) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+async def test_a_stop_iteration_within_is_no_end(client: Client, database: Database, as_list: bool) -> None:
+    """What a validator raises by mistake does not end the creation quietly."""
+    known = [1, 2]
+
+    class Chosen(BaseModel):
+        n: int
+
+        @field_validator("n")
+        @classmethod
+        def look(cls, n: int) -> int:
+            return next(one for one in known if one == n)
+
+    @job_type("chosen")
+    def chosen(ctx: Context, params: Chosen) -> None:
+        """Do nothing."""
+
+    await client.register(chosen)
+    jobs = [NewJob(USER, chosen, {"n": n}) for n in (1, 2, 3, 1)]
+    with pytest.raises(RuntimeError):
+        await client.create_many(jobs if as_list else iter(jobs), chunk_size=2)
+    assert numbers(database) == [1, 2]
 
 
 @pytest.mark.parametrize("size", [0, -1, 10_000_000])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -181,6 +182,45 @@ class Constants(BaseModel):
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
     share: float
+
+
+class Lazy(BaseModel):
+    """Pydantic makes an iterator of the field, which can be read once."""
+
+    rows: Iterable[int | None]
+
+
+@dataclasses.dataclass
+class Shares:
+    """Checks nothing when it is made."""
+
+    shares: list[float | None]
+    name: str = ""
+
+
+def test_what_is_lazy_is_written_once() -> None:
+    """Iterators arrive whole, also beside null and words that look like a number that JSON has not."""
+    for kind, value, expected in (
+        (Lazy, {"rows": [1, None, 3]}, {"rows": [1, None, 3]}),
+        (dict[str, Any], {"a": (n for n in (1, None, "NaN"))}, {"a": [1, None, "NaN"]}),
+        (object, (n for n in (1, "NaN", "\ufffd")), [1, "NaN", "\ufffd"]),
+        (list[float], [1.5, 2.5], [1.5, 2.5]),
+    ):
+        assert orjson.loads(declared(kind).dump_params(value)) == expected
+    text = declared(Shares).dump_params(Shares((n for n in (0.5, None)), "NaN"))  # type: ignore[arg-type]
+    assert orjson.loads(text) == {"shares": [0.5, None], "name": "NaN"}
+    assert orjson.loads(declared(Shares).dump_params(Shares([], "Infinity"))) == {
+        "shares": [],
+        "name": "Infinity",
+    }
+
+
+def test_what_a_model_cannot_read_back_is_said_by_place() -> None:
+    """Also what is written in one go."""
+    with pytest.raises(InvalidArgument) as caught:
+        declared(Params).dump_params({"name": "a", "counts": [10**5000]})
+    assert (caught.value.field or "").startswith("params")
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize(

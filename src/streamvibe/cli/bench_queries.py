@@ -89,9 +89,11 @@ def queries(
         print_json(found)
     else:
         print_rows(bench.headings(found), bench.table(found), named=True)
+        print_hint(bench.VERDICTS)
         if baseline:
+            print_hint(bench.BASELINES[baseline])
             print_rows(
-                ("the design says", "", "measured", "of"),
+                (f"what {baseline}'s document says", "", "measured", "of"),
                 ((row["claim"], row["said"], row["measured"], row["of"]) for row in found["claims"]),
                 named=True,
             )

@@ -37,6 +37,9 @@ GOOGLE_VIDEOS = 200
 LOCAL_DELAY_SECONDS = 0.2
 
 
+EXAMPLE_USER = "018f0000-0000-7000-8000-000000000001"
+
+
 class StepError(Exception):
     """A step did not do what it says."""
 
@@ -54,7 +57,9 @@ def demo_command() -> None:
     screen.print(f"\n[bold green]Every step did what it says[/], in {time.monotonic() - started:.1f} s.")
     program = escape(_program())
     screen.print(
-        f"Next: [bold]{program} up[/] in one terminal, [bold]{program} jobs --help[/] in another.",
+        f"Next: [bold]{program} up[/] in one terminal, and in another, with any id for a user:\n"
+        f"[bold]{program} jobs request sync_youtube --user {EXAMPLE_USER} --params"
+        """ '{"social_account_id": "@harbourlanekitchen"}' --wait[/]""",
         soft_wrap=True,
     )
     if settings.database_url is None:

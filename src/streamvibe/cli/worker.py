@@ -129,10 +129,12 @@ async def _run(
 
         def stop() -> None:
             nonlocal asked_to_stop
-            asked_to_stop = True
             print_remark(
-                f"Stopping. Running jobs may go on for {grace:g} s; once more, and they are handed back now."
+                "Handing running jobs back now."
+                if asked_to_stop
+                else f"Stopping. Running jobs may go on for {grace:g} s; once more, and they are handed back now."
             )
+            asked_to_stop = True
             worker.stop()
 
         for number in (signal.SIGINT, signal.SIGTERM):

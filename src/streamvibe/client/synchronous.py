@@ -166,12 +166,16 @@ class SyncClient:
         (also within a chunk), ``enforce_limit`` refuses what is over a user's limit.
         Each ``chunk_size`` jobs are one transaction; None makes it one for all. An error undoes its own chunk
         only and carries a note about the ones before; its ``field`` names the element, counted from 1.
+        Of a list or tuple the next chunk is validated while the database makes the jobs of the last one; from
+        anything else, jobs are taken when the chunk before them is committed.
         """
         outcomes: list[BulkOutcome] = []
         batches = bulk.Batches(new_jobs, chunk_size=chunk_size, dedupe=dedupe, enforce_limit=enforce_limit)
         with shared.noting_created(outcomes, committed=connection is None):
             for batch in batches:
-                create = partial(_create, batch) if connection else partial(_create_alone, batch, batches)
+                create = partial(_create, batch)
+                if connection is None:
+                    create = partial(_create_alone, batch, batches)
                 outcomes += self._run(create, connection)
         return outcomes
 
@@ -511,7 +515,7 @@ def _create(batch: bulk.Batch, connection: Connection) -> list[BulkOutcome]:
 def _create_alone(batch: bulk.Batch, batches: bulk.Batches, connection: Connection) -> list[BulkOutcome]:
     """In a transaction of its own. While the server makes the jobs, the next batch is prepared.
 
-    COMMIT is sent along, so that no transaction waits for whatever the jobs are read from.
+    COMMIT is sent along, so that no transaction waits for the validators of anybody's params.
     """
     connection.execute("BEGIN", prepare=False)
     _copy(batch, connection)

@@ -3,6 +3,7 @@
 Its schema and statements are files of the repository, in ``benchmarks/seed``.
 """
 
+import hashlib
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from streamvibe.errors import ConfigurationError, InvalidArgument
 
 DIRECTORY = Path(__file__).parents[4] / "benchmarks"
 NAMES = ("seed",)
+FILES = ("schema.sql", "indexes.sql", "functions.sql")
 _JOBS = """
 INSERT INTO seed.job_queue (id, user_id, job_type, status, job_priority, params, result, error_message, worker_id,
                             retry_count, created_at, updated_at, scheduled_for, started_at, completed_at, expires_at)
@@ -46,15 +48,17 @@ def questions(name: str) -> Mapping[str, str]:
 
 
 def build(conn: psycopg.Connection[Any], name: str, report: Callable[[str], None]) -> None:
-    """Copy all jobs and log lines into the baseline's tables, once."""
-    if conn.execute("SELECT 1 FROM bench.filled WHERE step = %s", [name]).fetchone():
+    """Copy all jobs and log lines into the baseline's tables, once, and again when its schema has changed."""
+    files = {file: (DIRECTORY / name / file).read_text() for file in FILES}
+    step = f"{name} {hashlib.sha256(''.join(files.values()).encode()).hexdigest()[:12]}"
+    if conn.execute("SELECT 1 FROM bench.filled WHERE step = %s", [step]).fetchone():
         return
     with conn.transaction():
+        conn.execute("DROP SCHEMA IF EXISTS seed CASCADE")
         for file in ("schema.sql", "jobs", "lines", "indexes.sql", "functions.sql"):
             report(f"{name}: {file}")
-            text = {"jobs": _JOBS, "lines": _LINES}.get(file) or (DIRECTORY / name / file).read_text()
-            conn.execute(text.encode())
-        conn.execute("INSERT INTO bench.filled VALUES (%s)", [name])
+            conn.execute((files | {"jobs": _JOBS, "lines": _LINES})[file].encode())
+        conn.execute("INSERT INTO bench.filled VALUES (%s)", [step])
     report(f"{name}: VACUUM ANALYZE")
     conn.execute("VACUUM (ANALYZE, PARALLEL 0) seed.job_queue, seed.job_log")
     conn.execute("CHECKPOINT")

@@ -52,9 +52,18 @@ def run(
         return found
 
 
+#: What is said under the table.
+VERDICTS = "met: p99 is within the target, and p50 within a tenth of it; p99 met: only that."
+BASELINES = {
+    "seed": "seed: the design this queue grew out of, with its own indexes and functions and the same jobs; it checks no roles,"
+    " knows no claims, leases and attempts, and promises less. Above 1, ours is faster."
+}
+
+
 def headings(found: Document) -> tuple[str, ...]:
     """Of `table`."""
-    beside = (f"{found['baseline']}, p50", "p99", "times ours") if "baseline" in found else ()
+    name = found.get("baseline")
+    beside = (f"{name}, p50", "p99", f"{name} / ours") if name else ()
     return ("question", "of", "target, ms", "p50", "p95", "p99", "", *beside, "index")
 
 
@@ -66,12 +75,18 @@ def table(found: Document) -> list[tuple[str, ...]]:
             row["dataset"],
             "" if row["target_ms"] is None else f"{row['target_ms']:g}",
             *(f"{row[f'p{part}_ms']:.2f}" for part in (50, 95, 99)),
-            "" if row["ok"] is None else "met" if row["ok"] else "missed",
+            _verdict(row),
             *(_beside(row) if "baseline" in found else ()),
             row["index"],
         )
         for row in found["rows"]
     ]
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if row["ok"] is None:
+        return ""
+    return "met" if row["ok"] else "p99 met" if row["p99_ms"] <= row["target_ms"] else "missed"
 
 
 def _beside(row: dict[str, Any]) -> tuple[str, str, str]:

@@ -18,7 +18,8 @@ class Question:
     """One question.
 
     ``target_ms``: what the design promises; None where it promises nothing. ``calls``: how often it is asked.
-    ``writes``: it is asked in a transaction that is rolled back. ``disturbs``: others have to wait meanwhile.
+    ``dataset`` may name a sample, such as ``{leaf_jobs}``. ``writes``: it is asked in a transaction that is rolled back.
+    ``disturbs``: others have to wait meanwhile.
     """
 
     name: str
@@ -59,7 +60,7 @@ QUESTIONS: tuple[Question, ...] = (
     ),
     Question(
         "Cleanup old jobs",
-        "100K finished, from 1M jobs on",
+        "{leaf_jobs:,} finished",
         "SELECT streamvibe.drop_partition(%(leaf)s)",
         500,
         calls=5,
@@ -182,6 +183,10 @@ class Samples:
             "SELECT partition_name, upper_at FROM streamvibe.partition WHERE parent_name = 'job_queue'"
             " ORDER BY lower_at LIMIT 1"
         ).fetchone() or (None, None)
+        [leaf_jobs] = conn.execute(
+            "SELECT count(*) FROM public.job_queue WHERE tableoid = to_regclass(%s)",
+            [f"streamvibe.{leaf[0]}"],
+        ).fetchone() or (0,)
         deep: Any = conn.execute(
             "SELECT created_at, id FROM public.job_queue WHERE user_id = %s"
             " ORDER BY created_at DESC, id DESC OFFSET 999 LIMIT 1",
@@ -204,6 +209,7 @@ class Samples:
             "pending_params": Jsonb(pending[1]),
             "leaf": leaf[0],
             "cleanup_before": leaf[1],
+            "leaf_jobs": leaf_jobs,
             "deep": cursor,
             "deep_at": deep[0],
             "deep_id": deep[1],

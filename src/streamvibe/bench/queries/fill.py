@@ -16,12 +16,15 @@ from psycopg import sql
 
 from streamvibe.bench.databases import PREFIX, Server
 from streamvibe.db.migrate import migrate
+from streamvibe.errors import ConfigurationError
 
 SCALES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
 LINES_PER_JOB = 2
 CHUNK = 100_000
 TYPES = ("sync_youtube", "sync_instagram", "sync_tiktok", "report")
 WEEK = timedelta(days=7)
+#: Changes when what is filled does: a database of another layout is not gone on with.
+LAYOUT = "three leaves"
 #: How many jobs the design expects a cleanup to remove.
 OLD_JOBS = 100_000
 #: What the jobs are like. All but the first are what a queue would rather not hold.
@@ -135,6 +138,13 @@ def _fill(conn: psycopg.Connection[Any], jobs: int, data: str, progress: Callabl
         "CREATE TABLE IF NOT EXISTS bench.filled (step text PRIMARY KEY, at timestamptz DEFAULT now())"
     )
     done = dict(conn.execute("SELECT step, at FROM bench.filled").fetchall())
+    if any(step.endswith(("leaf 0", "leaf 1")) and not step.startswith(LAYOUT) for step in done):
+        raise ConfigurationError(
+            "the database was filled by another version, with other jobs",
+            field="--scale",
+            received=conn.info.dbname,
+            fix="Drop it with --drop, and run this again",
+        )
     conn.execute("SET maintenance_work_mem = '1GB'")
     conn.execute("SET synchronous_commit = off")
     for name in TYPES:
@@ -158,7 +168,7 @@ def _fill(conn: psycopg.Connection[Any], jobs: int, data: str, progress: Callabl
     for place, (lower, share) in enumerate(
         ((first - 2 * WEEK, old), (first - WEEK, (jobs - old) // 2), (first, jobs - old - (jobs - old) // 2))
     ):
-        step = f"leaf {place}"
+        step = f"{LAYOUT}: leaf {place}"
         if step in done:
             progress(share)
             continue

@@ -59,7 +59,7 @@ def _measured(
                 others.append(took)
     found: Row = {
         "name": question.name,
-        "dataset": question.dataset,
+        "dataset": question.dataset.format(**next(samples.each(1))),
         "target_ms": question.target_ms,
         **_percentiles(times),
         "index": index_of(conn, question, next(samples.each(1))),

@@ -1,9 +1,9 @@
 """Bulk creation: rows for COPY into streamvibe.staging, and the call that turns them into jobs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import count, islice
-from typing import Any, Self
+from typing import Any
 from uuid import UUID, uuid4
 
 from streamvibe.db.statements import arguments
@@ -53,35 +53,35 @@ class Batches:
                 received=repr(chunk_size),
                 fix="Use 1 to 1000000, or None for one transaction.",
             )
+        # What a source gives is asked for when it is needed: it may take its time, use this client, or fail.
+        self._is_at_hand = isinstance(jobs, list | tuple)
         self._jobs = zip(count(1), jobs, strict=False)
         self._chunk_size = chunk_size
         self._options = {"dedupe": bool(dedupe), "enforce_limit": bool(enforce_limit)}
         self._prepared: Batch | Exception | None = None
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Batch:
-        self.prepare()
-        found, self._prepared = self._prepared, None
-        assert found is not None
-        if isinstance(found, Exception):
-            raise found
-        return found
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            found, self._prepared = self._prepared or self._cut(), None
+            if isinstance(found, Exception):
+                raise found
+            if found is None:
+                return
+            yield found
 
     def prepare(self) -> None:
-        """Check and write the next batch now; what is wrong with it is raised when it is its turn."""
-        if self._prepared is None:
+        """Write the next batch now, if all jobs are at hand; what is wrong with it is raised when it is its turn."""
+        if self._is_at_hand and self._prepared is None:
             try:
                 self._prepared = self._cut()
             except Exception as error:
                 self._prepared = error
 
-    def _cut(self) -> Batch:
+    def _cut(self) -> Batch | None:
         batch = uuid4()
         rows = [_row(batch, ordinal, job) for ordinal, job in islice(self._jobs, self._chunk_size)]
         if not rows:
-            raise StopIteration
+            return None
         params = {"batch": batch} | self._options
         return Batch(rows, Statement(_CREATE, params, lambda found: [BulkOutcome(*row) for row in found]))
 
