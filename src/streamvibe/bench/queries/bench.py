@@ -55,8 +55,8 @@ def run(
 #: What is said under the table.
 VERDICTS = "met: p99 is within the target, and p50 within a tenth of it; p99 met: only that."
 BASELINES = {
-    "seed": "seed: the design this queue grew out of, with its own indexes and functions and the same jobs; it checks no roles,"
-    " knows no claims, leases and attempts, and promises less. Above 1, ours is faster."
+    "seed": "seed: the design this queue grew out of, with its own indexes and functions and the same jobs; it checks"
+    " no roles, knows no claims, leases and attempts, and promises less. Above 1, ours is faster."
 }
 
 

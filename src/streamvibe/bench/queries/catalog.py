@@ -18,8 +18,8 @@ class Question:
     """One question.
 
     ``target_ms``: what the design promises; None where it promises nothing. ``calls``: how often it is asked.
-    ``dataset`` may name a sample, such as ``{leaf_jobs}``. ``writes``: it is asked in a transaction that is rolled back.
-    ``disturbs``: others have to wait meanwhile.
+    ``dataset`` may name a sample, such as ``{leaf_jobs}``. ``writes``: it is asked in a transaction that is rolled
+    back. ``disturbs``: others have to wait meanwhile.
     """
 
     name: str
