@@ -204,6 +204,7 @@ async def test_a_source_is_asked_when_it_is_needed(client: Client, database: Dat
         assert numbers(database) == [0, 1, 2]
         in_use = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'"
+            " AND backend_type = 'client backend'"
         )
         # This very look.
         assert database.fetch_value(in_use) == 1
