@@ -101,16 +101,18 @@ async def test_a_spent_quota_waits_for_the_reset(
     assert database.fetch_value("SELECT count(*) FROM creators.content") == 100
 
 
-async def test_trouble_is_tried_again(database: Database, client: Client, catalog: Catalog) -> None:
+async def test_trouble_is_tried_again(
+    database: Database, client: Client, catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
     """A 503 fails one attempt; the next one, after the backoff, completes the job."""
     with LocalYouTube(fail_next=1) as server:
+        # Full jitter may make the backoff so short that the first run tries again already.
         job = await run(database, client, catalog, server, BIG)
-        assert (job.status, job.retry_count) == ("pending", 1)
-        assert job.error_message is not None and "503" in job.error_message
         database.advance_clock(timedelta(hours=2))
         await Worker(database.dsn, [job_of(server, catalog)]).run_until_idle()
         ended = await client.get(job.id, user_id=USER)
     assert (ended.status, ended.retry_count, ended.result["videos_synced"]) == ("completed", 1, 250)
+    assert caplog.text.count("status 503") == 1
 
 
 async def test_a_refused_key_is_explained_and_not_shown(
