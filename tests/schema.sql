@@ -231,6 +231,71 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.cleanup_old_jobs(p_limit integer DEFAULT 1000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    v_longest interval := (SELECT max(t.retention) FROM streamvibe.job_type t);
+    v_type record;
+    v_seen record;
+    v_deleted integer;
+    v_leaf record;
+    v_count integer := 0;
+BEGIN
+    PERFORM streamvibe.require_service('cleanup_old_jobs');
+    PERFORM streamvibe.require_read_committed('cleanup_old_jobs', 'Use READ COMMITTED.');
+    PERFORM streamvibe.check_batch_size(p_limit);
+    FOR v_type IN
+        SELECT t.name, v_now - t.retention AS until, t.cleaned_until AS last_at, t.cleaned_id AS last_id
+        FROM streamvibe.job_type t WHERE t.retention < v_longest ORDER BY t.name FOR NO KEY UPDATE SKIP LOCKED
+    LOOP
+        v_deleted := 0;
+        -- Other types' jobs are passed over once, and never read again.
+        FOR v_round IN 1..100 LOOP
+            SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name) AS ids, count(*) AS n,
+                   (array_agg(f.completed_at ORDER BY f.completed_at DESC, f.id DESC))[1] AS last_at,
+                   (array_agg(f.id ORDER BY f.completed_at DESC, f.id DESC))[1] AS last_id
+            INTO v_seen
+            FROM (SELECT q.* FROM unnest('{completed,failed,cancelled}'::text[]) s(status)
+                  CROSS JOIN LATERAL (
+                      SELECT j.id, j.job_type, j.completed_at FROM public.job_queue j
+                      WHERE j.status = s.status AND j.completed_at >= v_type.last_at AND j.completed_at < v_type.until
+                        AND (j.completed_at > v_type.last_at OR j.id > v_type.last_id)
+                      ORDER BY j.completed_at, j.id LIMIT p_limit) q
+                  ORDER BY q.completed_at, q.id LIMIT p_limit) f;
+            EXIT WHEN v_seen.n = 0;
+            v_deleted := v_deleted + streamvibe.delete_jobs(v_seen.ids);
+            v_type.last_at := v_seen.last_at;
+            v_type.last_id := v_seen.last_id;
+            EXIT WHEN v_seen.n < p_limit OR v_deleted >= p_limit;
+        END LOOP;
+        UPDATE streamvibe.job_type t SET cleaned_until = v_type.last_at, cleaned_id = v_type.last_id
+        WHERE t.name = v_type.name AND (t.cleaned_until, t.cleaned_id) <> (v_type.last_at, v_type.last_id);
+        v_count := v_count + v_deleted;
+    END LOOP;
+    FOR v_leaf IN
+        SELECT streamvibe.id_bound(p.lower_at) AS from_id, p.upper_id FROM streamvibe.partition p, streamvibe.setting s
+        WHERE p.parent_name = 'job_queue' AND p.sealed_at IS NULL
+          AND p.upper_at + coalesce(v_longest, '7 days') + s.partition_width < v_now
+        ORDER BY p.lower_at
+    LOOP
+        v_count := v_count + streamvibe.delete_jobs(ARRAY(
+            SELECT q.id FROM public.job_queue q LEFT JOIN streamvibe.job_type t ON t.name = q.job_type
+            WHERE q.id >= v_leaf.from_id AND q.id < v_leaf.upper_id
+              AND coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL
+              AND q.completed_at < v_now - coalesce(t.retention, '7 days')
+            ORDER BY q.id LIMIT p_limit));
+    END LOOP;
+    RETURN v_count;
+END
+$$;
+
 CREATE FUNCTION public.compact_stats(p_limit integer DEFAULT 10000) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -248,10 +313,19 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
-    WITH taken AS MATERIALIZED (
+    WITH noted AS MATERIALIZED (
         DELETE FROM streamvibe.stat_delta d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat_delta l LIMIT p_limit))
         RETURNING d.*
+    ), left_behind AS MATERIALIZED (
+        DELETE FROM streamvibe.leaf_stat d
+        WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
+                                  CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_stat l
+                                                      WHERE l.leaf_number = g.leaf_number OFFSET 0) l
+                                  LIMIT p_limit - (SELECT count(*) FROM noted)))
+        RETURNING d.job_type, d.status, d.minute, d.jobs, d.waiting_us, d.processing_us, d.waited, d.processed
+    ), taken AS MATERIALIZED (
+        SELECT n.* FROM noted n UNION ALL SELECT l.* FROM left_behind l
     ), summed AS (
         INSERT INTO streamvibe.stat AS s (minutes, since, job_type, status, jobs, waiting_us, processing_us)
         SELECT w.minutes, b.since, t.job_type, t.status, sum(t.jobs),
@@ -297,6 +371,8 @@ BEGIN
           z(minutes, since, job_type, measure, bucket)
     WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.measure = z.measure
       AND s.bucket = z.bucket;
+    DELETE FROM streamvibe.dropped_leaf g
+    WHERE NOT EXISTS (SELECT FROM streamvibe.leaf_stat l WHERE l.leaf_number = g.leaf_number);
     RETURN v_done.count;
 END
 $$;
@@ -383,45 +459,30 @@ CREATE FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean DEFAULT false,
 #variable_conflict use_column
 DECLARE
     v_batch uuid := gen_random_uuid();
-    v_ordinal integer;
-    v_job jsonb;
-    v_field text;
 BEGIN
     PERFORM streamvibe.require_service('create_jobs');
     IF p_jobs IS NULL OR jsonb_typeof(p_jobs) <> 'array' THEN
         PERFORM streamvibe.raise_error('SV001', 'p_jobs', left(p_jobs::text, 200), 'p_jobs is not a JSON array',
             'Pass an array of objects with user_id, job_type and params.');
     END IF;
-    FOR v_job, v_ordinal IN SELECT e.value, e.ordinality FROM jsonb_array_elements(p_jobs) WITH ORDINALITY e LOOP
-        IF jsonb_typeof(v_job) <> 'object' THEN
-            PERFORM streamvibe.raise_error('SV001', 'p_jobs[' || v_ordinal || ']', left(v_job::text, 200),
-                'the element is not an object', 'Pass objects with user_id, job_type and params.');
-        END IF;
-        BEGIN
-            v_field := 'user_id';
-            PERFORM (v_job ->> 'user_id')::uuid;
-            v_field := 'priority';
-            PERFORM (v_job ->> 'priority')::integer;
-            v_field := 'scheduled_for';
-            PERFORM (v_job ->> 'scheduled_for')::timestamptz;
-        EXCEPTION WHEN data_exception THEN
-            PERFORM streamvibe.raise_error('SV001', 'p_jobs[' || v_ordinal || '].' || v_field,
-                v_job ->> v_field, v_field || ' cannot be read',
-                'Use a UUID for user_id, 0 to 9 for priority, an ISO 8601 time for scheduled_for.');
-        END;
-        SELECT k.key INTO v_field FROM jsonb_object_keys(v_job) k(key)
-        WHERE k.key NOT IN ('user_id', 'job_type', 'params', 'priority', 'scheduled_for') LIMIT 1;
-        IF FOUND THEN
-            PERFORM streamvibe.raise_error('SV001', 'p_jobs[' || v_ordinal || '].' || v_field,
-                left((v_job -> v_field)::text, 200), 'the field is unknown',
-                'Use user_id, job_type, params, priority and scheduled_for.');
-        END IF;
-    END LOOP;
-    INSERT INTO streamvibe.staging (batch, ordinal, user_id, job_type, params, priority, scheduled_for)
-    SELECT v_batch, e.ordinality, (e.value ->> 'user_id')::uuid, e.value ->> 'job_type',
-           coalesce(e.value -> 'params', '{}'), (e.value ->> 'priority')::integer,
-           (e.value ->> 'scheduled_for')::timestamptz
-    FROM jsonb_array_elements(p_jobs) WITH ORDINALITY e;
+    IF EXISTS (SELECT FROM jsonb_array_elements(p_jobs) e
+               WHERE CASE WHEN jsonb_typeof(e.value) = 'object'
+                          THEN e.value - '{user_id,job_type,params,priority,scheduled_for}'::text[] <> '{}'
+                          ELSE true END) THEN
+        PERFORM streamvibe.refuse_unreadable_job(p_jobs);
+    END IF;
+    BEGIN
+        INSERT INTO streamvibe.staging (batch, ordinal, user_id, job_type, params, priority, scheduled_for)
+        SELECT v_batch, e.ordinality, (e.value ->> 'user_id')::uuid, e.value ->> 'job_type',
+               coalesce(e.value -> 'params', '{}'), (e.value ->> 'priority')::integer,
+               (e.value ->> 'scheduled_for')::timestamptz
+        FROM jsonb_array_elements(p_jobs) WITH ORDINALITY e;
+    EXCEPTION
+        -- Which one it was is only looked for when there is one: a subtransaction for each costs more than its row.
+        WHEN data_exception THEN
+            PERFORM streamvibe.refuse_unreadable_job(p_jobs);
+            RAISE;
+    END;
     RETURN QUERY SELECT c.* FROM streamvibe.create_staged_jobs(v_batch, p_dedupe, p_enforce_limit) c;
 END
 $$;
@@ -558,6 +619,27 @@ CREATE FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_par
     SELECT r.job_id, r.outcome = 'created', CASE WHEN r.outcome = 'joined' THEN r.status END
     FROM public.request_job(p_user_id, p_job_type, p_params, p_force := true,
                             p_dedupe_window := p_dedupe_window) r
+$$;
+
+CREATE FUNCTION public.forget_idempotency_keys(p_limit integer DEFAULT 10000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    v_first uuid := (SELECT streamvibe.id_bound(min(p.lower_at)) FROM streamvibe.partition p WHERE p.parent_name = 'job_queue');
+    v_count integer;
+BEGIN
+    PERFORM streamvibe.require_service('forget_idempotency_keys');
+    PERFORM streamvibe.check_batch_size(p_limit);
+    DELETE FROM streamvibe.idempotency i
+    WHERE i.ctid = ANY (ARRAY(SELECT k.ctid FROM streamvibe.idempotency k WHERE k.job_id < v_first
+                              ORDER BY k.job_id LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END
 $$;
 
 CREATE FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_cache_ttl interval DEFAULT NULL::interval) RETURNS TABLE(job_id uuid, result jsonb, completed_at timestamp with time zone, result_age interval)
@@ -704,7 +786,7 @@ BEGIN
     WITH noted AS MATERIALIZED (
         SELECT d.job_type, d.status, d.minute, sum(d.jobs) AS jobs, coalesce(sum(d.waiting_us), 0) AS waiting_us,
                coalesce(sum(d.processing_us), 0) AS processing_us
-        FROM streamvibe.stat_delta d
+        FROM streamvibe.stat_note d
         WHERE p_job_type IS NULL OR d.job_type = p_job_type
         GROUP BY d.job_type, d.status, d.minute
     ), held AS MATERIALIZED (
@@ -744,7 +826,7 @@ BEGIN
                 AND s.since >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
               UNION ALL
               SELECT d.job_type, m.measure, m.bucket, sign(d.jobs)
-              FROM streamvibe.stat_delta d
+              FROM streamvibe.stat_note d
               CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(d.waited) u(bucket)
                                   UNION ALL SELECT 'processing', u.bucket FROM unnest(d.processed) u(bucket)
                                  ) m(measure, bucket)
@@ -1082,12 +1164,20 @@ BEGIN
     PERFORM streamvibe.require_service('recount_stats');
     PERFORM streamvibe.require_read_committed('recount_stats', 'Use READ COMMITTED.');
     PERFORM FROM streamvibe.stat_keeper FOR UPDATE;
+    -- Whoever drops a leaf has its row before its table: so that nobody waits for the other.
+    PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
     RETURN QUERY
     -- One statement, one snapshot: a note is either seen and replaced, together with the rows it speaks of, or neither.
     WITH noted AS (
         DELETE FROM streamvibe.stat_delta d
         RETURNING d.job_type, d.status, d.jobs::bigint AS jobs, coalesce(d.waiting_us, 0) AS waiting_us,
                   coalesce(d.processing_us, 0) AS processing_us
+    ), gone AS (
+        DELETE FROM streamvibe.dropped_leaf g RETURNING g.leaf_number
+    ), left_behind AS (
+        DELETE FROM streamvibe.leaf_stat l RETURNING l.*
+    ), to_count_again AS (
+        UPDATE streamvibe.partition p SET row_count = NULL WHERE p.parent_name = 'job_queue' AND p.row_count IS NOT NULL
     ), added AS (
         DELETE FROM streamvibe.stat s RETURNING s.*
     ), sketched AS (
@@ -1101,6 +1191,9 @@ BEGIN
     SELECT e.job_type, e.status, sum(e.was)::bigint, sum(e.is_now)::bigint
     FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now, -n.waiting_us AS waiting, -n.processing_us AS processing
           FROM noted n
+          UNION ALL
+          SELECT l.job_type, l.status, l.jobs, 0, -coalesce(l.waiting_us, 0), -coalesce(l.processing_us, 0)
+          FROM left_behind l JOIN gone g USING (leaf_number)
           UNION ALL
           SELECT a.job_type, a.status, a.jobs, 0, -a.waiting_us, -a.processing_us FROM added a WHERE a.minutes = 0
           UNION ALL
@@ -1942,6 +2035,18 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.check_patience(p_patience interval) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF (p_patience BETWEEN '0' AND '1 day') IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_patience', p_patience::text, 'p_patience is out of range',
+            'Use an interval from 0 to 1 day.');
+    END IF;
+END
+$$;
+
 CREATE FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_params jsonb, p_max_params_bytes integer, p_priority integer, p_scheduled_for timestamp with time zone) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     AS $_$
@@ -2007,6 +2112,43 @@ BEGIN
     FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
     CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
     GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at));
+END
+$$;
+
+CREATE FUNCTION streamvibe.count_partition(p_partition_name text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_leaf streamvibe.partition;
+    v_from uuid;
+    v_rows bigint;
+BEGIN
+    PERFORM streamvibe.require_service('count_partition');
+    PERFORM streamvibe.require_read_committed('count_partition', 'Use READ COMMITTED.');
+    v_leaf := streamvibe.leaf_of_name(p_partition_name);
+    IF v_leaf.row_count IS NOT NULL THEN
+        RETURN v_leaf.row_count;
+    ELSIF v_leaf.sealed_at IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed',
+            format('SELECT streamvibe.seal_partition(%L), and commit.', p_partition_name));
+    END IF;
+    v_from := streamvibe.id_bound(v_leaf.lower_at);
+    IF v_leaf.parent_name = 'job_queue' THEN
+        WITH noted AS (
+            INSERT INTO streamvibe.leaf_stat
+                (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+            SELECT v_leaf.leaf_number, c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us, c.waited,
+                   c.processed
+            FROM streamvibe.counted_jobs(v_from, v_leaf.upper_id) c
+            RETURNING jobs
+        )
+        SELECT coalesce(-sum(n.jobs), 0) INTO v_rows FROM noted n;
+    ELSE
+        SELECT count(*) INTO v_rows FROM public.job_log l WHERE l.id >= v_from AND l.id < v_leaf.upper_id;
+    END IF;
+    UPDATE streamvibe.partition p SET row_count = v_rows WHERE p.partition_name = p_partition_name;
+    RETURN v_rows;
 END
 $$;
 
@@ -2238,6 +2380,28 @@ CREATE FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) RETURNS text
            'base64'), '+/', '-_')
 $$;
 
+CREATE FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    v_ids uuid[];
+BEGIN
+    v_ids := ARRAY(SELECT l.id FROM unnest(p_job_ids) u(id)
+                   CROSS JOIN LATERAL (SELECT q.id FROM public.job_queue q
+                                       WHERE q.id = u.id AND coalesce(q.status, '') IN ('completed', 'failed', 'cancelled')
+                                         AND q.retry_at IS NULL
+                                       FOR UPDATE SKIP LOCKED) l);
+    PERFORM streamvibe.count_jobs(-1, v_ids);
+    DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
+    RETURN cardinality(v_ids);
+END
+$$;
+
 CREATE FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_keep uuid[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2264,36 +2428,32 @@ END
 $$;
 
 CREATE FUNCTION streamvibe.drop_partition(p_partition_name text, p_patience interval DEFAULT '00:00:10'::interval) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-    v_leaf record;
+    v_leaf streamvibe.partition;
 BEGIN
-    -- Otherwise what is dropped and what is counted would be of different moments.
+    PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
-    IF (p_patience BETWEEN '0' AND '1 day') IS NOT TRUE THEN
-        PERFORM streamvibe.raise_error('SV001', 'p_patience', p_patience::text, 'p_patience is out of range',
-            'Use an interval from 0 to 1 day.');
-    END IF;
-    DELETE FROM streamvibe.partition p WHERE p.partition_name = p_partition_name
-    RETURNING p.parent_name, streamvibe.id_bound(p.lower_at) AS lower_id, p.upper_id INTO v_leaf;
-    IF NOT FOUND THEN
-        PERFORM streamvibe.raise_error('SV009', 'p_partition_name', p_partition_name, 'there is no such partition',
-            'See which there are: SELECT partition_name FROM streamvibe.partition.');
+    PERFORM streamvibe.check_patience(p_patience);
+    v_leaf := streamvibe.leaf_of_name(p_partition_name);
+    IF v_leaf.row_count IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed and counted',
+            format('SELECT streamvibe.seal_partition(%L), commit, then SELECT streamvibe.count_partition(%L).',
+                   p_partition_name, p_partition_name));
     END IF;
     -- Neither readers nor writers wait behind this one, so it may take the second after which autovacuum steps aside.
     PERFORM streamvibe.lock_soon(format('ONLY streamvibe.%I', p_partition_name), 'SHARE UPDATE EXCLUSIVE', p_patience,
                                  '3 seconds');
     PERFORM streamvibe.lock_soon(
         format('ONLY public.%I, ONLY streamvibe.%I', v_leaf.parent_name, p_partition_name), 'ACCESS EXCLUSIVE', p_patience);
-    IF v_leaf.parent_name = 'job_queue' THEN
-        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us, c.waited, c.processed
-        FROM streamvibe.counted_jobs(v_leaf.lower_id, v_leaf.upper_id) c;
-    END IF;
     EXECUTE format('ALTER TABLE public.%I DETACH PARTITION streamvibe.%I', v_leaf.parent_name, p_partition_name);
     EXECUTE format('DROP TABLE streamvibe.%I', p_partition_name);
+    DELETE FROM streamvibe.partition p WHERE p.partition_name = p_partition_name;
+    IF v_leaf.parent_name = 'job_queue' THEN
+        INSERT INTO streamvibe.dropped_leaf (leaf_number) VALUES (v_leaf.leaf_number);
+    END IF;
 END
 $$;
 
@@ -2476,6 +2636,23 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.has_open_jobs(p_from uuid, p_before uuid) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    SELECT EXISTS (SELECT FROM public.job_queue q
+                   WHERE q.status IN ('pending', 'processing') AND q.id >= p_from AND q.id < p_before)
+        OR EXISTS (SELECT FROM generate_series(0, 100) n(retry_count)
+                   CROSS JOIN LATERAL (
+                       SELECT FROM public.job_queue q
+                       WHERE q.status = 'failed' AND q.retry_count = n.retry_count AND q.retry_at >= '-infinity'
+                         AND q.id >= p_from AND q.id < p_before
+                       ORDER BY q.retry_at LIMIT 1) f)
+$$;
+
 CREATE FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer, p_below uuid DEFAULT 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
@@ -2577,11 +2754,15 @@ CREATE TABLE streamvibe.job_type (
     log_retention interval DEFAULT '30 days'::interval NOT NULL,
     max_params_bytes integer DEFAULT 1048576 NOT NULL,
     registered_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
+    cleaned_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    cleaned_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    CONSTRAINT job_type_log_retention_check CHECK ((log_retention > '00:00:00'::interval)),
     CONSTRAINT job_type_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
     CONSTRAINT job_type_max_live_jobs_check CHECK ((max_live_jobs >= 0)),
     CONSTRAINT job_type_max_params_bytes_check CHECK ((max_params_bytes > 0)),
     CONSTRAINT job_type_name_check CHECK ((name ~ '^[a-z][a-z0-9_.-]{0,62}$'::text)),
-    CONSTRAINT job_type_priority_check CHECK (((priority >= 0) AND (priority <= 9)))
+    CONSTRAINT job_type_priority_check CHECK (((priority >= 0) AND (priority <= 9))),
+    CONSTRAINT job_type_retention_check CHECK ((retention > '00:00:00'::interval))
 );
 
 CREATE FUNCTION streamvibe.known_job_type(p_job_type text) RETURNS streamvibe.job_type
@@ -2604,6 +2785,36 @@ BEGIN
             'Check the spelling, or register it: SELECT register_job_type(''name'').');
     END IF;
     RETURN v_type;
+END
+$$;
+
+CREATE TABLE streamvibe.partition (
+    parent_name text NOT NULL,
+    lower_at timestamp with time zone NOT NULL,
+    upper_at timestamp with time zone NOT NULL,
+    upper_id uuid NOT NULL,
+    partition_name text NOT NULL,
+    leaf_number bigint NOT NULL,
+    sealed_at timestamp with time zone,
+    row_count bigint,
+    CONSTRAINT partition_check CHECK ((lower_at < upper_at)),
+    CONSTRAINT partition_check1 CHECK (((row_count IS NULL) OR (sealed_at IS NOT NULL)))
+);
+
+CREATE FUNCTION streamvibe.leaf_of_name(p_partition_name text) RETURNS streamvibe.partition
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_leaf streamvibe.partition;
+BEGIN
+    LOCK TABLE streamvibe.partition IN ROW EXCLUSIVE MODE;
+    SELECT p.* INTO v_leaf FROM streamvibe.partition p WHERE p.partition_name = p_partition_name FOR UPDATE;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.raise_error('SV009', 'p_partition_name', p_partition_name, 'there is no such partition',
+            'See which there are: SELECT partition_name FROM streamvibe.partition.');
+    END IF;
+    RETURN v_leaf;
 END
 $$;
 
@@ -2947,6 +3158,35 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.old_partitions() RETURNS SETOF streamvibe.partition
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    SELECT p.*
+    FROM streamvibe.partition p
+    CROSS JOIN LATERAL (SELECT streamvibe.now() AS now) n
+    CROSS JOIN LATERAL (SELECT coalesce(max(t.retention), '7 days') AS of_jobs, coalesce(max(t.log_retention), '30 days') AS of_logs
+                        FROM streamvibe.job_type t) longest
+    WHERE p.upper_at + interval '1 hour' < n.now
+      AND CASE p.parent_name
+          WHEN 'job_log' THEN p.upper_at + longest.of_logs < n.now
+          -- A type whose retention is long keeps a leaf only when it has jobs in it.
+          ELSE p.upper_at + (SELECT coalesce(min(t.retention), '7 days') FROM streamvibe.job_type t) < n.now
+               AND NOT EXISTS (
+                   SELECT FROM unnest('{completed,failed,cancelled}'::text[]) s(status)
+                   CROSS JOIN LATERAL (
+                       SELECT FROM public.job_queue q JOIN streamvibe.job_type t ON t.name = q.job_type
+                       WHERE q.status = s.status AND q.completed_at > n.now - longest.of_jobs
+                         AND q.completed_at > n.now - t.retention
+                         AND q.id >= streamvibe.id_bound(p.lower_at) AND q.id < p.upper_id
+                       LIMIT 1) f)
+          END
+    ORDER BY p.parent_name, p.lower_at
+$$;
+
 CREATE FUNCTION streamvibe.own_functions() RETURNS TABLE(function regprocedure, schema_name name, function_name name)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3102,6 +3342,43 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.refuse_unreadable_job(p_jobs jsonb) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_ordinal integer;
+    v_job jsonb;
+    v_field text;
+BEGIN
+    FOR v_job, v_ordinal IN SELECT e.value, e.ordinality FROM jsonb_array_elements(p_jobs) WITH ORDINALITY e LOOP
+        IF jsonb_typeof(v_job) <> 'object' THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_jobs[' || v_ordinal || ']', left(v_job::text, 200),
+                'the element is not an object', 'Pass objects with user_id, job_type and params.');
+        END IF;
+        BEGIN
+            v_field := 'user_id';
+            PERFORM (v_job ->> 'user_id')::uuid;
+            v_field := 'priority';
+            PERFORM (v_job ->> 'priority')::integer;
+            v_field := 'scheduled_for';
+            PERFORM (v_job ->> 'scheduled_for')::timestamptz;
+        EXCEPTION WHEN data_exception THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_jobs[' || v_ordinal || '].' || v_field,
+                v_job ->> v_field, v_field || ' cannot be read',
+                'Use a UUID for user_id, 0 to 9 for priority, an ISO 8601 time for scheduled_for.');
+        END;
+        SELECT k.key INTO v_field FROM jsonb_object_keys(v_job) k(key)
+        WHERE k.key NOT IN ('user_id', 'job_type', 'params', 'priority', 'scheduled_for') LIMIT 1;
+        IF FOUND THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_jobs[' || v_ordinal || '].' || v_field,
+                left((v_job -> v_field)::text, 200), 'the field is unknown',
+                'Use user_id, job_type, params, priority and scheduled_for.');
+        END IF;
+    END LOOP;
+END
+$$;
+
 CREATE FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -3191,6 +3468,38 @@ BEGIN
     PERFORM streamvibe.count_jobs(1, ARRAY[p_job_id]);
     PERFORM streamvibe.wake_workers(v_job.job_type);
     RETURN 'retried';
+END
+$$;
+
+CREATE FUNCTION streamvibe.seal_partition(p_partition_name text, p_patience interval DEFAULT '00:00:10'::interval) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_leaf streamvibe.partition;
+BEGIN
+    PERFORM streamvibe.require_service('seal_partition');
+    PERFORM streamvibe.require_read_committed('seal_partition', 'Use READ COMMITTED.');
+    PERFORM streamvibe.check_patience(p_patience);
+    v_leaf := streamvibe.leaf_of_name(p_partition_name);
+    IF v_leaf.sealed_at IS NOT NULL THEN
+        RETURN true;
+    ELSIF v_leaf.upper_at + interval '1 hour' > streamvibe.now() THEN
+        -- An hour allows for clocks that differ.
+        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'its time is not over',
+            'Wait until an hour after ' || v_leaf.upper_at || '.');
+    ELSIF v_leaf.parent_name = 'job_queue'
+          AND streamvibe.has_open_jobs(streamvibe.id_bound(v_leaf.lower_at), v_leaf.upper_id) THEN
+        RETURN false;
+    END IF;
+    PERFORM streamvibe.lock_soon(format('ONLY streamvibe.%I', p_partition_name), 'SHARE', p_patience);
+    -- Only now is everything committed that was written before.
+    IF v_leaf.parent_name = 'job_queue'
+       AND streamvibe.has_open_jobs(streamvibe.id_bound(v_leaf.lower_at), v_leaf.upper_id) THEN
+        RETURN false;
+    END IF;
+    UPDATE streamvibe.partition p SET sealed_at = streamvibe.now() WHERE p.partition_name = p_partition_name;
+    RETURN true;
 END
 $$;
 
@@ -3509,6 +3818,10 @@ ALTER TABLE streamvibe.claim ALTER COLUMN token ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
+CREATE TABLE streamvibe.dropped_leaf (
+    leaf_number bigint NOT NULL
+);
+
 CREATE TABLE streamvibe.idempotency (
     user_id uuid NOT NULL,
     idempotency_key text NOT NULL COLLATE pg_catalog."C",
@@ -3590,13 +3903,25 @@ WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_analyze_scale_factor='0.
 ALTER TABLE ONLY streamvibe.job_queue_leaf ALTER COLUMN job_type SET STATISTICS 1000;
 ALTER TABLE ONLY streamvibe.job_queue_leaf ALTER COLUMN status SET STATISTICS 1000;
 
-CREATE TABLE streamvibe.partition (
-    parent_name text NOT NULL,
-    lower_at timestamp with time zone NOT NULL,
-    upper_at timestamp with time zone NOT NULL,
-    upper_id uuid NOT NULL,
-    partition_name text NOT NULL,
-    CONSTRAINT partition_check CHECK ((lower_at < upper_at))
+CREATE TABLE streamvibe.leaf_stat (
+    leaf_number bigint NOT NULL,
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    status text NOT NULL COLLATE pg_catalog."C",
+    minute timestamp with time zone NOT NULL,
+    jobs integer NOT NULL,
+    waiting_us bigint,
+    processing_us bigint,
+    waited smallint[],
+    processed smallint[]
+);
+
+ALTER TABLE streamvibe.partition ALTER COLUMN leaf_number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME streamvibe.partition_leaf_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
 
 CREATE TABLE streamvibe.schema_migration (
@@ -3663,6 +3988,28 @@ CREATE TABLE streamvibe.stat_keeper (
     CONSTRAINT stat_keeper_only_row_check CHECK (only_row)
 );
 
+CREATE VIEW streamvibe.stat_note AS
+ SELECT d.job_type,
+    d.status,
+    d.minute,
+    d.jobs,
+    d.waiting_us,
+    d.processing_us,
+    d.waited,
+    d.processed
+   FROM streamvibe.stat_delta d
+UNION ALL
+ SELECT l.job_type,
+    l.status,
+    l.minute,
+    l.jobs,
+    l.waiting_us,
+    l.processing_us,
+    l.waited,
+    l.processed
+   FROM (streamvibe.dropped_leaf g
+     JOIN streamvibe.leaf_stat l USING (leaf_number));
+
 CREATE TABLE streamvibe.stat_sketch (
     minutes smallint NOT NULL,
     job_type text NOT NULL COLLATE pg_catalog."C",
@@ -3712,6 +4059,9 @@ ALTER TABLE ONLY streamvibe.account
 
 ALTER TABLE ONLY streamvibe.claim
     ADD CONSTRAINT claim_pkey PRIMARY KEY (token);
+
+ALTER TABLE ONLY streamvibe.dropped_leaf
+    ADD CONSTRAINT dropped_leaf_pkey PRIMARY KEY (leaf_number);
 
 ALTER TABLE ONLY streamvibe.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (user_id, idempotency_key);
@@ -3797,6 +4147,8 @@ CREATE INDEX idx_job_queue_worker_active ON ONLY public.job_queue USING btree (w
 
 CREATE INDEX claim_made_in ON streamvibe.claim USING btree (made_in);
 
+CREATE INDEX idempotency_job ON streamvibe.idempotency USING btree (job_id);
+
 CREATE INDEX job_log_leaf_job_id_created_at_id_idx ON streamvibe.job_log_leaf USING btree (job_id, created_at DESC, id DESC);
 
 CREATE INDEX job_log_leaf_log_level_created_at_idx ON streamvibe.job_log_leaf USING btree (log_level, created_at DESC) WHERE (log_level = ANY (ARRAY['error'::text, 'warning'::text]));
@@ -3834,6 +4186,8 @@ CREATE INDEX job_queue_leaf_user_id_status_created_at_id_idx ON streamvibe.job_q
 CREATE INDEX job_queue_leaf_user_id_status_idx ON streamvibe.job_queue_leaf USING btree (user_id, status) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text]));
 
 CREATE INDEX job_queue_leaf_worker_id_started_at_idx ON streamvibe.job_queue_leaf USING btree (worker_id, started_at DESC) WHERE (status = 'processing'::text);
+
+CREATE INDEX leaf_stat_leaf ON streamvibe.leaf_stat USING btree (leaf_number);
 
 ALTER INDEX public.idx_job_log_job_time ATTACH PARTITION streamvibe.job_log_leaf_job_id_created_at_id_idx;
 
@@ -3924,6 +4278,9 @@ GRANT ALL ON FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) TO se
 REVOKE ALL ON FUNCTION public.claim_jobs(p_worker_id text, p_limit integer, p_job_types text[], p_alone boolean, p_in_transaction boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.claim_jobs(p_worker_id text, p_limit integer, p_job_types text[], p_alone boolean, p_in_transaction boolean) TO service_role;
 
+REVOKE ALL ON FUNCTION public.cleanup_old_jobs(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cleanup_old_jobs(p_limit integer) TO service_role;
+
 REVOKE ALL ON FUNCTION public.compact_stats(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.compact_stats(p_limit integer) TO service_role;
 
@@ -3945,6 +4302,9 @@ GRANT ALL ON FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_jo
 REVOKE ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval) TO authenticated;
 GRANT ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval) TO service_role;
+
+REVOKE ALL ON FUNCTION public.forget_idempotency_keys(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.forget_idempotency_keys(p_limit integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb, p_cache_ttl interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb, p_cache_ttl interval) TO authenticated;
@@ -4051,11 +4411,16 @@ REVOKE ALL ON FUNCTION streamvibe.check_job_ids(p_job_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.check_page(p_limit integer, p_status text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.check_patience(p_patience interval) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.check_request(p_prefix text, p_user_id uuid, p_params jsonb, p_max_params_bytes integer, p_priority integer, p_scheduled_for timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.check_window(p_field text, p_window interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.count_partition(p_partition_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.count_partition(p_partition_name text) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) FROM PUBLIC;
 
@@ -4066,9 +4431,12 @@ GRANT ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boole
 
 REVOKE ALL ON FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_keep uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.drop_partition(p_partition_name text, p_patience interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.drop_partition(p_partition_name text, p_patience interval) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
 
@@ -4086,6 +4454,8 @@ GRANT SELECT ON TABLE public.job_log TO service_role;
 REVOKE ALL ON FUNCTION streamvibe.find_log_lines(p_job_id uuid, p_user_id uuid, p_log_level text, p_from uuid, p_below uuid, p_metadata jsonb, p_query tsquery, p_limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.find_same_work(p_user_id uuid, p_job_type text, p_params jsonb, p_cached_since timestamp with time zone, p_live_since timestamp with time zone, p_due timestamp with time zone, p_below uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.has_open_jobs(p_from uuid, p_before uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer, p_below uuid) FROM PUBLIC;
 
@@ -4107,6 +4477,8 @@ REVOKE ALL ON FUNCTION streamvibe.now() FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.now() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.known_job_type(p_job_type text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.leaf_of_name(p_partition_name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.live_claims() FROM PUBLIC;
 
@@ -4142,6 +4514,9 @@ REVOKE ALL ON FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text
 
 REVOKE ALL ON FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.old_partitions() FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.old_partitions() TO service_role;
+
 REVOKE ALL ON FUNCTION streamvibe.own_functions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.pickup_order(p_waited integer[], p_odd boolean, p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) FROM PUBLIC;
@@ -4158,6 +4533,8 @@ REVOKE ALL ON FUNCTION streamvibe.read_cursor(p_cursor text, p_filter text) FROM
 
 REVOKE ALL ON FUNCTION streamvibe.refuse_held_claim() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.refuse_unreadable_job(p_jobs jsonb) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.require_partition(p_parent text, p_at timestamp with time zone) FROM PUBLIC;
@@ -4167,6 +4544,9 @@ REVOKE ALL ON FUNCTION streamvibe.require_read_committed(p_what text, p_fix text
 REVOKE ALL ON FUNCTION streamvibe.require_service(p_function text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.retry_job(p_user_id uuid, p_job_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.seal_partition(p_partition_name text, p_patience interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.seal_partition(p_partition_name text, p_patience interval) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.sketch_bucket(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
 

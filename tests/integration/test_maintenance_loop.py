@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from tests.integration.worker_kit import Queue, at_work, eventually, make_worker, run_all
+from tests.sql import kit
 from tests.support.databases import Database
 
 from streamvibe import Context, RetryLater, job_type
@@ -108,6 +109,25 @@ async def test_partitions_are_made_ahead(database18: Database, role: str) -> Non
     assert queue.value(ahead) is False
     async with maintained(database18, role=role):
         await eventually(lambda: queue.value(ahead), "leaves four weeks ahead")
+
+
+@ROLES
+async def test_old_leaves_are_dropped(database18: Database, role: str) -> None:
+    """Leaves of jobs and of lines whose time is over go, also behind one that a job to be retried holds up."""
+    queue = Queue(database18)
+    queue.register(anything)
+    held_up, old = kit.old_leaf(queue.conn, weeks=4), kit.old_leaf(queue.conn, weeks=3)
+    lines = kit.old_leaf(queue.conn, "job_log", weeks=7)
+    young = kit.old_leaf(queue.conn, "job_log", weeks=2)
+    queue.conn.execute(
+        f"UPDATE streamvibe.{held_up} SET job_type = 'any', status = 'failed', retry_at = 'infinity'".encode()
+    )
+    queue.conn.execute("SELECT recount_stats()")
+    there = "SELECT count(*) FROM streamvibe.partition WHERE partition_name = ANY (%s)"
+    async with maintained(database18, role=role):
+        await eventually(lambda: queue.value(there, [old, lines]) == 0, "the old ones are gone")
+        assert queue.value(there, [held_up, young]) == 2
+    assert queue.value("SELECT count(*) FROM recount_stats()") == 0
 
 
 async def test_a_duty_that_fails_is_tried_again_and_disturbs_no_other(database18: Database) -> None:

@@ -50,14 +50,17 @@ FOR_SERVICE = {
     "expire_stale_jobs",
     "recover_stuck_jobs",
     "recover_broken_claims",
+    "cleanup_old_jobs",
     "compact_stats",
+    "forget_idempotency_keys",
     "recount_stats",
     "get_job_queue_stats",
     "get_workers",
 }
 # Beside those in public.
-DEFINERS = {"create_staged_jobs", "refuse_held_claim"}
-PRIVATE_FOR_SERVICE = {"create_staged_jobs", "now"}
+LEAVES = {"old_partitions", "seal_partition", "count_partition", "drop_partition"}
+DEFINERS = {"create_staged_jobs", "refuse_held_claim"} | LEAVES
+PRIVATE_FOR_SERVICE = {"create_staged_jobs", "now"} | LEAVES
 API_ROLES = ("anon", "authenticated", "service_role")
 # What a role may do with a table or view. Everything else is denied.
 ALLOWED = {

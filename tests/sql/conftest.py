@@ -22,8 +22,25 @@ OURS = (
     "stat_delta",
     "stat",
     "stat_sketch",
+    "leaf_stat",
+    "dropped_leaf",
 )
+# Leaves of the past are made by single tests.
+DROP_OLD_LEAVES = """
+DO $$
+DECLARE
+    v_name text;
+BEGIN
+    FOR v_name IN
+        DELETE FROM streamvibe.partition WHERE upper_at <= pg_catalog.now() RETURNING partition_name
+    LOOP
+        EXECUTE pg_catalog.format('DROP TABLE streamvibe.%I', v_name);
+    END LOOP;
+END
+$$
+"""
 EMPTY = (
+    DROP_OLD_LEAVES,
     *(f"DELETE FROM public.{table}" for table in ("job_log", "job_queue")),
     *(f"DELETE FROM streamvibe.{table}" for table in OURS),
     "DELETE FROM streamvibe.job_type",

@@ -181,3 +181,28 @@ def kill_worker(conn: Connection[Any], name: str = "w1") -> None:
     conn.execute(
         "UPDATE streamvibe.worker SET heartbeat_at = heartbeat_at - interval '1 day' WHERE id = %s", [name]
     )
+
+
+def old_leaf(conn: Connection[Any], parent: str = "job_queue", weeks: int = 1, rows: int = 10) -> str:
+    """A leaf of so many weeks ago: finished jobs, the first cancelled, or lines. The statistics do not know of it."""
+    first = "SELECT min(lower_at) FROM streamvibe.partition WHERE parent_name = %s AND upper_at > streamvibe.now()"
+    lower = value(conn, first, parent) - weeks * 7 * DAY
+    name = f"{parent}_{lower:%Y%m%d}"
+    conn.execute("SELECT streamvibe.make_leaf(%s, %s)", [parent, name])
+    if parent == "job_queue":
+        conn.execute(
+            f"INSERT INTO streamvibe.{name} (id, created_at, user_id, job_type, status, started_at, completed_at)"
+            " SELECT streamvibe.make_id(streamvibe.microseconds(%(at)s) + n, n), %(at)s + n * interval '1 us',"
+            " gen_random_uuid(), 'email', CASE WHEN n > 1 THEN 'completed' ELSE 'cancelled' END, %(at)s,"
+            " %(at)s + n * interval '1 us' FROM generate_series(1, %(rows)s) n".encode(),
+            {"at": lower + HOUR, "rows": rows},
+        )
+    else:
+        conn.execute(
+            f"INSERT INTO streamvibe.{name} (id, job_id, user_id, message)"
+            " SELECT streamvibe.make_id(streamvibe.microseconds(%(at)s) + n, n), gen_random_uuid(),"
+            " gen_random_uuid(), 'line ' || n FROM generate_series(1, %(rows)s) n".encode(),
+            {"at": lower + HOUR, "rows": rows},
+        )
+    conn.execute("SELECT streamvibe.attach_leaf(%s, %s, %s, %s)", [parent, name, lower, lower + 7 * DAY])
+    return name

@@ -1,4 +1,4 @@
-"""The plain maintenance loop: each duty is one SQL function, called every so often, safe to run in many processes."""
+"""The plain maintenance loop: each duty calls SQL functions every so often, safe to run in many processes."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,9 @@ LIMITS = "SELECT set_config('lock_timeout', '2s', true), set_config('statement_t
 class Duty:
     """A statement that returns how much it did, and the seconds between two runs of it.
 
-    ``batch``: how much it does at most in one run; a run that did so much is followed by the next at once.
+    ``batch``: when a run did so much there is more to do, and the next follows at once.
+    ``steps``: what follows for each row of the statement, each step in a transaction of its own; its values are the
+    row's. Where one returns false, the rest is left for another run.
     ``judges_workers``: it takes a late heartbeat for a death, so it must not run before heartbeats could arrive. Its
     statement takes the time after which it must not judge, and also returns what time the database has.
     """
@@ -33,6 +35,7 @@ class Duty:
     sql: str
     batch: int | None = None
     judges_workers: bool = False
+    steps: Sequence[str] = ()
 
 
 DUTIES: Sequence[Duty] = (
@@ -46,7 +49,20 @@ DUTIES: Sequence[Duty] = (
     Duty("retry_failed_jobs", 10.0, "SELECT retry_failed_jobs(1000)", batch=1000),
     Duty("expire_stale_jobs", 60.0, "SELECT expire_stale_jobs(1000)", batch=1000),
     Duty("compact_stats", 5.0, "SELECT compact_stats(10000)", batch=10000),
+    Duty("cleanup_old_jobs", 60.0, "SELECT cleanup_old_jobs(1000)", batch=1),
+    Duty("forget_idempotency_keys", 600.0, "SELECT forget_idempotency_keys(10000)", batch=10000),
     Duty("ensure_partitions", 3600.0, "SELECT count(*) FROM ensure_partitions()"),
+    # Counting takes 3 us a job, during which nobody waits; the others step back when somebody is in the way.
+    Duty(
+        "drop_old_partitions",
+        3600.0,
+        "SELECT partition_name FROM streamvibe.old_partitions()",
+        steps=(
+            "SELECT streamvibe.seal_partition(%s)",
+            "SELECT streamvibe.count_partition(%s) FROM set_config('statement_timeout', '1h', true)",
+            "SELECT streamvibe.drop_partition(%s)",
+        ),
+    ),
 )
 
 
@@ -121,9 +137,11 @@ class Maintenance:
     async def _run_duty(self, duty: Duty) -> int:
         try:
             if duty.judges_workers:
-                rows = await self._judge(duty)
+                done = int((await self._judge(duty))[0][0])
+            elif duty.steps:
+                done = await self._step_by_step(duty)
             else:
-                rows = await self._session.fetch(duty.sql)
+                done = int((await self._session.fetch(duty.sql))[0][0])
         except DatabaseUnreachable as error:
             self._read = None
             self._outage.goes_on("duty_waits_for_database", error, duty=duty.name)
@@ -131,11 +149,21 @@ class Maintenance:
             log.error("duty_failed", duty=duty.name, error=str(error))
         else:
             self._outage.ends()
-            done = int(rows[0][0])
             if done:
                 log.info("duty_done", duty=duty.name, count=done)
             return done
         return 0
+
+    async def _step_by_step(self, duty: Duty) -> int:
+        """For how many rows of the duty's statement every step was done. An error leaves the rest for the next run."""
+        done = 0
+        for row in await self._session.fetch(duty.sql):
+            for step in duty.steps:
+                if (await self._session.fetch(step, row))[0][0] is False:
+                    break
+            else:
+                done += 1
+        return done
 
     async def _judge(self, duty: Duty) -> list[tuple[Any, ...]]:
         """Run the duty, which judges nobody unless live workers had the time to renew their leases, as far as this

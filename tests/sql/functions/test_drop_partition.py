@@ -1,8 +1,8 @@
-"""drop_partition: what goes on beside it, and what it does when others do not end."""
+"""How a leaf leaves: sealed, counted, dropped; what goes on beside it, and what it does when others do not end."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -13,25 +13,23 @@ from tests.support.waiting import wait_until
 
 
 def old_leaf(queue: Queue) -> str:
-    """A leaf of the week before the first, with ten finished jobs in it, counted."""
-    conn = queue.conn
-    kit.register(conn)
-    [row] = kit.query(
-        conn,
-        "SELECT min(lower_at) - interval '7 days' AS at, min(lower_at) AS upper FROM streamvibe.partition"
-        " WHERE parent_name = 'job_queue'",
-    )
-    name = f"job_queue_{row['at']:%Y%m%d}"
-    conn.execute("SELECT streamvibe.make_leaf('job_queue', %s)", [name])
-    conn.execute(
-        f"INSERT INTO streamvibe.{name} (id, created_at, user_id, job_type, status, started_at, completed_at)"
-        " SELECT streamvibe.make_id(streamvibe.microseconds(%(at)s) + n, n), %(at)s + n * interval '1 us',"
-        " gen_random_uuid(), 'email', 'completed', %(at)s, %(at)s FROM generate_series(1, 10) n",
-        {"at": row["at"]},
-    )
-    conn.execute("SELECT streamvibe.attach_leaf('job_queue', %s, %s, %s)", [name, row["at"], row["upper"]])
+    """A leaf of the week before the first, with ten finished jobs in it, in the statistics; sealed and counted."""
+    kit.register(queue.conn)
+    leaf = kit.old_leaf(queue.conn)
     kit.call(queue.service, "recount_stats")
-    return name
+    seal(queue.conn, leaf)
+    count(queue.conn, leaf)
+    return leaf
+
+
+def seal(conn: Connection[Any], leaf: str, patience: str = "10 seconds") -> bool:
+    """Whether it is sealed now."""
+    return bool(kit.value(conn, "SELECT streamvibe.seal_partition(%s, %s::interval)", leaf, patience))
+
+
+def count(conn: Connection[Any], leaf: str) -> int:
+    """Its rows."""
+    return int(kit.value(conn, "SELECT streamvibe.count_partition(%s)", leaf))
 
 
 def total(conn: Connection[Any]) -> int:
@@ -55,10 +53,138 @@ def is_gone(conn: Connection[Any], leaf: str) -> bool:
     return not listed and kit.value(conn, "SELECT to_regclass(%s)", f"streamvibe.{leaf}") is None
 
 
-def test_others_go_on_while_it_waits_for_a_writer(queue: Queue) -> None:
-    """Jobs are read, asked for, cancelled, claimed, handed back and recovered; when the transaction that wrote to the
-    leaf has ended, that is counted, too.
-    """
+def go_on(conn: Connection[Any], user_id: UUID) -> None:
+    """Everything that a queue does: jobs are read, asked for, cancelled, claimed, handed back, ended and recovered."""
+    assert kit.value(conn, "SELECT count(*) FROM public.job_queue") >= 10
+    first, _other = kit.job_id(conn, user_id), kit.job_id(conn, user_id)
+    kit.call(conn, "cancel_jobs", p_user_id=user_id, p_job_ids=[first])
+    kit.release(conn, kit.claim(conn))
+    kit.complete(conn, kit.claim(conn))
+    kit.call(conn, "expire_stale_jobs")
+    kit.call(conn, "recover_stuck_jobs")
+
+
+def test_the_statistics_change_when_it_is_dropped(queue: Queue) -> None:
+    """Sealing and counting change no number; dropping takes all of the leaf's, also before they are added up."""
+    leaf = old_leaf(queue)
+    user_id = uuid4()
+    kit.job_id(queue.conn, user_id)
+    stats = "get_job_queue_stats"
+    kit.call(queue.service, "compact_stats")
+    before = kit.call_one(queue.conn, stats)
+    assert (before["completed_jobs"], before["cancelled_jobs"], before["pending_jobs"]) == (9, 1, 1)
+    assert count(queue.conn, leaf) == 10
+    drop(queue.conn, leaf, "10 seconds")
+    assert is_gone(queue.conn, leaf)
+    after = kit.call_one(queue.conn, stats)
+    assert (after["total_jobs"], after["pending_jobs"], after["processing_p50_seconds"]) == (1, 1, None)
+    taken = 0
+    while kit.value(queue.service, "SELECT compact_stats(1)"):
+        taken += 1
+        assert kit.call_one(queue.conn, stats) == after
+    assert taken == 2
+    assert kit.query(queue.conn, "SELECT 1 FROM streamvibe.leaf_stat") == []
+    assert kit.query(queue.conn, "SELECT 1 FROM streamvibe.dropped_leaf") == []
+    assert kit.call(queue.service, "recount_stats") == []
+
+
+def test_a_recount_between_counting_and_dropping(queue: Queue) -> None:
+    """An operator changed a counted leaf: a recount mends the numbers, and it must be counted again."""
+    leaf = old_leaf(queue)
+    queue.conn.execute(f"DELETE FROM streamvibe.{leaf} WHERE status = 'cancelled'".encode())
+    [wrong] = kit.call(queue.service, "recount_stats")
+    assert (wrong["status"], wrong["jobs_before"], wrong["jobs_now"]) == ("cancelled", 1, 0)
+    with kit.refused("SV001", "p_partition_name"):
+        drop(queue.conn, leaf, "10 seconds")
+    assert count(queue.conn, leaf) == 9
+    drop(queue.conn, leaf, "10 seconds")
+    assert total(queue.conn) == 0
+    assert kit.call(queue.service, "recount_stats") == []
+
+
+def test_a_recount_after_dropping(queue: Queue) -> None:
+    """What a dropped leaf left behind and nobody added up yet is neither counted twice nor called wrong."""
+    leaf = old_leaf(queue)
+    drop(queue.conn, leaf, "10 seconds")
+    assert kit.call(queue.service, "recount_stats") == []
+    assert total(queue.conn) == 0
+    assert kit.value(queue.service, "SELECT compact_stats()") == 0
+
+
+@pytest.mark.parametrize("status", ["pending", "processing", "retry"])
+def test_a_leaf_with_a_job_that_goes_on_is_not_sealed(queue: Queue, status: str) -> None:
+    """Live, or failed and to be retried: the leaf stays; once the job has ended for good it is sealed."""
+    kit.register(queue.conn)
+    leaf = kit.old_leaf(queue.conn)
+    values = {
+        "pending": "status = 'pending', completed_at = NULL",
+        "processing": "status = 'processing', completed_at = NULL, worker_id = 'w', claim_token = 1",
+        "retry": "status = 'failed', retry_count = 7, retry_at = 'infinity'",
+    }[status]
+    one = f"UPDATE streamvibe.{leaf} SET {{}} WHERE id = (SELECT id FROM streamvibe.{leaf} ORDER BY id DESC LIMIT 1)"
+    queue.conn.execute(one.format(values).encode())
+    assert not seal(queue.conn, leaf)
+    with kit.refused("SV001", "p_partition_name"):
+        count(queue.conn, leaf)
+    with kit.refused("SV001", "p_partition_name"):
+        drop(queue.conn, leaf, "10 seconds")
+    queue.conn.execute(one.format("status = 'failed', retry_at = NULL, completed_at = created_at").encode())
+    assert seal(queue.conn, leaf)
+    assert count(queue.conn, leaf) == 10
+
+
+def test_sealing_waits_for_who_wrote_to_it(queue: Queue) -> None:
+    """A transaction that made a job in it and has not ended since: others go on meanwhile, and its job is seen."""
+    kit.register(queue.conn)
+    leaf = kit.old_leaf(queue.conn)
+    conn = queue.conn
+    kit.worker(conn)
+    user_id = uuid4()
+    with (
+        queue.database.connect() as writer,
+        queue.database.connect() as sealer,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        with writer.transaction():
+            writer.execute(
+                f"INSERT INTO streamvibe.{leaf} (id, created_at, user_id, job_type)"
+                f" SELECT streamvibe.make_id(streamvibe.microseconds(created_at), 777), created_at, %s, 'email'"
+                f" FROM streamvibe.{leaf} LIMIT 1".encode(),
+                [user_id],
+            )
+            sealed = thread.submit(seal, sealer, leaf, "1 minute")
+            wait_until(lambda: is_at_it(conn, sealer), "the lock is waited for")
+            conn.execute("SET lock_timeout = '20s'")
+            for _ in range(3):
+                go_on(conn, uuid4())
+            assert not sealed.done()
+        assert sealed.result(60) is False
+    assert (
+        kit.value(conn, "SELECT sealed_at FROM streamvibe.partition WHERE partition_name = %s", leaf) is None
+    )
+
+
+def test_a_leaf_whose_time_is_not_over_is_not_sealed(queue: Queue) -> None:
+    """The present one and one of the future are refused by name."""
+    for row in kit.query(queue.conn, "SELECT partition_name FROM streamvibe.partition"):
+        with kit.refused("SV001", "p_partition_name"):
+            seal(queue.conn, row["partition_name"])
+
+
+def test_lines_leave_in_the_same_way(queue: Queue) -> None:
+    """A leaf of job_log is sealed, counted and dropped; the statistics are not touched."""
+    kit.register(queue.conn)
+    leaf = kit.old_leaf(queue.conn, "job_log")
+    assert seal(queue.conn, leaf) and seal(queue.conn, leaf)
+    assert count(queue.conn, leaf) == 10
+    drop(queue.conn, leaf, "10 seconds")
+    assert is_gone(queue.conn, leaf)
+    assert kit.value(queue.conn, "SELECT count(*) FROM public.job_log") == 0
+    assert kit.query(queue.conn, "SELECT 1 FROM streamvibe.dropped_leaf") == []
+
+
+def test_others_go_on_while_it_waits(queue: Queue) -> None:
+    """While somebody has rows of the leaf locked, everything else goes on; when that has ended, the leaf is gone."""
     leaf = old_leaf(queue)
     conn = queue.conn
     kit.worker(conn)
@@ -70,20 +196,12 @@ def test_others_go_on_while_it_waits_for_a_writer(queue: Queue) -> None:
         ThreadPoolExecutor(1) as thread,
     ):
         with writer.transaction():
-            ids = kit.value(writer, f"SELECT array_agg(id) FROM streamvibe.{leaf}")
-            writer.execute("SELECT streamvibe.count_jobs(-1, %s)", [ids[:1]])
-            writer.execute("DELETE FROM public.job_queue WHERE id = %s", [ids[0]])
+            writer.execute(f"SELECT id FROM streamvibe.{leaf} FOR UPDATE".encode())
             dropped = thread.submit(drop, dropper, leaf, "1 minute")
             wait_until(lambda: is_at_it(conn, dropper), "the lock is waited for")
             conn.execute("SET lock_timeout = '20s'")
             for _ in range(5):
-                assert kit.value(conn, "SELECT count(*) FROM public.job_queue") >= 10
-                first, _other = kit.job_id(conn, user_id), kit.job_id(conn, user_id)
-                kit.call(conn, "cancel_jobs", p_user_id=user_id, p_job_ids=[first])
-                kit.release(conn, kit.claim(conn))
-                kit.complete(conn, kit.claim(conn))
-                kit.call(conn, "expire_stale_jobs")
-                kit.call(conn, "recover_stuck_jobs")
+                go_on(conn, user_id)
             assert not dropped.done()
         dropped.result(60)
     assert is_gone(conn, leaf)
@@ -122,32 +240,27 @@ def test_a_forgotten_reader_stops_nobody(queue: Queue) -> None:
 
 
 def test_two_at_once(queue: Queue) -> None:
-    """Leaves are dropped one after the other, whoever comes first, while somebody writes to both."""
+    """Leaves are dropped one after the other, whoever comes first; of two who drop the same one, one is told."""
     leaf = old_leaf(queue)
     conn = queue.conn
+    older = kit.old_leaf(conn, weeks=2)
+    assert kit.call(queue.service, "recount_stats") != []
+    assert seal(conn, older) and count(conn, leaf) == count(conn, older) == 10
     user_id = uuid4()
-    current = kit.value(
-        conn,
-        "SELECT partition_name FROM streamvibe.partition WHERE parent_name = 'job_queue' AND upper_at > now()"
-        " ORDER BY lower_at LIMIT 1",
-    )
-    last = kit.value(
-        conn,
-        "SELECT partition_name FROM streamvibe.partition WHERE parent_name = 'job_queue'"
-        " ORDER BY lower_at DESC LIMIT 1",
-    )
-    assert current not in (leaf, last)
     with (
         queue.database.connect() as one,
         queue.database.connect() as other,
-        ThreadPoolExecutor(2) as threads,
+        queue.database.connect() as third,
+        ThreadPoolExecutor(3) as threads,
     ):
-        both = [threads.submit(drop, one, leaf, "1 minute"), threads.submit(drop, other, last, "1 minute")]
+        both = [threads.submit(drop, one, leaf, "1 minute"), threads.submit(drop, other, older, "1 minute")]
+        twice = threads.submit(drop, third, leaf, "1 minute")
         while not all(dropped.done() for dropped in both):
             kit.call(conn, "cancel_jobs", p_user_id=user_id, p_job_ids=[kit.job_id(conn, user_id)])
-        for dropped in both:
-            dropped.result()
-    assert is_gone(conn, leaf) and is_gone(conn, last)
+        failed = [dropped.exception(60) for dropped in (*both, twice)]
+    assert [type(error).__name__ for error in failed if error is not None] == ["DatabaseError"]
+    assert [error.sqlstate for error in failed if isinstance(error, psycopg.Error)] == ["SV009"]
+    assert is_gone(conn, leaf) and is_gone(conn, older)
     assert kit.call(queue.service, "recount_stats") == []
 
 
@@ -180,3 +293,22 @@ def test_bad_patience(queue: Queue) -> None:
     for patience in (None, "-1 second", "2 days"):
         with kit.refused("SV001", "p_patience"):
             queue.conn.execute("SELECT streamvibe.drop_partition(%s, %s::interval)", [leaf, patience])
+        with kit.refused("SV001", "p_patience"):
+            queue.conn.execute("SELECT streamvibe.seal_partition(%s, %s::interval)", [leaf, patience])
+
+
+@pytest.mark.parametrize("function", ["seal_partition", "count_partition", "drop_partition"])
+def test_an_unknown_leaf(queue: Queue, function: str) -> None:
+    """A name that is no leaf's is refused by name."""
+    with kit.refused("SV009", "p_partition_name"):
+        kit.call(queue.conn, f"streamvibe.{function}", p_partition_name="job_queue")
+
+
+@pytest.mark.parametrize("function", ["seal_partition", "count_partition", "drop_partition"])
+def test_in_a_transaction_with_one_snapshot(queue: Queue, function: str) -> None:
+    """Refused: what is looked at and what is locked would be of different moments."""
+    leaf = old_leaf(queue)
+    with queue.database.connect() as other:
+        other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        with other.transaction(), kit.refused("SV006"):
+            kit.call(other, f"streamvibe.{function}", p_partition_name=leaf)

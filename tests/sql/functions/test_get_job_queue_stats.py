@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from psycopg import Connection, IsolationLevel
+from psycopg import Connection
 from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.sql.conftest import Queue
@@ -312,30 +312,6 @@ def test_compacting_waits_for_nobody(queue: Queue) -> None:
     for limit in (None, 0, 10001):
         with kit.refused("SV001", "p_limit"):
             kit.call(queue.service, "compact_stats", p_limit=limit)
-
-
-def test_a_dropped_leaf_leaves_with_its_jobs(queue: Queue) -> None:
-    """What was in it is counted no more; an unknown one is refused."""
-    conn = queue.conn
-    history(queue)
-    kit.call(queue.service, "compact_stats")
-    with conn.transaction(force_rollback=True):
-        leaf = kit.value(conn, "SELECT DISTINCT tableoid::regclass::text FROM public.job_queue").split(".")[
-            -1
-        ]
-        conn.execute("SELECT streamvibe.drop_partition(%s)", [leaf])
-        assert kit.value(conn, "SELECT count(*) FROM public.job_queue") == 0
-        conn.execute("DELETE FROM streamvibe.claim")
-        assert kit.call_one(conn, "get_job_queue_stats")["total_jobs"] == 0
-        kit.call(conn, "compact_stats")
-        assert kit.query(conn, "SELECT * FROM streamvibe.stat") == []
-        assert kit.query(conn, "SELECT * FROM streamvibe.stat_sketch") == []
-    with queue.database.connect() as other:
-        other.isolation_level = IsolationLevel.REPEATABLE_READ
-        with other.transaction(), kit.refused("SV006"):
-            other.execute("SELECT streamvibe.drop_partition(%s)", [leaf])
-    with kit.refused("SV009", "p_partition_name"):
-        conn.execute("SELECT streamvibe.drop_partition('job_queue_20000101')")
 
 
 def test_minutes(queue: Queue) -> None:

@@ -19,7 +19,7 @@ class Question:
 
     ``target_ms``: what the design promises; None where it promises nothing. ``calls``: how often it is asked.
     ``dataset`` may name a sample, such as ``{leaf_jobs}``. ``writes``: it is asked in a transaction that is rolled
-    back. ``disturbs``: others have to wait meanwhile.
+    back; ``before``: what comes first in it, and does not count. ``disturbs``: others have to wait meanwhile.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Question:
     target_ms: float | None = None
     calls: int = 300
     writes: bool = False
+    before: str | None = None
     disturbs: bool = False
 
 
@@ -61,10 +62,20 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         "Cleanup old jobs",
         "{leaf_jobs:,} finished",
-        "SELECT streamvibe.drop_partition(%(leaf)s)",
+        "SELECT streamvibe.seal_partition(%(leaf)s), streamvibe.count_partition(%(leaf)s),"
+        " streamvibe.drop_partition(%(leaf)s)",
         500,
         calls=5,
         writes=True,
+        disturbs=True,
+    ),
+    Question(
+        "cleanup: what others wait for",
+        "{leaf_jobs:,} finished",
+        "SELECT streamvibe.drop_partition(%(leaf)s)",
+        calls=5,
+        writes=True,
+        before="SELECT streamvibe.seal_partition(%(leaf)s), streamvibe.count_partition(%(leaf)s)",
         disturbs=True,
     ),
     Question("Analytics query", "all jobs", "SELECT * FROM get_job_queue_stats()", 50),

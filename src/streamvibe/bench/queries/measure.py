@@ -39,7 +39,7 @@ def measure(
         found.append(_measured(conn, question, samples, calls, baseline.get(question.name)))
         if question.disturbs:
             # What was rolled back is not the next question's to walk over.
-            conn.execute("VACUUM streamvibe.stat_delta")
+            conn.execute("VACUUM streamvibe.stat_delta, streamvibe.leaf_stat")
     return found
 
 
@@ -80,6 +80,8 @@ def _percentiles(times: Sequence[float]) -> dict[str, float]:
 def ask(conn: psycopg.Connection[Any], question: Question, arguments: dict[str, Any]) -> float:
     """Ask once; milliseconds."""
     with conn.transaction(force_rollback=True) if question.writes else contextlib.nullcontext():
+        if question.before is not None:
+            conn.execute(question.before.encode(), arguments)
         begun = time.perf_counter()
         conn.execute(question.sql.encode(), arguments, prepare=True).fetchall()
         return (time.perf_counter() - begun) * 1000

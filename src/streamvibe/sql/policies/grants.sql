@@ -11,14 +11,16 @@ DECLARE
         'heartbeat_worker', 'claim_jobs', 'hold_claim', 'keep_claim', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs',
         'release_jobs', 'release_forgotten_claims', 'unregister_worker', 'append_job_logs',
         'ensure_partitions', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs', 'recover_broken_claims',
-        'compact_stats', 'recount_stats', 'get_job_queue_stats', 'get_workers'];
+        'cleanup_old_jobs', 'forget_idempotency_keys', 'compact_stats', 'recount_stats', 'get_job_queue_stats', 'get_workers'];
+    v_private_for_service CONSTANT text[] := ARRAY[
+        'create_staged_jobs', 'now', 'old_partitions', 'seal_partition', 'count_partition', 'drop_partition'];
     v_function record;
 BEGIN
     FOR v_function IN
         SELECT o.function AS name,
                o.schema_name = 'public' AND o.function_name = ANY (v_for_users) AS for_users,
                o.schema_name = 'public' AND o.function_name = ANY (v_for_users || v_for_service)
-               OR o.schema_name = 'streamvibe' AND o.function_name IN ('create_staged_jobs', 'now') AS for_service
+               OR o.schema_name = 'streamvibe' AND o.function_name = ANY (v_private_for_service) AS for_service
         FROM streamvibe.own_functions() o
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, anon, authenticated, service_role',

@@ -1,4 +1,5 @@
--- Add up what transactions noted in the statistics (streamvibe.stat_delta). Readers see the same numbers before and after.
+-- Add up what transactions noted in the statistics (streamvibe.stat_delta), and what dropped leaves left behind
+-- (streamvibe.leaf_stat). Readers see the same numbers before and after.
 -- Returns: how many notes it took, at most p_limit; 0 also while another session does the same, or counts anew.
 -- Locks:   the row of streamvibe.stat_keeper (SKIP LOCKED): one session at a time. Nobody who writes jobs waits for it.
 -- Raises:  SV001, SV004, SV006.
@@ -20,10 +21,19 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
-    WITH taken AS MATERIALIZED (
+    WITH noted AS MATERIALIZED (
         DELETE FROM streamvibe.stat_delta d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat_delta l LIMIT p_limit))
         RETURNING d.*
+    ), left_behind AS MATERIALIZED (
+        DELETE FROM streamvibe.leaf_stat d
+        WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
+                                  CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_stat l
+                                                      WHERE l.leaf_number = g.leaf_number OFFSET 0) l
+                                  LIMIT p_limit - (SELECT count(*) FROM noted)))
+        RETURNING d.job_type, d.status, d.minute, d.jobs, d.waiting_us, d.processing_us, d.waited, d.processed
+    ), taken AS MATERIALIZED (
+        SELECT n.* FROM noted n UNION ALL SELECT l.* FROM left_behind l
     ), summed AS (
         INSERT INTO streamvibe.stat AS s (minutes, since, job_type, status, jobs, waiting_us, processing_us)
         SELECT w.minutes, b.since, t.job_type, t.status, sum(t.jobs),
@@ -69,6 +79,8 @@ BEGIN
           z(minutes, since, job_type, measure, bucket)
     WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.measure = z.measure
       AND s.bucket = z.bucket;
+    DELETE FROM streamvibe.dropped_leaf g
+    WHERE NOT EXISTS (SELECT FROM streamvibe.leaf_stat l WHERE l.leaf_number = g.leaf_number);
     RETURN v_done.count;
 END
 $$;

@@ -2,7 +2,8 @@
 -- go on meanwhile; what they change counts on top.
 -- Returns: for each type and status whose number was wrong, what it was and what it is; the same twice where only the sums of
 --          times were wrong.
--- Locks:   the row of streamvibe.stat_keeper: waits for a compact_stats() that is under way.
+-- Locks:   the row of streamvibe.stat_keeper: waits for a compact_stats() that is under way; the rows of sealed leaves in
+--          streamvibe.partition, which must be counted again before they are dropped.
 -- Reads:   all of job_queue.
 -- Raises:  SV004, SV006.
 CREATE OR REPLACE FUNCTION public.recount_stats()
@@ -15,12 +16,20 @@ BEGIN
     PERFORM streamvibe.require_service('recount_stats');
     PERFORM streamvibe.require_read_committed('recount_stats', 'Use READ COMMITTED.');
     PERFORM FROM streamvibe.stat_keeper FOR UPDATE;
+    -- Whoever drops a leaf has its row before its table: so that nobody waits for the other.
+    PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
     RETURN QUERY
     -- One statement, one snapshot: a note is either seen and replaced, together with the rows it speaks of, or neither.
     WITH noted AS (
         DELETE FROM streamvibe.stat_delta d
         RETURNING d.job_type, d.status, d.jobs::bigint AS jobs, coalesce(d.waiting_us, 0) AS waiting_us,
                   coalesce(d.processing_us, 0) AS processing_us
+    ), gone AS (
+        DELETE FROM streamvibe.dropped_leaf g RETURNING g.leaf_number
+    ), left_behind AS (
+        DELETE FROM streamvibe.leaf_stat l RETURNING l.*
+    ), to_count_again AS (
+        UPDATE streamvibe.partition p SET row_count = NULL WHERE p.parent_name = 'job_queue' AND p.row_count IS NOT NULL
     ), added AS (
         DELETE FROM streamvibe.stat s RETURNING s.*
     ), sketched AS (
@@ -34,6 +43,9 @@ BEGIN
     SELECT e.job_type, e.status, sum(e.was)::bigint, sum(e.is_now)::bigint
     FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now, -n.waiting_us AS waiting, -n.processing_us AS processing
           FROM noted n
+          UNION ALL
+          SELECT l.job_type, l.status, l.jobs, 0, -coalesce(l.waiting_us, 0), -coalesce(l.processing_us, 0)
+          FROM left_behind l JOIN gone g USING (leaf_number)
           UNION ALL
           SELECT a.job_type, a.status, a.jobs, 0, -a.waiting_us, -a.processing_us FROM added a WHERE a.minutes = 0
           UNION ALL

@@ -36,7 +36,7 @@ BEGIN
     WITH noted AS MATERIALIZED (
         SELECT d.job_type, d.status, d.minute, sum(d.jobs) AS jobs, coalesce(sum(d.waiting_us), 0) AS waiting_us,
                coalesce(sum(d.processing_us), 0) AS processing_us
-        FROM streamvibe.stat_delta d
+        FROM streamvibe.stat_note d
         WHERE p_job_type IS NULL OR d.job_type = p_job_type
         GROUP BY d.job_type, d.status, d.minute
     ), held AS MATERIALIZED (
@@ -76,7 +76,7 @@ BEGIN
                 AND s.since >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
               UNION ALL
               SELECT d.job_type, m.measure, m.bucket, sign(d.jobs)
-              FROM streamvibe.stat_delta d
+              FROM streamvibe.stat_note d
               CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(d.waited) u(bucket)
                                   UNION ALL SELECT 'processing', u.bucket FROM unnest(d.processed) u(bucket)
                                  ) m(measure, bucket)

@@ -1,0 +1,41 @@
+-- Count a sealed leaf: how many rows it has, and of job_queue what the statistics will be without them. 3 us a job, during which
+-- everybody goes on. Once is enough.
+-- Returns: the number of rows.
+-- Locks:   its row in streamvibe.partition.
+-- Raises:  SV001 it is not sealed, SV004, SV006, SV009.
+CREATE OR REPLACE FUNCTION streamvibe.count_partition(p_partition_name text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_leaf streamvibe.partition;
+    v_from uuid;
+    v_rows bigint;
+BEGIN
+    PERFORM streamvibe.require_service('count_partition');
+    PERFORM streamvibe.require_read_committed('count_partition', 'Use READ COMMITTED.');
+    v_leaf := streamvibe.leaf_of_name(p_partition_name);
+    IF v_leaf.row_count IS NOT NULL THEN
+        RETURN v_leaf.row_count;
+    ELSIF v_leaf.sealed_at IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed',
+            format('SELECT streamvibe.seal_partition(%L), and commit.', p_partition_name));
+    END IF;
+    v_from := streamvibe.id_bound(v_leaf.lower_at);
+    IF v_leaf.parent_name = 'job_queue' THEN
+        WITH noted AS (
+            INSERT INTO streamvibe.leaf_stat
+                (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+            SELECT v_leaf.leaf_number, c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us, c.waited,
+                   c.processed
+            FROM streamvibe.counted_jobs(v_from, v_leaf.upper_id) c
+            RETURNING jobs
+        )
+        SELECT coalesce(-sum(n.jobs), 0) INTO v_rows FROM noted n;
+    ELSE
+        SELECT count(*) INTO v_rows FROM public.job_log l WHERE l.id >= v_from AND l.id < v_leaf.upper_id;
+    END IF;
+    UPDATE streamvibe.partition p SET row_count = v_rows WHERE p.partition_name = p_partition_name;
+    RETURN v_rows;
+END
+$$;

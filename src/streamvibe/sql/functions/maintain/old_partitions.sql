@@ -1,0 +1,28 @@
+-- Leaves that hold nothing that is to stay: every job in it ended as long ago as its type's retention says, every log line is as
+-- old as the longest log retention. The oldest first. Whether a job in it is still live is not looked at (see seal_partition).
+-- Index: idx_job_queue_cleanup, of which only what ended within the longest retention is read.
+CREATE OR REPLACE FUNCTION streamvibe.old_partitions() RETURNS SETOF streamvibe.partition
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.*
+    FROM streamvibe.partition p
+    CROSS JOIN LATERAL (SELECT streamvibe.now() AS now) n
+    CROSS JOIN LATERAL (SELECT coalesce(max(t.retention), '7 days') AS of_jobs, coalesce(max(t.log_retention), '30 days') AS of_logs
+                        FROM streamvibe.job_type t) longest
+    WHERE p.upper_at + interval '1 hour' < n.now
+      AND CASE p.parent_name
+          WHEN 'job_log' THEN p.upper_at + longest.of_logs < n.now
+          -- A type whose retention is long keeps a leaf only when it has jobs in it.
+          ELSE p.upper_at + (SELECT coalesce(min(t.retention), '7 days') FROM streamvibe.job_type t) < n.now
+               AND NOT EXISTS (
+                   SELECT FROM unnest('{completed,failed,cancelled}'::text[]) s(status)
+                   CROSS JOIN LATERAL (
+                       SELECT FROM public.job_queue q JOIN streamvibe.job_type t ON t.name = q.job_type
+                       WHERE q.status = s.status AND q.completed_at > n.now - longest.of_jobs
+                         AND q.completed_at > n.now - t.retention
+                         AND q.id >= streamvibe.id_bound(p.lower_at) AND q.id < p.upper_id
+                       LIMIT 1) f)
+          END
+    ORDER BY p.parent_name, p.lower_at
+$$;

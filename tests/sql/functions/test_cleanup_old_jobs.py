@@ -1,0 +1,139 @@
+"""cleanup_old_jobs, old_partitions, forget_idempotency_keys: what leaves, when, and what stays."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from psycopg import Connection
+from tests.sql import kit
+from tests.sql.conftest import Queue
+
+
+def finished(queue: Queue, job_type: str, count: int, age: timedelta) -> list[UUID]:
+    """Completed jobs of this type that ended so long ago."""
+    ids = [kit.job_id(queue.conn, uuid4(), job_type) for _ in range(count)]
+    kit.worker(queue.conn)
+    kit.complete(queue.conn, kit.claim(queue.conn, limit=count, p_job_types=[job_type]))
+    queue.conn.execute("SELECT streamvibe.count_jobs(-1, %s)", [ids])
+    queue.conn.execute(
+        "UPDATE public.job_queue SET completed_at = streamvibe.now() - %s WHERE id = ANY (%s)", [age, ids]
+    )
+    queue.conn.execute("SELECT streamvibe.count_jobs(1, %s)", [ids])
+    return ids
+
+
+def cleanup(queue: Queue, limit: int = 1000) -> int:
+    return int(kit.call_one(queue.service, "cleanup_old_jobs", p_limit=limit)["cleanup_old_jobs"])
+
+
+def there(conn: Connection[Any], ids: list[UUID]) -> int:
+    """How many of these there are."""
+    return int(kit.value(conn, "SELECT count(*) FROM public.job_queue WHERE id = ANY (%s)", ids))
+
+
+def old(queue: Queue) -> list[str]:
+    return [row["partition_name"] for row in kit.call(queue.conn, "streamvibe.old_partitions")]
+
+
+def test_a_type_that_stays_for_less_than_others(queue: Queue) -> None:
+    """Its jobs go when their time is over, and leave the statistics; younger ones and other types' stay."""
+    kit.register(queue.conn, "short", p_retention="1 hour")
+    kit.register(queue.conn, "usual")
+    gone = finished(queue, "short", 7, 2 * kit.HOUR)
+    young = finished(queue, "short", 2, 30 * kit.MINUTE)
+    usual = finished(queue, "usual", 7, 2 * kit.HOUR)
+    live = [kit.job_id(queue.conn, uuid4(), "short")]
+    assert cleanup(queue) == 7
+    assert [there(queue.conn, ids) for ids in (gone, young, usual, live)] == [0, 2, 7, 1]
+    assert cleanup(queue) == 0
+    assert kit.call(queue.service, "recount_stats") == []
+
+
+def test_in_bounded_batches_also_of_one_moment(queue: Queue) -> None:
+    """Hundreds that ended in the same microsecond, among as many of another type, all go, p_limit looked at a call."""
+    kit.register(queue.conn, "short", p_retention="1 hour")
+    kit.register(queue.conn, "usual")
+    ids = finished(queue, "short", 25, 2 * kit.HOUR) + finished(queue, "usual", 25, 2 * kit.HOUR)
+    queue.conn.execute("UPDATE public.job_queue SET completed_at = '2020-01-01' WHERE id = ANY (%s)", [ids])
+    deleted = [cleanup(queue, 10) for _ in range(6)]
+    assert sum(deleted) == 25 and max(deleted) <= 10 and deleted[-1] == 0
+    assert there(queue.conn, ids) == 25
+
+
+def test_a_locked_job_and_one_to_be_retried_stay(queue: Queue) -> None:
+    """Nobody is waited for, and a failed job that comes back is not taken away."""
+    kit.register(queue.conn, "short", p_retention="1 hour")
+    kit.register(queue.conn, "usual")
+    ids = finished(queue, "short", 3, 2 * kit.HOUR)
+    queue.conn.execute(
+        "UPDATE public.job_queue SET status = 'failed', retry_at = 'infinity' WHERE id = %s", [ids[0]]
+    )
+    with queue.database.connect() as other, other.transaction():
+        other.execute("SELECT id FROM public.job_queue WHERE id = %s FOR SHARE", [ids[1]])
+        queue.service.execute("SET lock_timeout = '1s'")
+        assert cleanup(queue) == 1
+    assert there(queue.conn, ids[:2]) == 2
+
+
+def test_a_leaf_that_a_live_job_holds_up(queue: Queue) -> None:
+    """A leaf's width after it should have gone, its finished jobs are deleted; the live one, and the leaf, stay."""
+    kit.register(queue.conn)
+    leaf = kit.old_leaf(queue.conn, weeks=4)
+    younger = kit.old_leaf(queue.conn, weeks=2)
+    queue.conn.execute(
+        f"UPDATE streamvibe.{leaf} SET status = 'pending', completed_at = NULL"
+        f" WHERE id = (SELECT id FROM streamvibe.{leaf} ORDER BY id DESC LIMIT 1)".encode()
+    )
+    kit.call(queue.service, "recount_stats")
+    assert cleanup(queue, 4) == 4
+    assert cleanup(queue) == 5
+    assert cleanup(queue) == 0
+    counts = [kit.value(queue.conn, f"SELECT count(*) FROM streamvibe.{name}") for name in (leaf, younger)]
+    assert counts == [1, 10]
+    assert kit.call(queue.service, "recount_stats") == []
+
+
+def test_leaves_that_may_go(queue: Queue) -> None:
+    """A leaf goes when the last of its jobs ended as long ago as its type says, lines when 30 days are over."""
+    kit.register(queue.conn)
+    kit.register(queue.conn, "archive", p_retention="1 year")
+    week, fortnight = kit.old_leaf(queue.conn), kit.old_leaf(queue.conn, weeks=3)
+    lines = [kit.old_leaf(queue.conn, "job_log", weeks) for weeks in (3, 7)]
+    assert old(queue) == [lines[1], fortnight]
+    last = f"WHERE id = (SELECT id FROM streamvibe.{fortnight} ORDER BY id DESC LIMIT 1)"
+    ended = f"UPDATE streamvibe.{fortnight} SET completed_at = streamvibe.now() - %s {last}".encode()
+    queue.conn.execute(ended, [6 * kit.DAY])
+    assert old(queue) == [lines[1]]
+    queue.conn.execute(ended, [8 * kit.DAY])
+    assert old(queue) == [lines[1], fortnight]
+    queue.conn.execute(f"UPDATE streamvibe.{fortnight} SET job_type = 'archive' {last}".encode())
+    assert old(queue) == [lines[1]]
+    assert week not in old(queue)
+
+
+def test_keys_of_jobs_that_are_gone_are_forgotten(queue: Queue) -> None:
+    """A key stays as long as its job's leaf; the same key then makes a new job."""
+    kit.register(queue.conn, p_cache_ttl="0")
+    user_id = uuid4()
+    leaf = kit.old_leaf(queue.conn)
+    gone = kit.value(queue.conn, f"SELECT id FROM streamvibe.{leaf} LIMIT 1")
+    new = kit.request(queue.conn, user_id, p_idempotency_key="new")["job_id"]
+    queue.conn.execute("SELECT streamvibe.remember_key(%s, 'old', %s)", [user_id, gone])
+    forget = "forget_idempotency_keys"
+    assert kit.call_one(queue.service, forget)[forget] == 0
+    kit.call(queue.conn, "streamvibe.seal_partition", p_partition_name=leaf)
+    kit.call(queue.conn, "streamvibe.count_partition", p_partition_name=leaf)
+    kit.call(queue.conn, "streamvibe.drop_partition", p_partition_name=leaf)
+    assert kit.call_one(queue.service, forget)[forget] == 1
+    assert kit.query(queue.conn, "SELECT job_id FROM streamvibe.idempotency") == [{"job_id": new}]
+    again = kit.request(queue.conn, user_id, p_idempotency_key="old", p_params={"n": 1})
+    assert again["outcome"] == "created"
+
+
+@pytest.mark.parametrize("limit", [None, 0, 10001])
+@pytest.mark.parametrize("function", ["cleanup_old_jobs", "forget_idempotency_keys"])
+def test_bad_limit(queue: Queue, function: str, limit: int | None) -> None:
+    """No, zero and too many are refused by name."""
+    with kit.refused("SV001", "p_limit"):
+        kit.call(queue.service, function, p_limit=limit)
