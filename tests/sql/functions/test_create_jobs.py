@@ -1,6 +1,7 @@
 """create_jobs: many jobs in one statement, all or nothing."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import RFC_4122, UUID, uuid4
 
@@ -9,6 +10,7 @@ from psycopg import IsolationLevel
 from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.sql.conftest import Queue
+from tests.support.waiting import wait_until
 
 
 def job(user_id: UUID, n: object = None, job_type: str = "email", **more: Any) -> kit.Row:
@@ -264,3 +266,21 @@ def test_ids_of_a_moment(queue: Queue) -> None:
               FROM {moments} at, (VALUES (0::bigint), (-1), (9223372036854775807), (-9223372036854775807 - 1)) v(r)) i
         """,
     )
+
+
+def test_promises_wait_for_a_request_that_is_not_committed(queue: Queue) -> None:
+    """Nine jobs of a user are asked for in a transaction that is open: dedupe and limit wait, and then know of them."""
+    kit.register(queue.conn)
+    user_id = uuid4()
+    waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
+    with queue.database.connect() as asking, ThreadPoolExecutor(1) as thread:
+        with asking.transaction():
+            for n in range(9):
+                kit.request(asking, user_id, p_params={"n": n})
+            jobs = [job(user_id, n) for n in range(11)]
+            created = thread.submit(create, queue, jobs, p_dedupe=True, p_enforce_limit=True)
+            wait_until(
+                lambda: created.done() or kit.value(queue.conn, waits, queue.service.info.backend_pid),
+                "it waits",
+            )
+        assert outcomes(created.result(30)) == ["joined"] * 9 + ["created", "refused"]

@@ -253,10 +253,19 @@ def test_two_at_once(queue: Queue) -> None:
         queue.database.connect() as third,
         ThreadPoolExecutor(3) as threads,
     ):
-        both = [threads.submit(drop, one, leaf, "1 minute"), threads.submit(drop, other, older, "1 minute")]
-        twice = threads.submit(drop, third, leaf, "1 minute")
-        while not all(dropped.done() for dropped in both):
-            kit.call(conn, "cancel_jobs", p_user_id=user_id, p_job_ids=[kit.job_id(conn, user_id)])
+        with queue.database.connect() as reader, reader.transaction():
+            # So that all of them are under way at once.
+            reader.execute(
+                f"SELECT id FROM streamvibe.{leaf} UNION SELECT id FROM streamvibe.{older}".encode()
+            )
+            both = [
+                threads.submit(drop, one, leaf, "1 minute"),
+                threads.submit(drop, other, older, "1 minute"),
+            ]
+            wait_until(lambda: is_at_it(conn, one) and is_at_it(conn, other), "both wait")
+            twice = threads.submit(drop, third, leaf, "1 minute")
+            for _ in range(3):
+                kit.call(conn, "cancel_jobs", p_user_id=user_id, p_job_ids=[kit.job_id(conn, user_id)])
         failed = [dropped.exception(60) for dropped in (*both, twice)]
     assert [type(error).__name__ for error in failed if error is not None] == ["DatabaseError"]
     assert [error.sqlstate for error in failed if isinstance(error, psycopg.Error)] == ["SV009"]
