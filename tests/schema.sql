@@ -119,6 +119,7 @@ DECLARE
     -- Leaves of the future are never looked at; a minute more allows for another server's clock.
     v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
     v_types text[];
+    v_paused_users uuid[] := '{}';
     v_worker record;
     v_waited integer[];
     v_seen record;
@@ -138,7 +139,8 @@ BEGIN
             'Claim 1 to 10000 jobs at once.');
     END IF;
     -- A key share lock lets the worker's own heartbeat pass, and keeps recovery from burying it meanwhile.
-    SELECT w.asleep, w.transactions_asleep, w.transaction_types INTO v_worker FROM streamvibe.worker w
+    SELECT w.asleep, w.transactions_asleep, w.transaction_types, EXISTS (SELECT FROM streamvibe.pause) AS anything_paused
+    INTO v_worker FROM streamvibe.worker w
     WHERE w.id = p_worker_id AND w.heartbeat_at + w.lease > v_now FOR KEY SHARE;
     IF NOT FOUND THEN
         PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
@@ -147,6 +149,10 @@ BEGIN
     v_now := streamvibe.now();
     v_types := CASE WHEN p_job_types IS NULL THEN ARRAY(SELECT t.name FROM streamvibe.job_type t)
                     ELSE ARRAY(SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) END;
+    IF v_worker.anything_paused THEN
+        v_types := streamvibe.not_paused(v_types);
+        v_paused_users := ARRAY(SELECT p.name::uuid FROM streamvibe.pause p WHERE p.kind = 'user');
+    END IF;
     v_waited := streamvibe.due_priorities(v_types, v_now, v_below);
     IF v_waited <> '{}' THEN
         -- Which kind comes first changes from claim to claim of a session.
@@ -173,7 +179,7 @@ BEGIN
             END IF;
             FOR v_found IN
                 SELECT d.* FROM streamvibe.lock_due_jobs(
-                    v_types, v_step.lows, v_step.highs, v_limit, p_alone, v_ids, v_now, v_below) d
+                    v_types, v_step.lows, v_step.highs, v_limit, p_alone, v_ids, v_now, v_below, v_paused_users) d
             LOOP
                 v_last := v_found.rank;
                 IF NOT v_found.isolated THEN
@@ -560,6 +566,163 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.explain_job_wait(p_job_id uuid, p_user_id uuid DEFAULT NULL::uuid) RETURNS TABLE(reason text, message text, ready_at timestamp with time zone, jobs_ahead bigint, job_ids uuid[])
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_user_id uuid := streamvibe.authorize(p_user_id, p_all_allowed => true);
+    v_now timestamptz := streamvibe.now();
+    v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
+    v_job record;
+    v_row public.job_queue;
+    v_type streamvibe.job_type;
+    v_rank bigint;
+    v_workers integer;
+    v_types text[];
+    v_paused record;
+    v_is_paused boolean := false;
+    v_is_kept_out boolean;
+    v_claimable boolean := false;
+    v_rate double precision;
+BEGIN
+    PERFORM streamvibe.require_read_committed('explain_job_wait', 'Use READ COMMITTED.');
+    SELECT j.* INTO v_job FROM streamvibe.job j WHERE j.id = p_job_id AND (v_user_id IS NULL OR j.user_id = v_user_id);
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    v_type := streamvibe.known_job_type(v_job.job_type);
+
+    IF v_job.status = 'processing' THEN
+        RETURN QUERY
+        SELECT 'running', 'worker ' || c.worker_id || ' has it since ' || c.claimed_at, NULL::timestamptz, NULL::bigint, NULL::uuid[]
+        FROM (SELECT l.worker_id, l.claimed_at FROM streamvibe.live_claims() l WHERE p_job_id = ANY (l.job_ids)
+              UNION ALL SELECT v_job.worker_id, v_job.started_at LIMIT 1) c;
+        RETURN;
+    ELSIF v_job.status = 'failed' AND v_job.retry_at IS NOT NULL AND v_job.retry_count < v_type.max_attempts THEN
+        IF v_job.retry_at > v_now THEN
+            RETURN QUERY SELECT 'retry_later', 'attempt ' || v_job.retry_count || ' failed; it is tried again at ' || v_job.retry_at,
+                                v_job.retry_at, NULL::bigint, NULL::uuid[];
+        END IF;
+        RETURN QUERY
+        SELECT 'has_twin', 'an identical job of the user is live; it is tried again when that has ended', NULL::timestamptz,
+               NULL::bigint, ARRAY[t.id]
+        FROM streamvibe.find_same_work(v_job.user_id, v_job.job_type, v_job.params, 'infinity', '-infinity', 'infinity',
+                                       'ffffffff-ffff-ffff-ffff-ffffffffffff') t(id)
+        WHERE t.id IS NOT NULL;
+        v_is_kept_out := FOUND;
+        RETURN QUERY
+        SELECT 'at_limit', 'the user has as many live jobs as they may; it is tried again when one of them has ended',
+               NULL::timestamptz, NULL::bigint,
+               ARRAY(SELECT j.id FROM public.job_queue j
+                     WHERE j.user_id = v_job.user_id AND j.status IN ('pending', 'processing') ORDER BY j.id LIMIT 100)
+        FROM streamvibe.setting s
+        WHERE NOT streamvibe.has_room(
+            v_job.user_id, v_job.job_type,
+            coalesce((SELECT a.max_live_jobs FROM streamvibe.account a WHERE a.user_id = v_job.user_id), s.default_max_live_jobs),
+            v_type.max_live_jobs);
+        IF NOT (FOUND OR v_is_kept_out) AND v_job.retry_at <= v_now THEN
+            RETURN QUERY SELECT 'retry_later', 'its retry is due; maintenance brings it back within ten seconds', v_job.retry_at,
+                                NULL::bigint, NULL::uuid[];
+        END IF;
+        RETURN;
+    ELSIF v_job.status <> 'pending' THEN
+        RETURN QUERY
+        SELECT CASE WHEN v_job.status = 'failed' AND v_job.retry_count >= v_type.max_attempts AND v_job.failure_kind = 'error'
+                    THEN 'attempts_exhausted' ELSE 'finished' END,
+               'it is ' || v_job.status || ' since ' || v_job.completed_at
+               || CASE WHEN v_job.status = 'failed' THEN ' (' || v_job.failure_kind || ')' ELSE '' END,
+               NULL::timestamptz, NULL::bigint, NULL::uuid[];
+        RETURN;
+    END IF;
+
+    FOR v_paused IN
+        SELECT p.* FROM streamvibe.pause p
+        WHERE p.kind = 'all' OR p.kind = 'job_type' AND p.name = v_job.job_type
+           OR p.kind = 'user' AND p.name = v_job.user_id::text
+        ORDER BY p.kind
+    LOOP
+        reason := 'paused';
+        message := CASE v_paused.kind WHEN 'all' THEN 'everything is' WHEN 'job_type' THEN 'the job type is' ELSE 'the user is' END
+                   || ' paused since ' || v_paused.paused_at || coalesce(': ' || v_paused.reason, '');
+        v_is_paused := true;
+        RETURN NEXT;
+    END LOOP;
+    IF v_job.scheduled_for > v_now THEN
+        reason := CASE WHEN v_job.retry_count > 0 THEN 'backoff' ELSE 'scheduled' END;
+        message := CASE WHEN v_job.retry_count > 0 THEN 'attempt ' || v_job.retry_count || ' failed; it is tried again at '
+                        ELSE 'it was asked for then: ' END || v_job.scheduled_for;
+        ready_at := v_job.scheduled_for;
+        RETURN NEXT;
+    END IF;
+    ready_at := NULL;
+    SELECT count(*), array_agg(DISTINCT t.name) INTO v_workers, v_types
+    FROM streamvibe.worker w
+    CROSS JOIN LATERAL (SELECT unnest(coalesce(w.job_types, ARRAY(SELECT a.name FROM streamvibe.job_type a))) AS name) t
+    WHERE w.heartbeat_at + w.lease > v_now AND (w.job_types IS NULL OR v_job.job_type = ANY (w.job_types));
+    IF v_workers = 0 THEN
+        reason := 'no_worker';
+        message := 'no live worker takes jobs of type ' || v_job.job_type;
+        RETURN NEXT;
+        v_types := ARRAY[v_job.job_type];
+    END IF;
+    IF v_is_paused OR v_job.scheduled_for > v_now THEN
+        RETURN;
+    END IF;
+
+    SELECT q.* INTO v_row FROM public.job_queue q WHERE q.id = p_job_id;
+    v_rank := streamvibe.pickup_rank(v_row.job_priority, v_row.scheduled_for, v_row.created_at, v_row.turn);
+    BEGIN
+        v_claimable := EXISTS (
+            SELECT FROM streamvibe.lock_due_jobs(ARRAY[v_job.job_type], ARRAY[v_rank], ARRAY[v_rank + 1], 1000, true, '{}',
+                                                 v_now, v_below) d
+            WHERE d.id = p_job_id);
+        RAISE EXCEPTION 'undo';
+    EXCEPTION WHEN raise_exception THEN
+        NULL;  -- the locks are gone
+    END;
+    IF NOT v_claimable THEN
+        reason := 'locked';
+        message := 'an open transaction has its row locked; it is passed over until that ends';
+        RETURN NEXT;
+    ELSIF v_row.isolated THEN
+        reason := 'isolated';
+        message := 'a worker died with it: it waits until one can run it alone, for a minute at most';
+        RETURN NEXT;
+    END IF;
+    -- Where jobs of one priority were asked for earlier, or wait in their user's turn.
+    jobs_ahead := (
+        SELECT count(*) FROM (
+            SELECT FROM unnest(streamvibe.not_paused(v_types)) t(name)
+            CROSS JOIN LATERAL (
+                SELECT FROM public.job_queue q
+                WHERE q.job_type = t.name AND q.status = 'pending'
+                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < v_rank
+                  AND q.scheduled_for <= v_now
+                LIMIT 100000) f
+            LIMIT 100000) c);
+    IF jobs_ahead > 0 THEN
+        v_rate := (SELECT sum(e.jobs) / 600.0
+                   FROM (SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat_since(streamvibe.minute_of(v_now) - interval '10 minutes') s
+                         UNION ALL SELECT n.job_type, n.status, n.jobs FROM streamvibe.stat_note n
+                                   WHERE n.minute >= streamvibe.minute_of(v_now) - interval '10 minutes') e
+                   WHERE e.job_type = ANY (v_types) AND e.status IN ('completed', 'failed', 'cancelled'));
+        reason := 'behind';
+        message := 'it is behind ' || jobs_ahead || CASE WHEN jobs_ahead >= 100000 THEN ' or more' ELSE '' END || ' due jobs';
+        ready_at := CASE WHEN v_rate > 0 AND v_workers > 0 THEN v_now + make_interval(secs => jobs_ahead / v_rate) END;
+        RETURN NEXT;
+    ELSIF v_claimable AND v_workers > 0 AND NOT v_row.isolated THEN
+        reason := 'next';
+        message := 'nothing: it is what a worker claims next';
+        RETURN NEXT;
+    END IF;
+END
+$$;
+
 CREATE FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(job_id uuid, accepted boolean, status text, retry_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -884,6 +1047,51 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.get_maintenance() RETURNS TABLE(duty text, state text, schedule text, enabled boolean, running_since timestamp with time zone, last_started_at timestamp with time zone, last_ended_at timestamp with time zone, last_done bigint, last_error text, leader_id text, led_since timestamp with time zone, leader_is_alive boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('get_maintenance');
+    RETURN QUERY
+    SELECT d.name,
+           CASE WHEN d.running_since IS NOT NULL AND l.expires_at >= streamvibe.now() THEN 'running'
+                WHEN NOT d.enabled THEN 'disabled' WHEN d.last_error IS NOT NULL THEN 'failed'
+                WHEN d.last_ended_at IS NOT NULL THEN 'done' ELSE 'new' END,
+           coalesce(d.schedule, d.usual_schedule), d.enabled, d.running_since, d.last_started_at, d.last_ended_at,
+           d.last_done, d.last_error, l.leader_id, l.led_since, l.leader_id IS NOT NULL AND l.expires_at >= streamvibe.now()
+    FROM streamvibe.duty d CROSS JOIN streamvibe.leader l
+    ORDER BY d.name;
+END
+$$;
+
+CREATE FUNCTION public.get_maintenance_runs(p_duty text DEFAULT NULL::text, p_limit integer DEFAULT 50) RETURNS TABLE(duty text, started_at timestamp with time zone, ended_at timestamp with time zone, runs integer, done bigint, error text, leader_id text, fence bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('get_maintenance_runs');
+    PERFORM streamvibe.check_page(p_limit, NULL);
+    RETURN QUERY
+    SELECT r.duty, r.started_at, r.ended_at, r.runs, r.done, r.error, r.leader_id, r.fence
+    FROM streamvibe.duty_run r
+    WHERE p_duty IS NULL OR r.duty = p_duty
+    ORDER BY r.id DESC LIMIT p_limit;
+END
+$$;
+
+CREATE FUNCTION public.get_pauses() RETURNS TABLE(job_type text, user_id uuid, paused_at timestamp with time zone, reason text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('get_pauses');
+    RETURN QUERY
+    SELECT CASE WHEN p.kind = 'job_type' THEN p.name END, CASE WHEN p.kind = 'user' THEN p.name::uuid END, p.paused_at, p.reason
+    FROM streamvibe.pause p ORDER BY p.paused_at, p.kind, p.name;
+END
+$$;
+
 CREATE FUNCTION public.get_user_jobs(p_user_id uuid, p_status text DEFAULT NULL::text, p_job_type text DEFAULT NULL::text, p_limit integer DEFAULT 50, p_offset integer DEFAULT 0, p_order_by text DEFAULT 'created_at'::text, p_order_dir text DEFAULT 'DESC'::text) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text, total_count bigint, total_age interval)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1152,6 +1360,19 @@ BEGIN
     RETURN QUERY
     SELECT s.* FROM streamvibe.statuses_now(
         ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id) WHERE u.id NOT IN (SELECT unnest(v_leased))), v_mine.busy) s;
+END
+$$;
+
+CREATE FUNCTION public.pause_jobs(p_job_type text DEFAULT NULL::text, p_user_id uuid DEFAULT NULL::uuid, p_reason text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('pause_jobs');
+    INSERT INTO streamvibe.pause (kind, name, paused_at, reason)
+    SELECT k.kind, k.name, streamvibe.now(), left(p_reason, 1000) FROM streamvibe.pause_key(p_job_type, p_user_id) k
+    ON CONFLICT DO NOTHING;
+    RETURN FOUND;
 END
 $$;
 
@@ -1717,6 +1938,23 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.resume_jobs(p_job_type text DEFAULT NULL::text, p_user_id uuid DEFAULT NULL::uuid) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('resume_jobs');
+    DELETE FROM streamvibe.pause p
+    USING streamvibe.pause_key(p_job_type, p_user_id) k
+    WHERE p.kind = k.kind AND p.name = k.name;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM streamvibe.wake_workers(t.name) FROM streamvibe.job_type t WHERE p_job_type IS NULL OR t.name = p_job_type;
+    RETURN true;
+END
+$$;
+
 CREATE FUNCTION public.retry_failed_jobs(p_limit integer DEFAULT 1000) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1853,6 +2091,27 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.set_maintenance_duty(p_duty text, p_schedule text DEFAULT NULL::text, p_enabled boolean DEFAULT NULL::boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+    PERFORM streamvibe.require_service('set_maintenance_duty');
+    IF p_schedule !~ '^$|^every [0-9.]+ (seconds|minutes|hours)$|^\s*(\S+\s+){4,5}\S+\s*$' OR length(p_schedule) > 200 THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_schedule', p_schedule, 'p_schedule cannot be read',
+            'Use minute hour day month weekday, such as ''30 3 * * *'', or ''every 30 seconds''.');
+    END IF;
+    UPDATE streamvibe.duty d
+    SET schedule = CASE WHEN p_schedule IS NULL THEN d.schedule ELSE nullif(p_schedule, '') END,
+        enabled = coalesce(p_enabled, d.enabled)
+    WHERE d.name = p_duty;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_duty', p_duty, 'there is no such duty',
+            'See which there are: SELECT duty FROM get_maintenance(). They become known when maintenance first runs.');
+    END IF;
+END
+$_$;
+
 CREATE FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1975,6 +2234,26 @@ BEGIN
             'p_user_id is another user''s id', 'Pass auth.uid(), or call as service_role.');
     END IF;
     RETURN v_caller;
+END
+$$;
+
+CREATE FUNCTION streamvibe.begin_duty(p_fence bigint, p_duty text) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+DECLARE
+    v_started_at timestamptz;
+BEGIN
+    PERFORM streamvibe.require_service('begin_duty');
+    PERFORM streamvibe.require_leader(p_fence);
+    UPDATE streamvibe.duty d SET running_since = streamvibe.now(), last_started_at = streamvibe.now()
+    WHERE d.name = p_duty RETURNING d.running_since INTO v_started_at;
+    IF v_started_at IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_duty', p_duty, 'there is no such duty',
+            'See which there are: SELECT name FROM streamvibe.duty.');
+    END IF;
+    RETURN v_started_at;
 END
 $$;
 
@@ -2493,6 +2772,41 @@ CREATE FUNCTION streamvibe.duration_us(p_from timestamp with time zone, p_to tim
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$ SELECT (pg_catalog.date_part('epoch', p_to - p_from) * 1000000)::bigint $$;
 
+CREATE FUNCTION streamvibe.end_duty(p_fence bigint, p_leader_id text, p_duty text, p_started_at timestamp with time zone, p_done bigint, p_error text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    v_last bigint;
+BEGIN
+    PERFORM streamvibe.require_service('end_duty');
+    UPDATE streamvibe.duty d
+    SET running_since = CASE WHEN d.running_since > p_started_at THEN d.running_since END, last_ended_at = v_now,
+        last_done = p_done, last_error = left(p_error, 2000)
+    WHERE d.name = p_duty;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_duty', p_duty, 'there is no such duty',
+            'See which there are: SELECT name FROM streamvibe.duty.');
+    END IF;
+    IF p_done = 0 AND p_error IS NULL THEN
+        UPDATE streamvibe.duty_run r SET ended_at = v_now, runs = r.runs + 1
+        WHERE r.id = (SELECT max(l.id) FROM streamvibe.duty_run l WHERE l.duty = p_duty)
+          AND r.done = 0 AND r.error IS NULL AND r.fence = p_fence AND r.runs < 1000000000;
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+    INSERT INTO streamvibe.duty_run (duty, fence, leader_id, started_at, ended_at, done, error)
+    VALUES (p_duty, p_fence, p_leader_id, p_started_at, v_now, p_done, left(p_error, 2000));
+    v_last := (SELECT r.id FROM streamvibe.duty_run r WHERE r.duty = p_duty ORDER BY r.id DESC OFFSET 1000 LIMIT 1);
+    IF v_last IS NOT NULL THEN
+        DELETE FROM streamvibe.duty_run r WHERE r.duty = p_duty AND r.id <= v_last;
+    END IF;
+END
+$$;
+
 CREATE FUNCTION streamvibe.find_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_below uuid, p_limit integer) RETURNS TABLE(nth bigint, id uuid)
     LANGUAGE plpgsql STABLE ROWS 50
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2788,6 +3102,35 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.lead_maintenance(p_leader_id text, p_lease interval DEFAULT '00:00:10'::interval) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+DECLARE
+    v_now timestamptz;
+    v_fence bigint;
+BEGIN
+    PERFORM streamvibe.require_service('lead_maintenance');
+    IF (length(p_leader_id) BETWEEN 1 AND 200) IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_leader_id', p_leader_id, 'p_leader_id is not a name',
+            'Use 1 to 200 characters that no other process uses.');
+    ELSIF (p_lease BETWEEN '1 second' AND '1 hour') IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_lease', p_lease::text, 'p_lease is out of range',
+            'Use ''1 second'' to ''1 hour''.');
+    END IF;
+    PERFORM FROM streamvibe.leader FOR NO KEY UPDATE;
+    v_now := streamvibe.now();
+    UPDATE streamvibe.leader l
+    SET leader_id = p_leader_id, expires_at = v_now + p_lease,
+        fence = CASE WHEN l.leader_id = p_leader_id AND l.expires_at >= v_now THEN l.fence ELSE l.fence + 1 END,
+        led_since = CASE WHEN l.leader_id = p_leader_id AND l.expires_at >= v_now THEN l.led_since ELSE v_now END
+    WHERE l.leader_id = p_leader_id OR l.expires_at < v_now OR l.leader_id IS NULL
+    RETURNING l.fence INTO v_fence;
+    RETURN v_fence;
+END
+$$;
+
 CREATE TABLE streamvibe.partition (
     parent_name text NOT NULL,
     lower_at timestamp with time zone NOT NULL,
@@ -2893,7 +3236,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[], p_now timestamp with time zone, p_below uuid) RETURNS TABLE(id uuid, isolated boolean, rank bigint)
+CREATE FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[], p_now timestamp with time zone, p_below uuid, p_paused_users uuid[] DEFAULT '{}'::uuid[]) RETURNS TABLE(id uuid, isolated boolean, rank bigint)
     LANGUAGE plpgsql
     AS $$
 #variable_conflict use_column
@@ -2923,6 +3266,7 @@ BEGIN
                           AND q.id < p_below
                           AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
                           AND q.id <> ALL (p_besides)
+                          AND q.user_id <> ALL (p_paused_users)
                         ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
                         LIMIT v_reach) s
                     LIMIT v_reach) e
@@ -2946,6 +3290,7 @@ BEGIN
                   AND q.id < p_below
                   AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
                   AND q.id <> ALL (p_besides)
+                  AND q.user_id <> ALL (p_paused_users)
                   AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
                 ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
                 LIMIT v_left
@@ -3132,6 +3477,15 @@ CREATE FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_n
               LIMIT 5) m) l
 $$;
 
+CREATE FUNCTION streamvibe.not_paused(p_job_types text[]) RETURNS text[]
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT ARRAY(SELECT u.name FROM unnest(p_job_types) u(name)
+                 WHERE NOT EXISTS (SELECT FROM streamvibe.pause p
+                                   WHERE p.kind = 'all' OR p.kind = 'job_type' AND p.name = u.name))
+$$;
+
 CREATE FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -3200,6 +3554,22 @@ CREATE FUNCTION streamvibe.own_functions() RETURNS TABLE(function regprocedure, 
               AND EXISTS (SELECT FROM streamvibe.schema_migration m
                           WHERE m.kind = 'function' AND substring(m.name FROM '([^/]+)\.sql$') = p.proname))
 $_$;
+
+CREATE FUNCTION streamvibe.pause_key(p_job_type text, p_user_id uuid, OUT kind text, OUT name text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF p_job_type IS NOT NULL AND p_user_id IS NOT NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_user_id', p_user_id::text, 'a type or a user can be paused, not a type of a user',
+            'Leave p_job_type or p_user_id out; without both, everything is meant.');
+    ELSIF p_job_type IS NOT NULL THEN
+        PERFORM streamvibe.known_job_type(p_job_type);
+    END IF;
+    kind := CASE WHEN p_job_type IS NOT NULL THEN 'job_type' WHEN p_user_id IS NOT NULL THEN 'user' ELSE 'all' END;
+    name := coalesce(p_job_type, p_user_id::text, '');
+END
+$$;
 
 CREATE FUNCTION streamvibe.pickup_order(p_waited integer[], p_odd boolean, p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) RETURNS TABLE(lows bigint[], highs bigint[], halved boolean)
     LANGUAGE plpgsql STABLE
@@ -3379,6 +3749,27 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.register_duties(p_fence bigint, p_names text[], p_schedules text[]) RETURNS TABLE(name text, schedule text, enabled boolean, last_started_at timestamp with time zone, now timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM streamvibe.require_service('register_duties');
+    PERFORM streamvibe.require_leader(p_fence);
+    INSERT INTO streamvibe.duty AS d (name, usual_schedule)
+    SELECT u.name, u.schedule FROM unnest(p_names, p_schedules) u(name, schedule)
+    ON CONFLICT (name) DO UPDATE SET usual_schedule = excluded.usual_schedule
+    WHERE d.usual_schedule <> excluded.usual_schedule;
+    -- The one before may have died in the middle of one; this process runs none just now.
+    UPDATE streamvibe.duty SET running_since = NULL WHERE running_since IS NOT NULL;
+    RETURN QUERY
+    SELECT d.name, coalesce(d.schedule, d.usual_schedule), d.enabled, d.last_started_at, streamvibe.now()
+    FROM streamvibe.duty d WHERE d.name = ANY (p_names) ORDER BY d.name;
+END
+$$;
+
 CREATE FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -3389,6 +3780,32 @@ BEGIN
         ON CONFLICT (user_id, idempotency_key) DO UPDATE SET job_id = excluded.job_id
         WHERE idempotency.job_id <> excluded.job_id;
     END IF;
+END
+$$;
+
+CREATE TABLE streamvibe.leader (
+    only_row boolean DEFAULT true NOT NULL,
+    leader_id text,
+    fence bigint DEFAULT 0 NOT NULL,
+    led_since timestamp with time zone,
+    expires_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT leader_only_row_check CHECK (only_row)
+)
+WITH (fillfactor='50');
+
+CREATE FUNCTION streamvibe.require_leader(p_fence bigint) RETURNS streamvibe.leader
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_leader streamvibe.leader;
+BEGIN
+    SELECT l.* INTO v_leader FROM streamvibe.leader l;
+    IF (v_leader.fence = p_fence AND v_leader.leader_id IS NOT NULL AND v_leader.expires_at >= streamvibe.now()) IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV016', 'p_fence', p_fence::text, 'another process does the maintenance now',
+            'Lead again before you begin another duty: SELECT streamvibe.lead_maintenance(''name'').');
+    END IF;
+    RETURN v_leader;
 END
 $$;
 
@@ -3432,6 +3849,17 @@ BEGIN
             p_function || ' is for the service only',
             'Call it as service_role (SET ROLE service_role) or as the owner of job_queue.');
     END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.resign_maintenance(p_leader_id text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('resign_maintenance');
+    UPDATE streamvibe.leader SET leader_id = NULL, expires_at = '-infinity' WHERE leader_id = p_leader_id;
 END
 $$;
 
@@ -3822,6 +4250,42 @@ CREATE TABLE streamvibe.dropped_leaf (
     leaf_number bigint NOT NULL
 );
 
+CREATE TABLE streamvibe.duty (
+    name text NOT NULL COLLATE pg_catalog."C",
+    usual_schedule text NOT NULL,
+    schedule text,
+    enabled boolean DEFAULT true NOT NULL,
+    running_since timestamp with time zone,
+    last_started_at timestamp with time zone,
+    last_ended_at timestamp with time zone,
+    last_done bigint,
+    last_error text,
+    CONSTRAINT duty_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100)))
+)
+WITH (fillfactor='50');
+
+CREATE TABLE streamvibe.duty_run (
+    id bigint NOT NULL,
+    duty text NOT NULL COLLATE pg_catalog."C",
+    fence bigint NOT NULL,
+    leader_id text NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone NOT NULL,
+    runs integer DEFAULT 1 NOT NULL,
+    done bigint,
+    error text
+)
+WITH (fillfactor='90');
+
+ALTER TABLE streamvibe.duty_run ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME streamvibe.duty_run_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE streamvibe.idempotency (
     user_id uuid NOT NULL,
     idempotency_key text NOT NULL COLLATE pg_catalog."C",
@@ -3922,6 +4386,15 @@ ALTER TABLE streamvibe.partition ALTER COLUMN leaf_number ADD GENERATED ALWAYS A
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+CREATE TABLE streamvibe.pause (
+    kind text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL COLLATE pg_catalog."C",
+    paused_at timestamp with time zone NOT NULL,
+    reason text,
+    CONSTRAINT pause_check CHECK (((kind = 'all'::text) = (name = ''::text))),
+    CONSTRAINT pause_kind_check CHECK ((kind = ANY (ARRAY['all'::text, 'job_type'::text, 'user'::text])))
 );
 
 CREATE TABLE streamvibe.schema_migration (
@@ -4063,6 +4536,12 @@ ALTER TABLE ONLY streamvibe.claim
 ALTER TABLE ONLY streamvibe.dropped_leaf
     ADD CONSTRAINT dropped_leaf_pkey PRIMARY KEY (leaf_number);
 
+ALTER TABLE ONLY streamvibe.duty
+    ADD CONSTRAINT duty_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY streamvibe.duty_run
+    ADD CONSTRAINT duty_run_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY streamvibe.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (user_id, idempotency_key);
 
@@ -4075,11 +4554,17 @@ ALTER TABLE ONLY streamvibe.job_queue_leaf
 ALTER TABLE ONLY streamvibe.job_type
     ADD CONSTRAINT job_type_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY streamvibe.leader
+    ADD CONSTRAINT leader_pkey PRIMARY KEY (only_row);
+
 ALTER TABLE ONLY streamvibe.partition
     ADD CONSTRAINT partition_partition_name_key UNIQUE (partition_name);
 
 ALTER TABLE ONLY streamvibe.partition
     ADD CONSTRAINT partition_pkey PRIMARY KEY (parent_name, lower_at);
+
+ALTER TABLE ONLY streamvibe.pause
+    ADD CONSTRAINT pause_pkey PRIMARY KEY (kind, name);
 
 ALTER TABLE ONLY streamvibe.schema_migration
     ADD CONSTRAINT schema_migration_pkey PRIMARY KEY (kind, name);
@@ -4146,6 +4631,8 @@ CREATE INDEX idx_job_queue_user_status_created ON ONLY public.job_queue USING bt
 CREATE INDEX idx_job_queue_worker_active ON ONLY public.job_queue USING btree (worker_id, started_at DESC) WHERE (status = 'processing'::text);
 
 CREATE INDEX claim_made_in ON streamvibe.claim USING btree (made_in);
+
+CREATE INDEX duty_run_of_duty ON streamvibe.duty_run USING btree (duty, id);
 
 CREATE INDEX idempotency_job ON streamvibe.idempotency USING btree (job_id);
 
@@ -4296,6 +4783,10 @@ GRANT ALL ON FUNCTION public.ensure_partitions(p_ahead interval) TO service_role
 REVOKE ALL ON FUNCTION public.expire_stale_jobs(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.expire_stale_jobs(p_limit integer) TO service_role;
 
+REVOKE ALL ON FUNCTION public.explain_job_wait(p_job_id uuid, p_user_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.explain_job_wait(p_job_id uuid, p_user_id uuid) TO authenticated;
+GRANT ALL ON FUNCTION public.explain_job_wait(p_job_id uuid, p_user_id uuid) TO service_role;
+
 REVOKE ALL ON FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[]) TO service_role;
 
@@ -4325,6 +4816,15 @@ REVOKE ALL ON FUNCTION public.get_job_result(p_job_id uuid, p_user_id uuid) FROM
 GRANT ALL ON FUNCTION public.get_job_result(p_job_id uuid, p_user_id uuid) TO authenticated;
 GRANT ALL ON FUNCTION public.get_job_result(p_job_id uuid, p_user_id uuid) TO service_role;
 
+REVOKE ALL ON FUNCTION public.get_maintenance() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_maintenance() TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_maintenance_runs(p_duty text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_maintenance_runs(p_duty text, p_limit integer) TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_pauses() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_pauses() TO service_role;
+
 REVOKE ALL ON FUNCTION public.get_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_limit integer, p_offset integer, p_order_by text, p_order_dir text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_limit integer, p_offset integer, p_order_by text, p_order_dir text) TO authenticated;
 GRANT ALL ON FUNCTION public.get_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_limit integer, p_offset integer, p_order_by text, p_order_dir text) TO service_role;
@@ -4351,6 +4851,9 @@ GRANT ALL ON FUNCTION public.keep_claim(p_worker_id text, p_token bigint, p_in_t
 
 REVOKE ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.pause_jobs(p_job_type text, p_user_id uuid, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pause_jobs(p_job_type text, p_user_id uuid, p_reason text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.recount_stats() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.recount_stats() TO service_role;
@@ -4380,6 +4883,9 @@ GRANT ALL ON FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_para
 REVOKE ALL ON FUNCTION public.request_jobs(p_requests jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.request_jobs(p_requests jsonb) TO service_role;
 
+REVOKE ALL ON FUNCTION public.resume_jobs(p_job_type text, p_user_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.resume_jobs(p_job_type text, p_user_id uuid) TO service_role;
+
 REVOKE ALL ON FUNCTION public.retry_failed_jobs(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.retry_failed_jobs(p_limit integer) TO service_role;
 
@@ -4390,6 +4896,9 @@ GRANT ALL ON FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) TO ser
 REVOKE ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_limit integer, p_cursor text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_limit integer, p_cursor text) TO authenticated;
 GRANT ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_limit integer, p_cursor text) TO service_role;
+
+REVOKE ALL ON FUNCTION public.set_maintenance_duty(p_duty text, p_schedule text, p_enabled boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.set_maintenance_duty(p_duty text, p_schedule text, p_enabled boolean) TO service_role;
 
 REVOKE ALL ON FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.set_user_limit(p_user_id uuid, p_max_live_jobs integer) TO service_role;
@@ -4402,6 +4911,9 @@ REVOKE ALL ON FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uui
 REVOKE ALL ON FUNCTION streamvibe.attach_leaf(p_parent text, p_name text, p_lower timestamp with time zone, p_upper timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.authorize(p_user_id uuid, p_all_allowed boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.begin_duty(p_fence bigint, p_duty text) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.begin_duty(p_fence bigint, p_duty text) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.check_batch_size(p_limit integer) FROM PUBLIC;
 
@@ -4442,6 +4954,9 @@ REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_now times
 
 REVOKE ALL ON FUNCTION streamvibe.duration_us(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.end_duty(p_fence bigint, p_leader_id text, p_duty text, p_started_at timestamp with time zone, p_done bigint, p_error text) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.end_duty(p_fence bigint, p_leader_id text, p_duty text, p_started_at timestamp with time zone, p_done bigint, p_error text) TO service_role;
+
 REVOKE ALL ON FUNCTION streamvibe.find_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_below uuid, p_limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.id_time(p_id uuid) FROM PUBLIC;
@@ -4478,6 +4993,9 @@ GRANT ALL ON FUNCTION streamvibe.now() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.known_job_type(p_job_type text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.lead_maintenance(p_leader_id text, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.lead_maintenance(p_leader_id text, p_lease interval) TO service_role;
+
 REVOKE ALL ON FUNCTION streamvibe.leaf_of_name(p_partition_name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.live_claims() FROM PUBLIC;
@@ -4486,7 +5004,7 @@ REVOKE ALL ON FUNCTION streamvibe.lock_account(p_user_id uuid, p_default integer
 
 REVOKE ALL ON FUNCTION streamvibe.lock_claims(p_worker_id text, p_tokens bigint[], p_sizes integer[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[], p_now timestamp with time zone, p_below uuid, p_paused_users uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT since timestamp with time zone[], OUT locked uuid[], OUT processing uuid[], OUT busy uuid[]) FROM PUBLIC;
 
@@ -4512,12 +5030,16 @@ REVOKE ALL ON FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, 
 
 REVOKE ALL ON FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.not_paused(p_job_types text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.old_partitions() FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.old_partitions() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.own_functions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.pause_key(p_job_type text, p_user_id uuid, OUT kind text, OUT name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.pickup_order(p_waited integer[], p_odd boolean, p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) FROM PUBLIC;
 
@@ -4535,13 +5057,21 @@ REVOKE ALL ON FUNCTION streamvibe.refuse_held_claim() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.refuse_unreadable_job(p_jobs jsonb) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.register_duties(p_fence bigint, p_names text[], p_schedules text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.register_duties(p_fence bigint, p_names text[], p_schedules text[]) TO service_role;
+
 REVOKE ALL ON FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.require_leader(p_fence bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.require_partition(p_parent text, p_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.require_read_committed(p_what text, p_fix text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.require_service(p_function text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.resign_maintenance(p_leader_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.resign_maintenance(p_leader_id text) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.retry_job(p_user_id uuid, p_job_id uuid) FROM PUBLIC;
 

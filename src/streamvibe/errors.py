@@ -15,6 +15,7 @@
     ├── MigrationRefused               SV013     500   1    a foreign job_queue, or an edited migration
     ├── InvalidCursor                  SV014     422   2    a broken, foreign or forged cursor
     ├── OffsetTooLarge                 SV015     422   2    past the offset limit: use a cursor
+    ├── NotLeader                      SV016     409   1    another process does the maintenance now
     ├── DatabaseUnreachable            -         503   3    no connection, or a server that cannot work now
     ├── ConfigurationError             -         500   2    a setting that cannot be used
     ├── JobFailed                      -         500   1    raised by waiting: the job ended without a result
@@ -178,6 +179,14 @@ class OffsetTooLarge(StreamVibeError):
     http_status = 422
     exit_status = 2
     problem_type = "offset-too-large"
+
+
+class NotLeader(StreamVibeError):
+    """Another process does the maintenance by now."""
+
+    sqlstate = "SV016"
+    http_status = 409
+    problem_type = "not-leader"
 
 
 class DatabaseUnreachable(StreamVibeError):

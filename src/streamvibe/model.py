@@ -193,6 +193,68 @@ class WorkerState:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """What is not claimed for now. Without ``job_type`` and ``user_id`` it is everything."""
+
+    job_type: str | None
+    user_id: UUID | None
+    paused_at: datetime
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DutyState:
+    """A duty of maintenance; what is said of the leader is the same for all."""
+
+    duty: str
+    state: str
+    """running, done, failed, disabled or new"""
+    schedule: str
+    """Cron in UTC, or ``every 30 seconds``."""
+    enabled: bool
+    running_since: datetime | None
+    last_started_at: datetime | None
+    last_ended_at: datetime | None
+    last_done: int | None
+    """How many jobs, notes, keys or leaves."""
+    last_error: str | None
+    leader_id: str | None
+    led_since: datetime | None
+    leader_is_alive: bool
+    """Whether a process does the maintenance at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class DutyRun:
+    """A run of a duty, or several in a row that had nothing to do."""
+
+    duty: str
+    started_at: datetime
+    ended_at: datetime
+    runs: int
+    done: int | None
+    error: str | None
+    leader_id: str
+    fence: int
+    """Grows by one whenever another process takes over."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitReason:
+    """One reason why a job is not running."""
+
+    reason: str
+    """finished, running, paused, scheduled, backoff, retry_later, attempts_exhausted, at_limit, has_twin, no_worker,
+    isolated, locked, behind or next"""
+    message: str
+    ready_at: datetime | None
+    """When that ends, where it is known; of ``behind`` an estimate."""
+    jobs_ahead: int | None
+    job_ids: list[UUID] | None
+    """The jobs that stand in its way."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recounted:
     """A number of the statistics that was wrong."""
 

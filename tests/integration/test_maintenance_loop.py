@@ -1,4 +1,4 @@
-"""The plain maintenance loop: every duty runs by itself, and one that fails keeps no other from running."""
+"""The maintenance loop: every duty runs by itself, and one that fails keeps no other from running."""
 
 import asyncio
 import contextlib
@@ -12,10 +12,10 @@ from tests.sql import kit
 from tests.support.databases import Database
 
 from streamvibe import Context, RetryLater, job_type
-from streamvibe.maintenance import Duty, Maintenance
-from streamvibe.maintenance.loop import DUTIES
+from streamvibe.maintenance import DUTIES, Duty, Maintenance
 
 Params = dict[str, object]
+OFTEN = "every 0.01 seconds"
 
 
 @job_type("any")
@@ -135,10 +135,10 @@ async def test_a_duty_that_fails_is_tried_again_and_disturbs_no_other(database18
     queue = Queue(database18)
     queue.conn.execute("CREATE TABLE turns (n bigserial); CREATE SEQUENCE bad")
     duties = [
-        Duty("bad", 0.01, "SELECT 1 / (nextval('bad') * 0)::int"),
+        Duty("bad", OFTEN, "SELECT 1 / (nextval('bad') * 0)::int"),
         Duty(
             "good",
-            0.01,
+            OFTEN,
             "WITH done AS (INSERT INTO turns DEFAULT VALUES RETURNING 1) SELECT count(*) FROM done",
         ),
     ]
@@ -154,7 +154,7 @@ async def test_the_loop_outlives_its_connection(database18: Database) -> None:
     queue = Queue(database18)
     queue.conn.execute("CREATE TABLE turns (n bigserial, pid int DEFAULT pg_backend_pid())")
     duty = Duty(
-        "turn", 0.01, "WITH done AS (INSERT INTO turns DEFAULT VALUES RETURNING 1) SELECT count(*) FROM done"
+        "turn", OFTEN, "WITH done AS (INSERT INTO turns DEFAULT VALUES RETURNING 1) SELECT count(*) FROM done"
     )
     async with maintained(database18, [duty]):
         for sessions in (1, 2, 3):
@@ -168,14 +168,14 @@ async def test_the_loop_outlives_its_connection(database18: Database) -> None:
             )
 
 
-async def test_two_loops_share_the_work(database18: Database) -> None:
-    """Many processes may run it: with three loops nothing fails and each job is taken back once."""
+async def test_of_three_loops_one_does_the_work(database18: Database) -> None:
+    """Many processes may run it: of three one leads, nothing fails, and each job is taken back once."""
     queue = Queue(database18)
     queue.register(anything)
     jobs = [queue.request("any") for _ in range(20)]
     queue.conn.execute("SELECT heartbeat_worker('dead', p_lease := '0.5 seconds')")
     queue.conn.execute("SELECT * FROM claim_jobs('dead', 10)")
-    fast = [replace(duty, every_seconds=0.01) for duty in DUTIES]
+    fast = [replace(duty, schedule=OFTEN) for duty in DUTIES]
     async with (
         maintained(database18, fast),
         maintained(database18, fast),
@@ -184,3 +184,33 @@ async def test_two_loops_share_the_work(database18: Database) -> None:
     ):
         for job_id in jobs:
             assert (await queue.until(job_id))["retry_count"] == 0
+        assert queue.value("SELECT count(DISTINCT leader_id) FROM streamvibe.duty_run") == 1
+
+
+async def test_schedules_change_while_it_runs(
+    database18: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator makes a yearly duty frequent, disables it, and gives it a schedule that nobody can read."""
+    monkeypatch.setattr("streamvibe.maintenance.loop.RELOAD_SECONDS", 0.05)
+    queue = Queue(database18)
+    queue.conn.execute("CREATE TABLE turns (n bigserial)")
+    turn = "WITH done AS (INSERT INTO turns DEFAULT VALUES RETURNING 1) SELECT count(*) FROM done"
+    turns = "SELECT count(*) FROM turns"
+    async with maintained(database18, [Duty("turn", "0 0 1 1 *", turn)]):
+        await eventually(lambda: queue.value(turns) == 1, "the first, because it never ran")
+        queue.conn.execute("SELECT set_maintenance_duty('turn', 'every 0.02 seconds')")
+        await eventually(lambda: queue.value(turns) >= 4, "it runs often")
+        queue.conn.execute("SELECT set_maintenance_duty('turn', p_enabled => false)")
+        # As long as it takes to be known, and for nothing to happen since.
+        await eventually(
+            lambda: queue.value(f"{turns} WHERE pg_sleep(0.3) IS NULL") == queue.value(turns), "it rests"
+        )
+        queue.conn.execute("UPDATE streamvibe.duty SET schedule = '61 * * * *', enabled = true")
+        await eventually(lambda: "schedule_unreadable" in caplog.text, "the log says so")
+    # Late when somebody leads again: not once more, the yearly schedule applies.
+    before = queue.value(turns)
+    async with maintained(database18, [Duty("turn", "0 0 1 1 *", turn), Duty("other", OFTEN, turn)]):
+        await eventually(lambda: queue.value(turns) >= before + 3, "the other one runs")
+    assert (
+        queue.value("SELECT count(*) FROM streamvibe.duty_run WHERE duty = 'turn' AND error IS NOT NULL") == 0
+    )

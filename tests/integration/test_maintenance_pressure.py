@@ -20,12 +20,13 @@ from tests.support.waiting import wait_until
 from streamvibe import Context, job_type
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable
-from streamvibe.maintenance import Duty, Maintenance
-from streamvibe.maintenance.loop import DUTIES, LIMITS
+from streamvibe.maintenance import DUTIES, Duty, Maintenance
+from streamvibe.maintenance.loop import LIMITS
 
 Params = dict[str, Any]
 
-FAST = [replace(duty, every_seconds=0.01) for duty in DUTIES]
+OFTEN = "every 0.01 seconds"
+FAST = [replace(duty, schedule=OFTEN) for duty in DUTIES]
 TURN = "WITH done AS (INSERT INTO turns DEFAULT VALUES RETURNING 1) SELECT count(*) FROM done"
 
 
@@ -72,7 +73,7 @@ async def test_stopping_cancels_the_duty_that_runs(database18: Database) -> None
     queue = Queue(database18)
     running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)%' AND state = 'active'"
     running += " AND datname = current_database() AND pid <> pg_backend_pid()"
-    async with maintained(database18, [Duty("long", 1.0, "SELECT 1 FROM pg_sleep(3600)")]):
+    async with maintained(database18, [Duty("long", "every 1 seconds", "SELECT 1 FROM pg_sleep(3600)")]):
         await eventually(lambda: queue.value(running) == 1, "the duty runs")
     await eventually(lambda: queue.value(running) == 0, "it is cancelled")
 
@@ -83,11 +84,11 @@ async def test_a_duty_waits_for_no_lock(database18: Database) -> None:
     queue.conn.execute("CREATE TABLE turns (n bigserial); CREATE TABLE locked (n int)")
     queue.conn.execute("CREATE TABLE limits (n int)")
     duties = [
-        Duty("locked", 0.01, "WITH w AS (INSERT INTO locked VALUES (1) RETURNING 1) SELECT count(*) FROM w"),
-        Duty("turn", 0.01, TURN),
+        Duty("locked", OFTEN, "WITH w AS (INSERT INTO locked VALUES (1) RETURNING 1) SELECT count(*) FROM w"),
+        Duty("turn", OFTEN, TURN),
         Duty(
             "limit",
-            0.01,
+            OFTEN,
             "WITH w AS (INSERT INTO limits SELECT setting::int FROM pg_settings"
             " WHERE name = 'statement_timeout' RETURNING 1) SELECT count(*) FROM w",
         ),
@@ -153,7 +154,7 @@ async def test_nobody_is_dead_before_the_loop_has_watched_for_a_while(database18
     queue.register(anything)
     queue.conn.execute("CREATE TABLE turns (n bigserial)")
     job_id = claimed_by_the_dead(queue, "dead")
-    duties = [*FAST, Duty("turn", 0.01, TURN)]
+    duties = [*FAST, Duty("turn", OFTEN, TURN)]
     async with maintained(database18, duties, timedelta(hours=1)):
         await eventually(lambda: queue.value("SELECT count(*) FROM turns") >= 20, "twenty turns")
         assert queue.seen(job_id) == "processing"
@@ -221,7 +222,7 @@ async def test_workers_may_renew_their_leases_first(database18: Database, what: 
 
 async def test_what_nobody_foresaw_is_raised(database18: Database, caplog: pytest.LogCaptureFixture) -> None:
     """A duty that breaks the loop ends run() with its error, and the log names it."""
-    maintenance = Maintenance(database18.dsn, duties=[Duty("odd", 1.0, "SELECT 'many'")])
+    maintenance = Maintenance(database18.dsn, duties=[Duty("odd", "every 1 seconds", "SELECT 'many'")])
     with pytest.raises(ValueError, match="many"):
         await maintenance.run()
     assert "maintenance_broke" in caplog.text

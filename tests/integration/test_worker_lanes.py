@@ -21,8 +21,10 @@ class Gated(Session):
         super().__init__(dsn, application_name="gated")
         self.gate = asyncio.Event()
 
-    async def fetch(self, sql: Any, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        rows = await super().fetch(sql, params)
+    async def fetch(
+        self, sql: Any, params: Sequence[object] = (), *, limited: bool = True
+    ) -> list[tuple[Any, ...]]:
+        rows = await super().fetch(sql, params, limited=limited)
         await self.gate.wait()
         return rows
 

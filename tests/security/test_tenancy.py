@@ -27,6 +27,7 @@ FOR_USERS = {
     "get_user_jobs_by_bucket",
     "search_jobs",
     "get_job_logs",
+    "explain_job_wait",
 }
 FOR_SERVICE = {
     "create_jobs",
@@ -56,11 +57,18 @@ FOR_SERVICE = {
     "recount_stats",
     "get_job_queue_stats",
     "get_workers",
+    "pause_jobs",
+    "resume_jobs",
+    "get_pauses",
+    "get_maintenance",
+    "get_maintenance_runs",
+    "set_maintenance_duty",
 }
 # Beside those in public.
 LEAVES = {"old_partitions", "seal_partition", "count_partition", "drop_partition"}
-DEFINERS = {"create_staged_jobs", "refuse_held_claim"} | LEAVES
-PRIVATE_FOR_SERVICE = {"create_staged_jobs", "now"} | LEAVES
+DUTIES = {"lead_maintenance", "resign_maintenance", "register_duties", "begin_duty", "end_duty"}
+DEFINERS = {"create_staged_jobs", "refuse_held_claim"} | LEAVES | DUTIES
+PRIVATE_FOR_SERVICE = {"create_staged_jobs", "now"} | LEAVES | DUTIES
 API_ROLES = ("anon", "authenticated", "service_role")
 # What a role may do with a table or view. Everything else is denied.
 ALLOWED = {

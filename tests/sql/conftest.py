@@ -24,6 +24,9 @@ OURS = (
     "stat_sketch",
     "leaf_stat",
     "dropped_leaf",
+    "pause",
+    "duty",
+    "duty_run",
 )
 # Leaves of the past are made by single tests.
 DROP_OLD_LEAVES = """
@@ -44,6 +47,7 @@ EMPTY = (
     *(f"DELETE FROM public.{table}" for table in ("job_log", "job_queue")),
     *(f"DELETE FROM streamvibe.{table}" for table in OURS),
     "DELETE FROM streamvibe.job_type",
+    "UPDATE streamvibe.leader SET leader_id = NULL, expires_at = '-infinity'",
     "INSERT INTO streamvibe.setting DEFAULT VALUES",
 )
 

@@ -18,7 +18,9 @@ from streamvibe.cli.db import db_app
 from streamvibe.cli.demo import demo_command
 from streamvibe.cli.explain import explain_command
 from streamvibe.cli.jobs import jobs_app
+from streamvibe.cli.jobs_why import why_command
 from streamvibe.cli.logs import logs_app
+from streamvibe.cli.maintain import maintain_app, pause_command, pauses_command, resume_command
 from streamvibe.cli.migrate import migrate_command
 from streamvibe.cli.output import print_error, print_hint
 from streamvibe.cli.stats import stats_command
@@ -41,10 +43,15 @@ app.command("up")(up_command)
 app.command("demo")(demo_command)
 app.command("migrate")(migrate_command)
 app.command("worker")(worker_command)
+jobs_app.command("why")(why_command)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(logs_app, name="logs")
 app.command("stats")(stats_command)
 app.command("workers")(workers_command)
+app.add_typer(maintain_app, name="maintain")
+app.command("pause")(pause_command)
+app.command("resume")(resume_command)
+app.command("pauses")(pauses_command)
 app.command("explain")(explain_command)
 app.add_typer(bench_app, name="bench")
 app.add_typer(db_app, name="db")

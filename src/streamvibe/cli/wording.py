@@ -12,6 +12,7 @@ from streamvibe.remedies import parameter
 _OPTIONS = {
     "bucket": "--bucket",
     "cursor": "--cursor",
+    "duty": "DUTY",
     "job_id": "JOB_ID",
     "job_ids": "JOB_IDS",
     "idempotency_key": "--idempotency-key",
@@ -25,6 +26,7 @@ _OPTIONS = {
     "params": "--params",
     "priority": "--priority",
     "result": "--result",
+    "schedule": "--schedule",
     "scheduled_for": "--at",
     "search": "WORDS",
     "since": "--since",

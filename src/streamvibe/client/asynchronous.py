@@ -16,22 +16,26 @@ from typing_extensions import TypeVar
 from streamvibe.client import shared
 from streamvibe.client.together import Together
 from streamvibe.db.pool import APPLICATION_NAME, PREPARE_THRESHOLD, AsyncPool
-from streamvibe.db.statements import bulk, jobs, lists, settings
+from streamvibe.db.statements import bulk, jobs, lists, operations, settings
 from streamvibe.db.statements.statement import Statement
 from streamvibe.errors import DatabaseUnreachable, NotAllowed, PartitionMissing, translated
 from streamvibe.jobtype import JobType, listed
 from streamvibe.masking import mask_url
 from streamvibe.model import (
     BulkOutcome,
+    DutyRun,
+    DutyState,
     Job,
     JobChange,
     JobResult,
     LogLine,
     NewJob,
     Page,
+    Pause,
     QueueStats,
     Recounted,
     Requested,
+    WaitReason,
     WorkerState,
 )
 
@@ -45,6 +49,10 @@ Ids = UUID | str | Iterable[UUID | str]
 JobChanges = list[JobChange]  # inside the class, list is a method
 Workers = list[WorkerState]
 JobsRecounted = list[Recounted]
+WaitReasons = list[WaitReason]
+Pauses = list[Pause]
+DutyStates = list[DutyState]
+DutyRuns = list[DutyRun]
 
 
 class Client:
@@ -449,6 +457,61 @@ class Client:
     async def workers(self, *, connection: Connection | None = None) -> Workers:
         """The workers there are, dead ones until their jobs were taken back; for the service."""
         return await self._fetch(settings.get_workers(), connection)
+
+    async def explain_wait(
+        self, job_id: Id, *, user_id: Id | None = None, connection: Connection | None = None
+    ) -> WaitReasons:
+        """Why a job is not running, what must happen first at the top. Raises JobNotFound."""
+        return await self._fetch(operations.explain_job_wait(job_id, user_id), connection)
+
+    async def pause(
+        self,
+        *,
+        job_type: JobType[Any, Any] | str | None = None,
+        user_id: Id | None = None,
+        reason: str | None = None,
+        connection: Connection | None = None,
+    ) -> bool:
+        """Let no job of a type, or of a user, or no job at all, be started from now on; what runs goes on.
+
+        Returns whether it was not paused before. For the service. Raises UnknownJobType, InvalidArgument.
+        """
+        return await self._fetch(operations.pause_jobs(job_type, user_id, reason), connection)
+
+    async def resume(
+        self,
+        *,
+        job_type: JobType[Any, Any] | str | None = None,
+        user_id: Id | None = None,
+        connection: Connection | None = None,
+    ) -> bool:
+        """Take back ``pause()`` with the same arguments; returns whether it was paused. For the service."""
+        return await self._fetch(operations.resume_jobs(job_type, user_id), connection)
+
+    async def pauses(self, *, connection: Connection | None = None) -> Pauses:
+        """What is paused; for the service."""
+        return await self._fetch(operations.get_pauses(), connection)
+
+    async def maintenance(self, *, connection: Connection | None = None) -> DutyStates:
+        """Every duty of maintenance, how its last run ended, and which process leads; for the service."""
+        return await self._fetch(operations.get_maintenance(), connection)
+
+    async def maintenance_runs(
+        self, duty: str | None = None, *, limit: int = 50, connection: Connection | None = None
+    ) -> DutyRuns:
+        """What maintenance did, newest first; for the service."""
+        return await self._fetch(operations.get_maintenance_runs(duty, limit), connection)
+
+    async def set_maintenance_duty(
+        self,
+        duty: str,
+        *,
+        schedule: str | None = None,
+        enabled: bool | None = None,
+        connection: Connection | None = None,
+    ) -> None:
+        """Change when a duty runs (cron in UTC, or ``every 30 seconds``; "": as usual), or whether. For the service."""
+        await self._fetch(operations.set_maintenance_duty(duty, schedule, enabled), connection)
 
     async def register(self, *job_types: JobType[Any, Any], connection: Connection | None = None) -> None:
         """Register job types, or change their settings; for the service. A worker does it when it starts."""

@@ -65,12 +65,18 @@ class Session:
             self._connection = connection
         return self._connection
 
-    async def fetch(self, sql: str | Composed, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one statement. Raises the error tree; psycopg errors that it does not know pass through."""
+    async def fetch(
+        self, sql: str | Composed, params: Sequence[object] = (), *, limited: bool = True
+    ) -> list[tuple[Any, ...]]:
+        """All rows of one statement. Raises the error tree; psycopg errors that it does not know pass through.
+
+        ``limited`` False: without the limits, and so without a transaction that stays open, and keeps what it has
+        locked, when this process is stopped in the middle of it.
+        """
         connection = await self.connection()
         try:
             with translated(self._url):
-                if self._limits is None:
+                if self._limits is None or not limited:
                     return await (await connection.execute(sql, params)).fetchall()
                 async with connection.transaction():
                     await connection.execute(self._limits)

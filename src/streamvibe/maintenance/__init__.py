@@ -1,5 +1,7 @@
 """What keeps the queue healthy by itself."""
 
-from streamvibe.maintenance.loop import Duty, Maintenance
+from streamvibe.maintenance.duties import DUTIES, Duty
+from streamvibe.maintenance.loop import Maintenance
+from streamvibe.maintenance.schedule import check_schedule
 
-__all__ = ["Duty", "Maintenance"]
+__all__ = ["DUTIES", "Duty", "Maintenance", "check_schedule"]

@@ -1,76 +1,45 @@
-"""The plain maintenance loop: each duty calls SQL functions every so often, safe to run in many processes."""
+"""The maintenance loop: of many processes one leads, and does each duty when it is time."""
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 
 from streamvibe.db.session import Session
-from streamvibe.errors import DatabaseUnreachable, StreamVibeError
+from streamvibe.errors import DatabaseUnreachable, InvalidArgument, NotLeader, StreamVibeError
 from streamvibe.eventlog import Outage, event_logger
+from streamvibe.maintenance.duties import DUTIES, Duty
+from streamvibe.maintenance.leader import Leadership
+from streamvibe.maintenance.schedule import Schedule, parse_schedule
 
 log = event_logger("streamvibe.maintenance")
 
-#: A duty that met somebody's lock, or has far too much to do, lets the others have their turn.
-LIMITS = "SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '60s', true)"
-
-
-@dataclass(frozen=True, slots=True)
-class Duty:
-    """A statement that returns how much it did, and the seconds between two runs of it.
-
-    ``batch``: when a run did so much there is more to do, and the next follows at once.
-    ``steps``: what follows for each row of the statement, each step in a transaction of its own; its values are the
-    row's. Where one returns false, the rest is left for another run.
-    ``judges_workers``: it takes a late heartbeat for a death, so it must not run before heartbeats could arrive. Its
-    statement takes the time after which it must not judge, and also returns what time the database has.
-    """
-
-    name: str
-    every_seconds: float
-    sql: str
-    batch: int | None = None
-    judges_workers: bool = False
-    steps: Sequence[str] = ()
-
-
-DUTIES: Sequence[Duty] = (
-    # A dead worker is known within its lease of 10 s; looking costs one read of a small table.
-    Duty(
-        "recover_stuck_jobs",
-        2.0,
-        "SELECT (SELECT count(*) FROM recover_stuck_jobs(%s::timestamptz)), streamvibe.now()",
-        judges_workers=True,
-    ),
-    Duty("retry_failed_jobs", 10.0, "SELECT retry_failed_jobs(1000)", batch=1000),
-    Duty("expire_stale_jobs", 60.0, "SELECT expire_stale_jobs(1000)", batch=1000),
-    Duty("compact_stats", 5.0, "SELECT compact_stats(10000)", batch=10000),
-    Duty("cleanup_old_jobs", 60.0, "SELECT cleanup_old_jobs(1000)", batch=1),
-    Duty("forget_idempotency_keys", 600.0, "SELECT forget_idempotency_keys(10000)", batch=10000),
-    Duty("ensure_partitions", 3600.0, "SELECT count(*) FROM ensure_partitions()"),
-    # Counting takes 3 us a job, during which nobody waits; the others step back when somebody is in the way.
-    Duty(
-        "drop_old_partitions",
-        3600.0,
-        "SELECT partition_name FROM streamvibe.old_partitions()",
-        steps=(
-            "SELECT streamvibe.seal_partition(%s)",
-            "SELECT streamvibe.count_partition(%s) FROM set_config('statement_timeout', '1h', true)",
-            "SELECT streamvibe.drop_partition(%s)",
-        ),
-    ),
+#: A duty that met somebody's lock, or has far too much to do, lets the others have their turn; that of a process which was
+#: stopped in the middle of it is rolled back by the server.
+LIMITS = (
+    "SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '60s', true),"
+    " set_config('idle_in_transaction_session_timeout', '10s', true)"
 )
+#: How soon what an operator changed in the schedules is known.
+RELOAD_SECONDS = 10.0
+
+_REGISTER = "SELECT * FROM streamvibe.register_duties(%s, %s, %s)"
+_BEGIN = "SELECT streamvibe.begin_duty(%s, %s)"
+_END = "SELECT streamvibe.end_duty(%s, %s, %s, %s, %s, %s)"
 
 
 class Maintenance:
-    """Runs the duties until stopped. A failing duty is logged and tried again at its next turn.
+    """Runs the duties while it leads, until stopped. A failing duty is logged and tried again at its next turn.
 
     ``settle``: for how long no worker is taken for dead after the start, after the database was away or slow, and
     after this machine slept: live workers could not renew their leases then, and need a moment to do so.
+    ``lease``: after how long without a sign of the leader another process takes over.
     """
 
     def __init__(
@@ -79,12 +48,15 @@ class Maintenance:
         *,
         duties: Sequence[Duty] = DUTIES,
         settle: timedelta = timedelta(seconds=10),
+        lease: timedelta = timedelta(seconds=10),
         prepare_threshold: int | None = None,
     ) -> None:
         self._session = Session(
             dsn, application_name="streamvibe maintenance", prepare_threshold=prepare_threshold, limits=LIMITS
         )
-        self._duties = duties
+        name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        self._leadership = Leadership(dsn, name, lease=lease, prepare_threshold=prepare_threshold)
+        self._duties = {duty.name: duty for duty in duties}
         self._settle = settle
         self._settled_at = float("inf")
         self._outage = Outage(log, "maintenance")
@@ -92,38 +64,117 @@ class Maintenance:
         self._read: tuple[datetime, float] | None = None
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[int] | None = None
+        #: Under which fence the schedules were read, and when (loop time).
+        self._fence: int | None = None
+        self._loaded: tuple[datetime, float] = datetime.now(UTC), 0.0
+        self._reload_at = 0.0
+        self._schedules: dict[str, tuple[str, Schedule]] = {}
+        #: Of each duty that is to run: when (loop time).
+        self._due: dict[str, float] = {}
 
     def stop(self) -> None:
         """Stop now; the duty that is running is cancelled and rolled back. From the event loop's thread."""
         self._stopping.set()
+        self._leadership.changed.set()
         if self._running is not None:
             self._running.cancel()
 
     async def run(self) -> None:
-        """Run every duty now, then each at its interval, until ``stop()``.
+        """While this process leads, run every duty that is late now, then each when it is due, until ``stop()``.
 
         Raises only what nobody foresaw, after logging it.
         """
-        loop = asyncio.get_running_loop()
-        due = dict.fromkeys(self._duties, loop.time())
+        keeping = asyncio.create_task(self._leadership.keep())
+        # What nobody foresaw there ends this as well.
+        keeping.add_done_callback(lambda _: self.stop())
         try:
             while not self._stopping.is_set():
-                duty = min(due, key=due.__getitem__)
+                self._leadership.changed.clear()
+                until = await self._turn()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(due[duty]):
-                        await self._stopping.wait()
-                if not self._stopping.is_set():
-                    done = await self._cancellable(duty)
-                    is_full = duty.batch is not None and done >= duty.batch
-                    due[duty] = loop.time() + (0 if is_full else duty.every_seconds)
+                    async with asyncio.timeout_at(until):
+                        await self._leadership.changed.wait()
+            if keeping.done():
+                keeping.result()
         except Exception as error:
             log.critical("maintenance_broke", exc_info=error)
             raise
         finally:
+            keeping.cancel()
+            await asyncio.wait({keeping})
+            await self._leadership.resign()
             await self._session.close()
 
-    async def _cancellable(self, duty: Duty) -> int:
-        self._running = task = asyncio.create_task(self._run_duty(duty))
+    async def _turn(self) -> float:
+        """Do what is due; until when nothing is (loop time)."""
+        loop = asyncio.get_running_loop()
+        fence = self._leadership.fence
+        if fence is None:
+            return loop.time() + 1.0
+        try:
+            if fence != self._fence or loop.time() >= self._reload_at:
+                await self._load(fence)
+        except NotLeader:
+            self._leadership.lost()
+            return loop.time() + 1.0
+        except DatabaseUnreachable as error:
+            self._read = self._fence = None
+            self._outage.goes_on("duty_waits_for_database", error, duty="register_duties")
+            return loop.time() + 1.0
+        except (StreamVibeError, psycopg.Error) as error:
+            log.error("duty_failed", duty="register_duties", error=str(error))
+            return loop.time() + 1.0
+        if not self._due:
+            return self._reload_at
+        name = min(self._due, key=self._due.__getitem__)
+        if self._due[name] > loop.time():
+            return min(self._due[name], self._reload_at)
+        duty = self._duties[name]
+        done = await self._cancellable(duty, fence)
+        is_full = duty.batch is not None and done >= duty.batch
+        self._due[name] = loop.time() + (0.0 if is_full else self._pause(name))
+        return loop.time()
+
+    def _pause(self, name: str) -> float:
+        now = self._clock()
+        return (self._schedules[name][1](now) - now).total_seconds()
+
+    def _clock(self) -> datetime:
+        """What time the database has, as far as this process knows."""
+        at, read_at = self._loaded
+        return at + timedelta(seconds=asyncio.get_running_loop().time() - read_at)
+
+    async def _load(self, fence: int) -> None:
+        """Read the schedules; a duty that is late, or never ran, is due now."""
+        loop = asyncio.get_running_loop()
+        usual = [duty.schedule for duty in self._duties.values()]
+        rows = await self._session.fetch(_REGISTER, (fence, list(self._duties), usual), limited=False)
+        self._outage.ends()
+        is_new = fence != self._fence
+        if is_new:
+            self._due, self._schedules, self._read, self._settled_at = {}, {}, None, float("inf")
+        for name, schedule, enabled, last_started_at, now in rows:
+            self._loaded = now, loop.time()
+            if not enabled:
+                self._due.pop(name, None)
+                self._schedules.pop(name, None)
+            elif name not in self._schedules or self._schedules[name][0] != schedule:
+                first = name not in self._schedules
+                self._schedules[name] = schedule, self._readable(name, schedule)
+                late = last_started_at is None or self._schedules[name][1](last_started_at) <= now
+                self._due[name] = loop.time() + (0.0 if first and late else self._pause(name))
+        self._fence = fence
+        self._reload_at = loop.time() + RELOAD_SECONDS
+
+    def _readable(self, name: str, schedule: str) -> Schedule:
+        try:
+            return parse_schedule(schedule)
+        except InvalidArgument as error:
+            log.error("schedule_unreadable", duty=name, schedule=schedule, error=error.message)
+            return parse_schedule(self._duties[name].schedule)
+
+    async def _cancellable(self, duty: Duty, fence: int) -> int:
+        self._running = task = asyncio.create_task(self._run_duty(duty, fence))
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:  # run() itself is cancelled
@@ -134,25 +185,40 @@ class Maintenance:
             self._running = None
         return 0 if task.cancelled() else task.result()
 
-    async def _run_duty(self, duty: Duty) -> int:
+    async def _run_duty(self, duty: Duty, fence: int) -> int:
+        """How much it did. What it met is recorded, as far as the database can be reached."""
+        done: int | None = None
+        failure: Exception | None = None
         try:
-            if duty.judges_workers:
-                done = int((await self._judge(duty))[0][0])
-            elif duty.steps:
-                done = await self._step_by_step(duty)
-            else:
-                done = int((await self._session.fetch(duty.sql))[0][0])
-        except DatabaseUnreachable as error:
-            self._read = None
-            self._outage.goes_on("duty_waits_for_database", error, duty=duty.name)
+            [[started_at]] = await self._session.fetch(_BEGIN, (fence, duty.name), limited=False)
+            try:
+                done = await self._do(duty)
+            except (StreamVibeError, psycopg.Error) as error:
+                failure = error
+            said = None if failure is None else str(failure)
+            ended = (fence, self._leadership.leader_id, duty.name, started_at, done, said)
+            await self._session.fetch(_END, ended, limited=False)
+        except NotLeader:
+            self._leadership.lost()
         except (StreamVibeError, psycopg.Error) as error:
-            log.error("duty_failed", duty=duty.name, error=str(error))
+            failure = failure or error
+        if isinstance(failure, DatabaseUnreachable):
+            self._read = None
+            self._outage.goes_on("duty_waits_for_database", failure, duty=duty.name)
+        elif failure is not None:
+            log.error("duty_failed", duty=duty.name, error=str(failure))
         else:
             self._outage.ends()
-            if done:
-                log.info("duty_done", duty=duty.name, count=done)
-            return done
-        return 0
+        if done:
+            log.info("duty_done", duty=duty.name, count=done)
+        return done or 0
+
+    async def _do(self, duty: Duty) -> int:
+        if duty.judges_workers:
+            return int((await self._judge(duty))[0][0])
+        if duty.steps:
+            return await self._step_by_step(duty)
+        return int((await self._session.fetch(duty.sql))[0][0])
 
     async def _step_by_step(self, duty: Duty) -> int:
         """For how many rows of the duty's statement every step was done. An error leaves the rest for the next run."""

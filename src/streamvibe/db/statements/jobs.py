@@ -132,7 +132,7 @@ def retry_jobs(job_ids: UUID | str | Iterable[UUID | str], user_id: UUID | str) 
 
 def get_job(job_id: UUID | str, user_id: UUID | str | None) -> Statement[Job]:
     """Read one job. Decoding raises JobNotFound."""
-    return Statement(_GET, _one(job_id, user_id), lambda rows: read_job(_first(rows, job_id)))
+    return Statement(_GET, one(job_id, user_id), lambda rows: read_job(first(rows, job_id)))
 
 
 def get_job_result(
@@ -142,11 +142,11 @@ def get_job_result(
     load = job_type.load_result if job_type is not None else None
 
     def decode(rows: Sequence[Row]) -> JobResult[R]:
-        found, status, result, *rest = _first(rows, job_id)
+        found, status, result, *rest = first(rows, job_id)
         ended = JobStatus(status)
         return JobResult(found, ended, loaded(load, ended, result), *rest)
 
-    return Statement(_RESULT, _one(job_id, user_id), decode)
+    return Statement(_RESULT, one(job_id, user_id), decode)
 
 
 def dump_params(job_type: JobType[Any, Any] | str, params: object, field: str = "params") -> str:
@@ -190,7 +190,7 @@ def _change(
     )
 
 
-def _one(job_id: UUID | str, user_id: UUID | str | None) -> dict[str, object]:
+def one(job_id: UUID | str, user_id: UUID | str | None) -> dict[str, object]:
     return {
         "job_id": arguments.uuid(job_id, "job_id"),
         "user_id": None if user_id is None else arguments.uuid(user_id, "user_id"),
@@ -203,7 +203,8 @@ def _requested(load: Any, rows: Sequence[Row]) -> Requested[Any]:
     return Requested(Outcome(outcome), job_id, now, loaded(load, now, result), age, load)
 
 
-def _first(rows: Sequence[Row], job_id: UUID | str) -> Row:
+def first(rows: Sequence[Row], job_id: UUID | str) -> Row:
+    """The first row. Raises JobNotFound where there is none."""
     if not rows:
         raise JobNotFound(
             "There is no such job",

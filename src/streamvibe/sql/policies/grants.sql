@@ -5,15 +5,17 @@ DECLARE
     v_for_users CONSTANT text[] := ARRAY[
         'request_job', 'find_or_create_job', 'get_cached_job_result', 'cancel_jobs', 'retry_jobs',
         'get_job', 'get_job_result', 'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket',
-        'get_job_logs', 'search_jobs'];
+        'get_job_logs', 'search_jobs', 'explain_job_wait'];
     v_for_service CONSTANT text[] := ARRAY[
         'create_jobs', 'request_jobs', 'register_job_type', 'set_user_limit',
         'heartbeat_worker', 'claim_jobs', 'hold_claim', 'keep_claim', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs',
         'release_jobs', 'release_forgotten_claims', 'unregister_worker', 'append_job_logs',
         'ensure_partitions', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs', 'recover_broken_claims',
-        'cleanup_old_jobs', 'forget_idempotency_keys', 'compact_stats', 'recount_stats', 'get_job_queue_stats', 'get_workers'];
+        'cleanup_old_jobs', 'forget_idempotency_keys', 'compact_stats', 'recount_stats', 'get_job_queue_stats', 'get_workers',
+        'pause_jobs', 'resume_jobs', 'get_pauses', 'get_maintenance', 'get_maintenance_runs', 'set_maintenance_duty'];
     v_private_for_service CONSTANT text[] := ARRAY[
-        'create_staged_jobs', 'now', 'old_partitions', 'seal_partition', 'count_partition', 'drop_partition'];
+        'create_staged_jobs', 'now', 'old_partitions', 'seal_partition', 'count_partition', 'drop_partition',
+        'lead_maintenance', 'resign_maintenance', 'register_duties', 'begin_duty', 'end_duty'];
     v_function record;
 BEGIN
     FOR v_function IN

@@ -4,6 +4,7 @@
 -- one that has been isolated for a minute.
 -- p_in_transaction: the jobs are run inside a transaction that takes the claim with hold_claim(), within a second; only
 --          jobs of the types that this worker always claims in this way.
+-- Nothing that is paused (pause_jobs) is claimed.
 -- Returns: 0..p_limit rows, highest priority first, then longest due, with a fair share for every user
 --          (streamvibe.pickup_rank); all with the same token. An isolated job comes as the only row, and must run
 --          alone in its process: it may be what killed the last one.
@@ -36,6 +37,7 @@ DECLARE
     -- Leaves of the future are never looked at; a minute more allows for another server's clock.
     v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
     v_types text[];
+    v_paused_users uuid[] := '{}';
     v_worker record;
     v_waited integer[];
     v_seen record;
@@ -55,7 +57,8 @@ BEGIN
             'Claim 1 to 10000 jobs at once.');
     END IF;
     -- A key share lock lets the worker's own heartbeat pass, and keeps recovery from burying it meanwhile.
-    SELECT w.asleep, w.transactions_asleep, w.transaction_types INTO v_worker FROM streamvibe.worker w
+    SELECT w.asleep, w.transactions_asleep, w.transaction_types, EXISTS (SELECT FROM streamvibe.pause) AS anything_paused
+    INTO v_worker FROM streamvibe.worker w
     WHERE w.id = p_worker_id AND w.heartbeat_at + w.lease > v_now FOR KEY SHARE;
     IF NOT FOUND THEN
         PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
@@ -64,6 +67,10 @@ BEGIN
     v_now := streamvibe.now();
     v_types := CASE WHEN p_job_types IS NULL THEN ARRAY(SELECT t.name FROM streamvibe.job_type t)
                     ELSE ARRAY(SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) END;
+    IF v_worker.anything_paused THEN
+        v_types := streamvibe.not_paused(v_types);
+        v_paused_users := ARRAY(SELECT p.name::uuid FROM streamvibe.pause p WHERE p.kind = 'user');
+    END IF;
     v_waited := streamvibe.due_priorities(v_types, v_now, v_below);
     IF v_waited <> '{}' THEN
         -- Which kind comes first changes from claim to claim of a session.
@@ -90,7 +97,7 @@ BEGIN
             END IF;
             FOR v_found IN
                 SELECT d.* FROM streamvibe.lock_due_jobs(
-                    v_types, v_step.lows, v_step.highs, v_limit, p_alone, v_ids, v_now, v_below) d
+                    v_types, v_step.lows, v_step.highs, v_limit, p_alone, v_ids, v_now, v_below, v_paused_users) d
             LOOP
                 v_last := v_found.rank;
                 IF NOT v_found.isolated THEN

@@ -1,0 +1,51 @@
+"""What is to be done, and how often: each duty calls SQL functions that are safe to run beside themselves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """A statement that returns how much it did, and its usual schedule (``maintenance.schedule``).
+
+    ``batch``: when a run did so much there is more to do, and the next follows at once.
+    ``steps``: what follows for each row of the statement, each step in a transaction of its own; its values are the
+    row's. Where one returns false, the rest is left for another run.
+    ``judges_workers``: it takes a late heartbeat for a death, so it must not run before heartbeats could arrive. Its
+    statement takes the time after which it must not judge, and also returns what time the database has.
+    """
+
+    name: str
+    schedule: str
+    sql: str
+    batch: int | None = None
+    steps: Sequence[str] = ()
+    judges_workers: bool = False
+
+
+DUTIES: Sequence[Duty] = (
+    # A dead worker is known within its lease of 10 s; looking costs one read of a small table.
+    Duty(
+        "recover_stuck_jobs",
+        "every 2 seconds",
+        "SELECT (SELECT count(*) FROM recover_stuck_jobs(%s::timestamptz)), streamvibe.now()",
+        judges_workers=True,
+    ),
+    Duty("compact_stats", "every 5 seconds", "SELECT compact_stats(10000)", batch=10000),
+    Duty("retry_failed_jobs", "every 10 seconds", "SELECT retry_failed_jobs(1000)", batch=1000),
+    Duty("expire_stale_jobs", "every 60 seconds", "SELECT expire_stale_jobs(1000)", batch=1000),
+    Duty("cleanup_old_jobs", "every 60 seconds", "SELECT cleanup_old_jobs(1000)", batch=1),
+    Duty("forget_idempotency_keys", "*/10 * * * *", "SELECT forget_idempotency_keys(10000)", batch=10000),
+    Duty("ensure_partitions", "7 * * * *", "SELECT count(*) FROM ensure_partitions()"),
+    # Counting takes 3 us a job, during which nobody waits; the others step back when somebody is in the way.
+    Duty(
+        "drop_old_partitions",
+        "17 * * * *",
+        "SELECT partition_name FROM streamvibe.old_partitions()",
+        steps=(
+            "SELECT streamvibe.seal_partition(%s)",
+            "SELECT streamvibe.count_partition(%s) FROM set_config('statement_timeout', '1h', true)",
+            "SELECT streamvibe.drop_partition(%s)",
+        ),
+    ),
+)

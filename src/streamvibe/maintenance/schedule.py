@@ -1,0 +1,42 @@
+"""When something is to be done: cron, or every so often."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from cronsim import CronSim, CronSimError
+
+from streamvibe.errors import InvalidArgument
+
+#: The first moment after this one at which it is time. Moments have a time zone.
+Schedule = Callable[[datetime], datetime]
+
+_UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
+_EVERY = re.compile(r"every (\d+(?:\.\d+)?) (seconds|minutes|hours)")
+
+
+def parse_schedule(text: str) -> Schedule:
+    """``every 30 seconds``, or cron: five fields, or six with seconds before them.
+
+    Raises InvalidArgument naming ``schedule``.
+    """
+    match = _EVERY.fullmatch(text)
+    if match is not None and float(match[1]) > 0:
+        pause = timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+        return lambda moment: moment + pause
+    try:
+        # Also one that never comes, such as the 30th of February.
+        next(CronSim(text, datetime(2000, 1, 1)))  # noqa: DTZ001 - only whether it comes at all
+    except (CronSimError, StopIteration) as error:
+        raise InvalidArgument(
+            f"the schedule cannot be read: {str(error) or 'it never comes'}",
+            field="schedule",
+            received=repr(text)[:200],
+            fix="Use minute hour day month weekday, such as '30 3 * * *' (UTC), or 'every 30 seconds'",
+        ) from None
+    return lambda moment: next(CronSim(text, moment))
+
+
+def check_schedule(text: str) -> None:
+    """Raises InvalidArgument naming ``schedule`` where it cannot be read."""
+    parse_schedule(text)

@@ -1,0 +1,24 @@
+-- Make these duties known, with the schedules that they usually have; what an operator changed stays.
+-- Returns: a row for each of them: its schedule, whether it is to run, when it last began, and what time it is.
+-- Raises:  SV001, SV004, SV016 this process does not lead.
+CREATE OR REPLACE FUNCTION streamvibe.register_duties(p_fence bigint, p_names text[], p_schedules text[])
+    RETURNS TABLE (name text, schedule text, enabled boolean, last_started_at timestamptz, now timestamptz)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '2s'
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM streamvibe.require_service('register_duties');
+    PERFORM streamvibe.require_leader(p_fence);
+    INSERT INTO streamvibe.duty AS d (name, usual_schedule)
+    SELECT u.name, u.schedule FROM unnest(p_names, p_schedules) u(name, schedule)
+    ON CONFLICT (name) DO UPDATE SET usual_schedule = excluded.usual_schedule
+    WHERE d.usual_schedule <> excluded.usual_schedule;
+    -- The one before may have died in the middle of one; this process runs none just now.
+    UPDATE streamvibe.duty SET running_since = NULL WHERE running_since IS NOT NULL;
+    RETURN QUERY
+    SELECT d.name, coalesce(d.schedule, d.usual_schedule), d.enabled, d.last_started_at, streamvibe.now()
+    FROM streamvibe.duty d WHERE d.name = ANY (p_names) ORDER BY d.name;
+END
+$$;

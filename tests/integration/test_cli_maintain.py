@@ -1,0 +1,113 @@
+"""streamvibe maintain, pause, resume, pauses, and jobs why: what an operator sees."""
+
+import signal
+import subprocess
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from tests.support.cli import USER, Run, command, environment
+from tests.support.databases import Database
+from tests.support.waiting import wait_until
+
+DUTIES = (
+    "SELECT streamvibe.register_duties(streamvibe.lead_maintenance('host-1'),"
+    " '{sweep,mend}', '{* * * * *,every 5 seconds}')"
+)
+
+
+def test_maintain_run_and_status(run: Run, database18: Database, tmp_path: Path) -> None:
+    """Run in a process of its own, every duty has run in a moment; status and runs show it; Ctrl-C ends it with 0."""
+    nobody = run("maintain", "status")
+    assert (nobody.status, nobody.out) == (1, "") and "streamvibe up" in nobody.err
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(
+            command("maintain", "run"), env=environment(database18.dsn), stdout=log, stderr=log
+        ) as process,
+    ):
+        try:
+            wait_until(
+                lambda: "new" not in {line[1] for line in run("maintain", "status").lines} != set(),
+                "all have run",
+            )
+            ran = run("maintain", "status")
+            assert ran.status == 0, ran.out
+            assert {line[0] for line in ran.lines} >= {"recover_stuck_jobs", "drop_old_partitions"}
+            assert "leads since" in ran.err
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0, (tmp_path / "log").read_text()
+        finally:
+            process.kill()
+    assert run("maintain", "status").status == 1
+    runs = run("maintain", "runs", "ensure_partitions", "--json").json["items"]
+    assert [(item["duty"], item["done"], item["error"]) for item in runs] == [("ensure_partitions", 0, None)]
+    assert len(run("maintain", "runs", "--limit", 3).lines) == 3
+
+
+def test_a_failed_duty_is_seen(run: Run, database18: Database) -> None:
+    """Its error, and exit status 1."""
+    with database18.connect() as conn:
+        conn.execute(DUTIES.encode())
+        conn.execute(
+            "UPDATE streamvibe.duty SET last_ended_at = now(), last_error = 'it broke' WHERE name = 'mend'"
+        )
+    ran = run("maintain", "status", "--json")
+    assert ran.status == 1
+    assert (ran.json["leader_id"], ran.json["leader_is_alive"]) == ("host-1", True)
+    [mend, sweep] = ran.json["duties"]
+    assert (mend["state"], mend["last_error"], sweep["state"]) == ("failed", "it broke", "new")
+    assert run("maintain", "set", "mend", "--disable").status == 0
+    assert run("maintain", "status").status == 0
+
+
+def test_schedules_are_set(run: Run, database18: Database) -> None:
+    """A new schedule, off and on again; what cannot be read, or is nothing, is refused by name."""
+    with database18.connect() as conn:
+        conn.execute(DUTIES.encode())
+    assert "30 3 * * *" in run("maintain", "set", "sweep", "--schedule", "30 3 * * *").out
+    assert "disabled" in run("maintain", "set", "sweep", "--disable").out
+    assert "30 3 * * *" in run("maintain", "set", "sweep", "--enable").out
+    assert "* * * * *" in run("maintain", "set", "sweep", "--schedule", "").out
+    for options, field in (
+        (("sweep", "--schedule", "61 * * * *"), "for --schedule: '61 * * * *'"),
+        (("sweep",), "--enable or --disable"),
+        (("swept", "--disable"), "for DUTY: swept"),
+    ):
+        refused = run("maintain", "set", *options)
+        assert refused.status == 2 and field in refused.err, refused.err
+
+
+@pytest.mark.parametrize("whom", ["type", "user", "all"])
+def test_pause_and_resume(run: Run, database18: Database, whom: str) -> None:
+    """Paused, it is listed and is why a job waits; resumed, it is neither."""
+    option: tuple[object, ...] = {"type": ("--type", "note"), "user": ("--user", USER), "all": ("--all",)}[
+        whom
+    ]
+    job_id = run("jobs", "request", "note", "--user", USER, "--json").json["job_id"]
+    assert run("pause", *option, "--reason", "stocktaking").status == 0
+    assert "before" in run("pause", *option).out
+    [[what, _, reason]] = run("pauses").lines
+    assert (what.split()[0], reason) == (
+        {"type": "type", "user": "user", "all": "everything"}[whom],
+        "stocktaking",
+    )
+    why = run("jobs", "why", job_id).lines
+    assert why[0][0] == "paused" and "stocktaking" in why[0][1]
+    assert run("resume", *option).status == 0
+    assert "not paused" in run("resume", *option).out
+    assert run("pauses", "--json").json == {"items": []}
+    assert run("jobs", "why", job_id, "--json").json["items"][0]["reason"] == "no_worker"
+
+
+def test_what_is_to_be_paused_must_be_clear(run: Run) -> None:
+    """None and two of the options are refused; so are an unknown type and a broken id."""
+    for options in ((), ("--all", "--type", "note"), ("--user", "x"), ("--type", "fax")):
+        refused = run("pause", *options)
+        assert refused.status == 2 and "Received for " in refused.err, refused.err
+
+
+def test_why_of_a_job_that_is_not_there(run: Run) -> None:
+    """Exit status 1, naming the id."""
+    refused = run("--json", "jobs", "why", uuid4())
+    assert (refused.status, refused.problem["code"], refused.problem["field"]) == (1, "SV007", "JOB_ID")
