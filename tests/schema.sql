@@ -831,6 +831,75 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.get_index_bloat() RETURNS TABLE(index_name text, table_name text, size_bytes bigint, bloat_bytes bigint, leaf_density double precision, worst_index text, method text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    v_schema name := (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                      WHERE e.extname = 'pgstattuple');
+    v_density text := 'NULL::float8';
+BEGIN
+    PERFORM streamvibe.require_service('get_index_bloat');
+    IF v_schema IS NOT NULL THEN
+        v_density := format('(SELECT CASE WHEN s.leaf_pages > 0 THEN s.avg_leaf_density END FROM %I.pgstatindex(r.relation::regclass) s)', v_schema);
+    END IF;
+    RETURN QUERY EXECUTE format($query$
+        WITH b AS MATERIALIZED (
+            SELECT r.relation, r.name, r.table_name, pg_relation_size(r.relation) AS size, %s AS density,
+                   -- A page has 24 bytes of its own and 16 at its end; an entry a pointer, 8 bytes, and its columns, to a multiple
+                   -- of 8 bytes.
+                   ceil(c.reltuples * (12 + 8 * ceil(coalesce(w.width, 16) / 8.0)) / (8152 * 0.9)) * 8192 + 8192 AS needed,
+                   c.reltuples >= 0 AND t.reltuples >= 0 AS is_known
+            FROM streamvibe.own_relations() r
+            JOIN pg_index i ON i.indexrelid = r.relation AND i.indisvalid
+            JOIN pg_class c ON c.oid = r.relation
+            JOIN pg_class t ON t.oid = i.indrelid
+            JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree'
+            LEFT JOIN LATERAL (
+                SELECT sum(coalesce(s.avg_width, CASE WHEN a.attlen > 0 THEN a.attlen ELSE 16 END)) AS width
+                FROM pg_attribute a
+                LEFT JOIN pg_attribute ta ON ta.attrelid = i.indrelid AND ta.attnum = i.indkey[a.attnum - 1]
+                LEFT JOIN pg_stats s ON s.schemaname = 'streamvibe' AND s.tablename = t.relname AND s.attname = ta.attname
+                WHERE a.attrelid = r.relation) w ON true
+            WHERE r.kind = 'i' AND pg_relation_size(r.relation) > 0
+        ), e AS (
+            SELECT b.*, greatest(CASE WHEN b.density IS NOT NULL THEN b.size * (1 - b.density / 90) WHEN b.is_known THEN b.size - b.needed ELSE 0 END, 0)::bigint AS bloat
+            FROM b
+        )
+        SELECT e.name, e.table_name, sum(e.size)::bigint, sum(e.bloat)::bigint,
+               sum(e.density * e.size) / nullif(sum(e.size) FILTER (WHERE e.density IS NOT NULL), 0),
+               (array_agg(e.relation::regclass::text ORDER BY e.bloat DESC))[1],
+               CASE WHEN %L THEN 'pgstattuple' ELSE 'estimate' END
+        FROM e GROUP BY e.name, e.table_name ORDER BY 4 DESC, 1
+    $query$, v_density, v_schema IS NOT NULL);
+END
+$_$;
+
+CREATE FUNCTION public.get_index_usage() RETURNS TABLE(index_name text, table_name text, scans bigint, tuples_read bigint, tuples_fetched bigint, size_bytes bigint, leaves integer, since timestamp with time zone, verdict text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('get_index_usage');
+    RETURN QUERY
+    SELECT u.name, u.of, u.scanned, u.read, u.fetched, u.size, u.parts, d.stats_reset,
+           CASE WHEN u.bad THEN 'invalid' WHEN u.scanned = 0 AND u.needed THEN 'constraint' WHEN u.scanned = 0 THEN 'unused'
+                WHEN u.scanned > 0.1 * sum(u.scanned) OVER () THEN 'hot' ELSE 'used' END
+    FROM (SELECT r.name, r.table_name AS of, sum(s.idx_scan)::bigint AS scanned, sum(s.idx_tup_read)::bigint AS read,
+                 sum(s.idx_tup_fetch)::bigint AS fetched, sum(pg_relation_size(r.relation))::bigint AS size,
+                 count(*)::integer AS parts, bool_or(NOT i.indisvalid) AS bad, bool_or(i.indisunique) AS needed
+          FROM streamvibe.own_relations() r
+          JOIN pg_index i ON i.indexrelid = r.relation
+          JOIN pg_stat_user_indexes s ON s.indexrelid = r.relation
+          WHERE r.kind = 'i'
+          GROUP BY r.name, r.table_name) u
+    CROSS JOIN pg_stat_database d
+    WHERE d.datname = current_database()
+    ORDER BY u.scanned DESC, u.name;
+END
+$$;
+
 CREATE FUNCTION public.get_job(p_job_id uuid, p_user_id uuid DEFAULT NULL::uuid) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -923,6 +992,62 @@ BEGIN
            END
     FROM found f CROSS JOIN page_end e
     WHERE f.n <= p_limit ORDER BY f.n;
+END
+$$;
+
+CREATE FUNCTION public.get_job_queue_alerts(p_pending bigint DEFAULT 1000, p_processing interval DEFAULT '00:05:00'::interval, p_failure_rate double precision DEFAULT 0.1) RETURNS TABLE(alert text, severity text, value double precision, threshold double precision, message text, fix text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_bad record;
+    v_now timestamptz := streamvibe.now();
+    v_all record;
+    v_hour record;
+    v_stuck bigint;
+BEGIN
+    PERFORM streamvibe.require_service('get_job_queue_alerts');
+    SELECT c.* INTO v_bad
+    FROM (VALUES
+        ('p_pending', p_pending::text, p_pending >= 0, 'Use 0 or more jobs.'),
+        ('p_processing', p_processing::text, p_processing >= '0', 'Use an interval of 0 or more.'),
+        ('p_failure_rate', p_failure_rate::text, p_failure_rate BETWEEN 0 AND 1, 'Use 0 to 1: 0.1 is ten percent.')
+    ) c(field, received, good, fix) WHERE c.good IS NOT TRUE LIMIT 1;
+    IF FOUND THEN
+        PERFORM streamvibe.raise_error('SV001', v_bad.field, v_bad.received, v_bad.field || ' is out of range', v_bad.fix);
+    END IF;
+    SELECT s.* INTO v_all FROM public.get_job_queue_stats() s;
+    SELECT s.* INTO v_hour FROM public.get_job_queue_stats(v_now - interval '1 hour') s;
+    IF v_all.pending_jobs > p_pending THEN
+        RETURN QUERY SELECT 'pending', CASE WHEN v_all.pending_jobs > 10 * p_pending THEN 'warning' ELSE 'notice' END,
+            v_all.pending_jobs::double precision, p_pending::double precision,
+            v_all.pending_jobs || ' jobs wait, more than ' || p_pending,
+            'Start more workers: streamvibe worker --concurrency 100; see which wait: SELECT jobs_by_type FROM get_job_queue_stats()';
+    END IF;
+    IF v_hour.avg_processing_seconds > extract(epoch FROM p_processing) THEN
+        RETURN QUERY SELECT 'processing_time', 'warning', v_hour.avg_processing_seconds, extract(epoch FROM p_processing)::double precision,
+            'jobs that ended in the last hour took ' || round(v_hour.avg_processing_seconds::numeric, 1) || ' s on average, more than '
+            || extract(epoch FROM p_processing)::integer || ' s',
+            'SELECT job_type, avg(completed_at - started_at) FROM job_queue WHERE status = ''completed'' AND completed_at > now() - interval ''1 hour'' GROUP BY 1 ORDER BY 2 DESC';
+    END IF;
+    IF v_hour.error_rate > p_failure_rate AND v_hour.completed_jobs + v_hour.failed_jobs >= 20 THEN
+        RETURN QUERY SELECT 'failures', CASE WHEN v_hour.error_rate > 0.5 THEN 'critical' ELSE 'warning' END, v_hour.error_rate,
+            p_failure_rate,
+            round(100 * v_hour.error_rate::numeric, 1) || ' % of the ' || v_hour.completed_jobs + v_hour.failed_jobs
+            || ' jobs that ended in the last hour failed, more than ' || round(100 * p_failure_rate::numeric, 1) || ' %',
+            'SELECT job_type, failure_kind, error_message, count(*) FROM job_queue WHERE status = ''failed'' AND completed_at > now() - interval ''1 hour'' GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 10';
+    END IF;
+    v_stuck := (SELECT coalesce(sum(cardinality(c.job_ids)), 0)
+                FROM streamvibe.live_claims() c LEFT JOIN streamvibe.worker w ON w.id = c.worker_id
+                WHERE coalesce(w.heartbeat_at + w.lease, '-infinity') < v_now)
+               + (SELECT count(*) FROM public.job_queue q
+                  WHERE q.status = 'processing' AND q.started_at < v_now - interval '30 minutes'
+                    AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c));
+    IF v_stuck > 0 THEN
+        RETURN QUERY SELECT 'stuck', 'critical', v_stuck::double precision, 0::double precision,
+            v_stuck || ' jobs are held by workers that are gone', 'SELECT * FROM recover_stuck_jobs()';
+    END IF;
 END
 $$;
 
@@ -1089,6 +1214,32 @@ BEGIN
     RETURN QUERY
     SELECT CASE WHEN p.kind = 'job_type' THEN p.name END, CASE WHEN p.kind = 'user' THEN p.name::uuid END, p.paused_at, p.reason
     FROM streamvibe.pause p ORDER BY p.paused_at, p.kind, p.name;
+END
+$$;
+
+CREATE FUNCTION public.get_table_health() RETURNS TABLE(table_name text, leaves integer, live_rows bigint, dead_rows bigint, size_bytes bigint, index_bytes bigint, last_vacuum timestamp with time zone, last_analyze timestamp with time zone, changed_since_analyze bigint, transaction_age integer, worst_table text, verdict text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('get_table_health');
+    RETURN QUERY
+    SELECT h.name, h.parts, h.live, h.dead, h.size, h.indexes, h.vacuumed, h.analyzed, h.changed, h.age, h.worst,
+           CASE WHEN h.age > h.freeze_max / 2 THEN 'wraparound' WHEN h.dead > 50000 AND h.dead > h.live / 4 THEN 'bloated'
+                WHEN h.live > 10000 AND h.analyzed IS NULL THEN 'not analyzed' ELSE 'ok' END
+    FROM (SELECT r.name, count(*)::integer AS parts, sum(s.n_live_tup)::bigint AS live, sum(s.n_dead_tup)::bigint AS dead,
+                 sum(pg_table_size(r.relation))::bigint AS size, sum(pg_indexes_size(r.relation))::bigint AS indexes,
+                 max(greatest(s.last_vacuum, s.last_autovacuum)) AS vacuumed,
+                 max(greatest(s.last_analyze, s.last_autoanalyze)) AS analyzed,
+                 sum(s.n_mod_since_analyze)::bigint AS changed, max(age(c.relfrozenxid)) AS age,
+                 (array_agg(r.relation::regclass::text ORDER BY s.n_dead_tup DESC))[1] AS worst,
+                 current_setting('autovacuum_freeze_max_age')::bigint AS freeze_max
+          FROM streamvibe.own_relations() r
+          JOIN pg_class c ON c.oid = r.relation
+          JOIN pg_stat_user_tables s ON s.relid = r.relation
+          WHERE r.kind = 'r'
+          GROUP BY r.name) h
+    ORDER BY h.size + h.indexes DESC, h.name;
 END
 $$;
 
@@ -3555,6 +3706,23 @@ CREATE FUNCTION streamvibe.own_functions() RETURNS TABLE(function regprocedure, 
                           WHERE m.kind = 'function' AND substring(m.name FROM '([^/]+)\.sql$') = p.proname))
 $_$;
 
+CREATE FUNCTION streamvibe.own_relations() RETURNS TABLE(relation oid, kind "char", name text, of_table oid, table_name text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT c.oid, c.relkind, coalesce(p.relname, c.relname)::text, coalesce(i.indrelid, c.oid),
+           coalesce(tp.relname, t.relname, p.relname, c.relname)::text
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_inherits h ON h.inhrelid = c.oid
+    LEFT JOIN pg_class p ON p.oid = h.inhparent
+    LEFT JOIN pg_index i ON i.indexrelid = c.oid
+    LEFT JOIN pg_class t ON t.oid = i.indrelid
+    LEFT JOIN pg_inherits th ON th.inhrelid = t.oid
+    LEFT JOIN pg_class tp ON tp.oid = th.inhparent
+    WHERE c.relkind IN ('r', 'i') AND n.nspname = 'streamvibe'
+$$;
+
 CREATE FUNCTION streamvibe.pause_key(p_job_type text, p_user_id uuid, OUT kind text, OUT name text) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4801,6 +4969,12 @@ REVOKE ALL ON FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type t
 GRANT ALL ON FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb, p_cache_ttl interval) TO authenticated;
 GRANT ALL ON FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb, p_cache_ttl interval) TO service_role;
 
+REVOKE ALL ON FUNCTION public.get_index_bloat() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_index_bloat() TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_index_usage() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_index_usage() TO service_role;
+
 REVOKE ALL ON FUNCTION public.get_job(p_job_id uuid, p_user_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_job(p_job_id uuid, p_user_id uuid) TO authenticated;
 GRANT ALL ON FUNCTION public.get_job(p_job_id uuid, p_user_id uuid) TO service_role;
@@ -4808,6 +4982,9 @@ GRANT ALL ON FUNCTION public.get_job(p_job_id uuid, p_user_id uuid) TO service_r
 REVOKE ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text, p_since timestamp with time zone, p_until timestamp with time zone, p_metadata jsonb, p_search text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text, p_since timestamp with time zone, p_until timestamp with time zone, p_metadata jsonb, p_search text) TO authenticated;
 GRANT ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_level text, p_limit integer, p_cursor text, p_since timestamp with time zone, p_until timestamp with time zone, p_metadata jsonb, p_search text) TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_job_queue_alerts(p_pending bigint, p_processing interval, p_failure_rate double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_job_queue_alerts(p_pending bigint, p_processing interval, p_failure_rate double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_job_queue_stats(p_since timestamp with time zone, p_job_type text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_job_queue_stats(p_since timestamp with time zone, p_job_type text) TO service_role;
@@ -4824,6 +5001,9 @@ GRANT ALL ON FUNCTION public.get_maintenance_runs(p_duty text, p_limit integer) 
 
 REVOKE ALL ON FUNCTION public.get_pauses() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_pauses() TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_table_health() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_table_health() TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_limit integer, p_offset integer, p_order_by text, p_order_dir text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_limit integer, p_offset integer, p_order_by text, p_order_dir text) TO authenticated;
@@ -5038,6 +5218,8 @@ REVOKE ALL ON FUNCTION streamvibe.old_partitions() FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.old_partitions() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.own_functions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.own_relations() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.pause_key(p_job_type text, p_user_id uuid, OUT kind text, OUT name text) FROM PUBLIC;
 

@@ -39,6 +39,7 @@ SQL_GROUPS = {
     "read": "Reading",
     "work": "Working",
     "maintain": "Maintenance",
+    "monitor": "Monitoring",
 }
 CALLERS = {
     True: "Callers: users, for themselves; the service, for anybody.",

@@ -1,8 +1,11 @@
-"""Both clients behind one face, so that each test of a client runs with both."""
+"""Both clients behind one face, so that each test of a client runs with both; and an embedded server of one's own."""
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -10,6 +13,8 @@ from tests.support.cli import Ran, Run, streamvibe
 from tests.support.databases import Database
 
 from streamvibe import Client, SyncClient
+from streamvibe.config import Settings
+from streamvibe.db import embedded
 
 
 class _InThreads:
@@ -55,3 +60,18 @@ def run(database18: Database) -> Run:
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No transaction of a worker is full because this machine is slow."""
     monkeypatch.setattr("streamvibe.worker.transaction.FULL_SECONDS", float("inf"))
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A home with an embedded server of the module's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        parent = Path(tempfile.mkdtemp(prefix="streamvibe-bench-"))
+        parent.chmod(0o755)
+        patch.setenv("STREAMVIBE_HOME", str(parent / "home"))
+        patch.delenv("STREAMVIBE_DATABASE_URL", raising=False)
+        try:
+            yield parent / "home"
+        finally:
+            embedded.stop(Settings())
+            shutil.rmtree(parent)

@@ -1,9 +1,6 @@
 """``streamvibe bench``: tiny measurements on a real embedded server, through the command, and what it refuses."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +17,6 @@ from streamvibe.config import Settings
 from streamvibe.db import embedded
 
 THROUGHPUT = ("bench", "throughput", "--jobs", "200", "--runs", "1", "--window", "1", "--workers", "1,2")
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    """A home with an embedded server of the module's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        parent = Path(tempfile.mkdtemp(prefix="streamvibe-bench-"))
-        parent.chmod(0o755)
-        patch.setenv("STREAMVIBE_HOME", str(parent / "home"))
-        patch.delenv("STREAMVIBE_DATABASE_URL", raising=False)
-        try:
-            yield parent / "home"
-        finally:
-            embedded.stop(Settings())
-            shutil.rmtree(parent)
 
 
 def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,9 +1,6 @@
 """``streamvibe bench queries`` and ``streamvibe explain``: every question asked of a small queue, and its plan."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +26,6 @@ TARGETS = {
     "Cleanup old jobs": 500,
     "Analytics query": 50,
 }
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    """A home with an embedded server of the module's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        parent = Path(tempfile.mkdtemp(prefix="streamvibe-bench-"))
-        parent.chmod(0o755)
-        patch.setenv("STREAMVIBE_HOME", str(parent / "home"))
-        patch.delenv("STREAMVIBE_DATABASE_URL", raising=False)
-        try:
-            yield parent / "home"
-        finally:
-            embedded.stop(Settings())
-            shutil.rmtree(parent)
 
 
 @pytest.mark.timeout(600)

@@ -201,10 +201,15 @@ async def test_schedules_change_while_it_runs(
         queue.conn.execute("SELECT set_maintenance_duty('turn', 'every 0.02 seconds')")
         await eventually(lambda: queue.value(turns) >= 4, "it runs often")
         queue.conn.execute("SELECT set_maintenance_duty('turn', p_enabled => false)")
-        # As long as it takes to be known, and for nothing to happen since.
-        await eventually(
-            lambda: queue.value(f"{turns} WHERE pg_sleep(0.3) IS NULL") == queue.value(turns), "it rests"
-        )
+
+        async def rests() -> bool:
+            seen = queue.value(turns)
+            await asyncio.sleep(0.2)  # ten turns, if it went on
+            return bool(queue.value(turns) == seen)
+
+        async with asyncio.timeout(30):
+            while not await rests():
+                pass
         queue.conn.execute("UPDATE streamvibe.duty SET schedule = '61 * * * *', enabled = true")
         await eventually(lambda: "schedule_unreadable" in caplog.text, "the log says so")
     # Late when somebody leads again: not once more, the yearly schedule applies.

@@ -63,6 +63,10 @@ FOR_SERVICE = {
     "get_maintenance",
     "get_maintenance_runs",
     "set_maintenance_duty",
+    "get_index_usage",
+    "get_index_bloat",
+    "get_table_health",
+    "get_job_queue_alerts",
 }
 # Beside those in public.
 LEAVES = {"old_partitions", "seal_partition", "count_partition", "drop_partition"}

@@ -27,6 +27,7 @@ DEFAULT_PG15_BIN = "/usr/lib/postgresql/15/bin"
 SETTINGS = {
     "listen_addresses": "",
     "max_connections": "450",
+    "max_prepared_transactions": "5",
     "shared_buffers": "128MB",
     "fsync": "off",
     "full_page_writes": "off",

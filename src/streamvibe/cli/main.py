@@ -16,6 +16,7 @@ from typer.exceptions import Abort, TyperException
 from streamvibe.cli.bench import bench_app, with_values
 from streamvibe.cli.db import db_app
 from streamvibe.cli.demo import demo_command
+from streamvibe.cli.doctor import doctor_command
 from streamvibe.cli.explain import explain_command
 from streamvibe.cli.jobs import jobs_app
 from streamvibe.cli.jobs_why import why_command
@@ -52,6 +53,7 @@ app.add_typer(maintain_app, name="maintain")
 app.command("pause")(pause_command)
 app.command("resume")(resume_command)
 app.command("pauses")(pauses_command)
+app.command("doctor")(doctor_command)
 app.command("explain")(explain_command)
 app.add_typer(bench_app, name="bench")
 app.add_typer(db_app, name="db")

@@ -20,8 +20,8 @@ from streamvibe.maintenance.schedule import Schedule, parse_schedule
 
 log = event_logger("streamvibe.maintenance")
 
-#: A duty that met somebody's lock, or has far too much to do, lets the others have their turn; that of a process which was
-#: stopped in the middle of it is rolled back by the server.
+#: A duty that met somebody's lock, or has far too much to do, lets the others have their turn. The server rolls it back
+#: when its process was stopped in the middle of it.
 LIMITS = (
     "SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '60s', true),"
     " set_config('idle_in_transaction_session_timeout', '10s', true)"

@@ -1,0 +1,11 @@
+-- The statistics do not say how many jobs are live
+-- Rows were changed past the functions (an UPDATE or DELETE by hand): totals, alerts and metrics are off by that many.
+SELECT 'warning' AS severity, 'statistics' AS subject,
+       k.jobs || ' live jobs by the statistics, ' || c.jobs || ' by a count' AS measured, 'SELECT * FROM recount_stats()' AS fix
+FROM (SELECT count(*) AS jobs FROM public.job_queue q WHERE q.status IN ('pending', 'processing')) c
+CROSS JOIN (
+    SELECT coalesce(sum(e.jobs), 0) AS jobs
+    FROM (SELECT s.status, s.jobs FROM streamvibe.stat s WHERE s.minutes = 0
+          UNION ALL SELECT n.status, n.jobs FROM streamvibe.stat_note n) e
+    WHERE e.status IN ('pending', 'processing')) k
+WHERE k.jobs <> c.jobs
