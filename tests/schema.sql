@@ -251,12 +251,18 @@ DECLARE
     v_type record;
     v_seen record;
     v_deleted integer;
+    v_from uuid[];
+    v_before uuid[];
     v_leaf record;
     v_count integer := 0;
 BEGIN
     PERFORM streamvibe.require_service('cleanup_old_jobs');
     PERFORM streamvibe.require_read_committed('cleanup_old_jobs', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_batch_size(p_limit);
+    -- A sealed leaf's jobs are counted already, and leave with it; none is sealed before this transaction ends.
+    SELECT array_agg(p.from_id ORDER BY p.from_id), array_agg(p.upper_id ORDER BY p.from_id) INTO v_from, v_before
+    FROM (SELECT streamvibe.id_bound(l.lower_at) AS from_id, l.upper_id FROM streamvibe.partition l
+          WHERE l.parent_name = 'job_queue' AND l.sealed_at IS NULL FOR KEY SHARE SKIP LOCKED) p;
     FOR v_type IN
         SELECT t.name, v_now - t.retention AS until, t.cleaned_until AS last_at, t.cleaned_id AS last_id
         FROM streamvibe.job_type t WHERE t.retention < v_longest ORDER BY t.name FOR NO KEY UPDATE SKIP LOCKED
@@ -264,14 +270,16 @@ BEGIN
         v_deleted := 0;
         -- Other types' jobs are passed over once, and never read again.
         FOR v_round IN 1..100 LOOP
-            SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name) AS ids, count(*) AS n,
+            SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name AND EXISTS (
+                       SELECT FROM unnest(v_from, v_before) o(from_id, upper_id) WHERE f.id >= o.from_id AND f.id < o.upper_id)) AS ids,
+                   count(*) AS n,
                    (array_agg(f.completed_at ORDER BY f.completed_at DESC, f.id DESC))[1] AS last_at,
                    (array_agg(f.id ORDER BY f.completed_at DESC, f.id DESC))[1] AS last_id
             INTO v_seen
             FROM (SELECT q.* FROM unnest('{completed,failed,cancelled}'::text[]) s(status)
                   CROSS JOIN LATERAL (
                       SELECT j.id, j.job_type, j.completed_at FROM public.job_queue j
-                      WHERE j.status = s.status AND j.completed_at >= v_type.last_at AND j.completed_at < v_type.until
+                      WHERE j.status = s.status AND j.status IN ('completed', 'cancelled', 'failed') AND j.completed_at >= v_type.last_at AND j.completed_at < v_type.until
                         AND (j.completed_at > v_type.last_at OR j.id > v_type.last_id)
                       ORDER BY j.completed_at, j.id LIMIT p_limit) q
                   ORDER BY q.completed_at, q.id LIMIT p_limit) f;
@@ -287,7 +295,7 @@ BEGIN
     END LOOP;
     FOR v_leaf IN
         SELECT streamvibe.id_bound(p.lower_at) AS from_id, p.upper_id FROM streamvibe.partition p, streamvibe.setting s
-        WHERE p.parent_name = 'job_queue' AND p.sealed_at IS NULL
+        WHERE p.parent_name = 'job_queue' AND p.upper_id = ANY (v_before)
           AND p.upper_at + coalesce(v_longest, '7 days') + s.partition_width < v_now
         ORDER BY p.lower_at
     LOOP
@@ -329,9 +337,17 @@ BEGIN
                                   CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_stat l
                                                       WHERE l.leaf_number = g.leaf_number OFFSET 0) l
                                   LIMIT p_limit - (SELECT count(*) FROM noted)))
-        RETURNING d.job_type, d.status, d.minute, d.jobs, d.waiting_us, d.processing_us, d.waited, d.processed
+        RETURNING d.job_type, d.status, d.minute, d.jobs, d.waiting_us, d.processing_us
+    ), sketches_left_behind AS MATERIALIZED (
+        DELETE FROM streamvibe.leaf_sketch d
+        WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
+                                  CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_sketch l
+                                                      WHERE l.leaf_number = g.leaf_number OFFSET 0) l
+                                  LIMIT p_limit - (SELECT count(*) FROM noted)))
+        RETURNING d.job_type, d.hour, d.measure, d.bucket, d.jobs
     ), taken AS MATERIALIZED (
-        SELECT n.* FROM noted n UNION ALL SELECT l.* FROM left_behind l
+        SELECT n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us FROM noted n
+        UNION ALL SELECT l.* FROM left_behind l
     ), summed AS (
         INSERT INTO streamvibe.stat AS s (minutes, since, job_type, status, jobs, waiting_us, processing_us)
         SELECT w.minutes, b.since, t.job_type, t.status, sum(t.jobs),
@@ -348,20 +364,21 @@ BEGIN
         RETURNING s.minutes, s.since, s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us
     ), sketched AS (
         INSERT INTO streamvibe.stat_sketch AS s (minutes, since, job_type, measure, bucket, jobs)
-        SELECT w.minutes, b.since, t.job_type, m.measure, m.bucket, sum(sign(t.jobs))
-        FROM taken t
+        SELECT w.minutes, CASE w.minutes WHEN 0 THEN 'epoch' ELSE e.hour END, e.job_type, e.measure, e.bucket, sum(e.jobs)
+        FROM (SELECT n.job_type, date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') AS hour, m.measure, m.bucket,
+                     sign(n.jobs) AS jobs
+              FROM noted n
+              CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(n.waited) u(bucket)
+                                  UNION ALL SELECT 'processing', u.bucket FROM unnest(n.processed) u(bucket)) m(measure, bucket)
+              UNION ALL SELECT l.* FROM sketches_left_behind l) e
         CROSS JOIN (VALUES (0::smallint), (60::smallint)) w(minutes)
-        CROSS JOIN LATERAL (SELECT CASE w.minutes WHEN 0 THEN 'epoch'
-                                   ELSE date_bin('1 hour', t.minute, '2000-01-01 00:00:00+00') END AS since) b
-        CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(t.waited) u(bucket)
-                            UNION ALL SELECT 'processing', u.bucket FROM unnest(t.processed) u(bucket)) m(measure, bucket)
-        GROUP BY w.minutes, b.since, t.job_type, m.measure, m.bucket
+        GROUP BY 1, 2, 3, 4, 5
         ON CONFLICT (minutes, since, job_type, measure, bucket) DO UPDATE SET jobs = s.jobs + excluded.jobs
         RETURNING s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )
     SELECT t.count, s.minutes, s.since, s.job_types, s.statuses, b.minutes AS sketch_minutes, b.since AS sketch_since,
            b.job_types AS sketch_job_types, b.measures, b.buckets INTO v_done
-    FROM (SELECT count(*)::integer AS count FROM taken) t,
+    FROM (SELECT ((SELECT count(*) FROM taken) + (SELECT count(*) FROM sketches_left_behind))::integer AS count) t,
          (SELECT array_agg(s.minutes) AS minutes, array_agg(s.since) AS since, array_agg(s.job_type) AS job_types,
                  array_agg(s.status) AS statuses
           FROM summed s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0) s,
@@ -378,7 +395,8 @@ BEGIN
     WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.measure = z.measure
       AND s.bucket = z.bucket;
     DELETE FROM streamvibe.dropped_leaf g
-    WHERE NOT EXISTS (SELECT FROM streamvibe.leaf_stat l WHERE l.leaf_number = g.leaf_number);
+    WHERE NOT EXISTS (SELECT FROM streamvibe.leaf_stat l WHERE l.leaf_number = g.leaf_number)
+      AND NOT EXISTS (SELECT FROM streamvibe.leaf_sketch l WHERE l.leaf_number = g.leaf_number);
     RETURN v_done.count;
 END
 $$;
@@ -632,7 +650,7 @@ BEGIN
         RETURN;
     ELSIF v_job.status <> 'pending' THEN
         RETURN QUERY
-        SELECT CASE WHEN v_job.status = 'failed' AND v_job.retry_count >= v_type.max_attempts AND v_job.failure_kind = 'error'
+        SELECT CASE WHEN v_job.status = 'failed' AND v_job.retry_count >= v_type.max_attempts AND v_job.failure_kind IN ('error', 'crash', 'timeout')
                     THEN 'attempts_exhausted' ELSE 'finished' END,
                'it is ' || v_job.status || ' since ' || v_job.completed_at
                || CASE WHEN v_job.status = 'failed' THEN ' (' || v_job.failure_kind || ')' ELSE '' END,
@@ -648,7 +666,9 @@ BEGIN
     LOOP
         reason := 'paused';
         message := CASE v_paused.kind WHEN 'all' THEN 'everything is' WHEN 'job_type' THEN 'the job type is' ELSE 'the user is' END
-                   || ' paused since ' || v_paused.paused_at || coalesce(': ' || v_paused.reason, '');
+                   || ' paused since ' || v_paused.paused_at
+                   -- What an operator wrote is for operators.
+                   || CASE WHEN streamvibe.is_service() THEN coalesce(': ' || v_paused.reason, '') ELSE '' END;
         v_is_paused := true;
         RETURN NEXT;
     END LOOP;
@@ -678,9 +698,8 @@ BEGIN
     v_rank := streamvibe.pickup_rank(v_row.job_priority, v_row.scheduled_for, v_row.created_at, v_row.turn);
     BEGIN
         v_claimable := EXISTS (
-            SELECT FROM streamvibe.lock_due_jobs(ARRAY[v_job.job_type], ARRAY[v_rank], ARRAY[v_rank + 1], 1000, true, '{}',
-                                                 v_now, v_below) d
-            WHERE d.id = p_job_id);
+            SELECT FROM streamvibe.lock_due_jobs(ARRAY[v_job.job_type], ARRAY[v_rank], ARRAY[v_rank + 1], 1, true, '{}',
+                                                 v_now, v_below, '{}', p_job_id));
         RAISE EXCEPTION 'undo';
     EXCEPTION WHEN raise_exception THEN
         NULL;  -- the locks are gone
@@ -694,17 +713,25 @@ BEGIN
         message := 'a worker died with it: it waits until one can run it alone, for a minute at most';
         RETURN NEXT;
     END IF;
-    -- Where jobs of one priority were asked for earlier, or wait in their user's turn.
+    -- Of a higher priority, whichever kind (pickup_rank); of its own priority those of its kind with a smaller rank.
     jobs_ahead := (
         SELECT count(*) FROM (
             SELECT FROM unnest(streamvibe.not_paused(v_types)) t(name)
+            CROSS JOIN generate_series(v_row.job_priority::integer, 9) p(priority)
+            CROSS JOIN (VALUES (0::bigint), (1::bigint << 62)) k(base)
+            CROSS JOIN LATERAL (SELECT k.base + ((9 - p.priority)::bigint << 58) AS low) l
             CROSS JOIN LATERAL (
                 SELECT FROM public.job_queue q
-                WHERE q.job_type = t.name AND q.status = 'pending'
-                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < v_rank
-                  AND q.scheduled_for <= v_now
-                LIMIT 100000) f
-            LIMIT 100000) c);
+                WHERE q.job_type = t.name AND q.status = 'pending' AND q.status IN ('pending', 'processing', 'failed')
+                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= l.low
+                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
+                      < CASE WHEN p.priority > v_row.job_priority AND k.base = 0 THEN l.low + (1::bigint << 58)
+                             WHEN p.priority > v_row.job_priority THEN l.low + streamvibe.microseconds(v_now)
+                             WHEN v_rank >> 62 = k.base >> 62 THEN v_rank ELSE l.low END
+                  AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
+                  AND NOT EXISTS (SELECT FROM streamvibe.pause u WHERE u.kind = 'user' AND u.name = q.user_id::text)
+                LIMIT 10000) f
+            LIMIT 10000) c);
     IF jobs_ahead > 0 THEN
         v_rate := (SELECT sum(e.jobs) / 600.0
                    FROM (SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat_since(streamvibe.minute_of(v_now) - interval '10 minutes') s
@@ -712,7 +739,7 @@ BEGIN
                                    WHERE n.minute >= streamvibe.minute_of(v_now) - interval '10 minutes') e
                    WHERE e.job_type = ANY (v_types) AND e.status IN ('completed', 'failed', 'cancelled'));
         reason := 'behind';
-        message := 'it is behind ' || jobs_ahead || CASE WHEN jobs_ahead >= 100000 THEN ' or more' ELSE '' END || ' due jobs';
+        message := 'it is behind ' || jobs_ahead || CASE WHEN jobs_ahead >= 10000 THEN ' or more' ELSE '' END || ' due jobs';
         ready_at := CASE WHEN v_rate > 0 AND v_workers > 0 THEN v_now + make_interval(secs => jobs_ahead / v_rate) END;
         RETURN NEXT;
     ELSIF v_claimable AND v_workers > 0 AND NOT v_row.isolated THEN
@@ -792,14 +819,23 @@ CREATE FUNCTION public.forget_idempotency_keys(p_limit integer DEFAULT 10000) RE
     SET jit TO 'off'
     AS $$
 DECLARE
-    v_first uuid := (SELECT streamvibe.id_bound(min(p.lower_at)) FROM streamvibe.partition p WHERE p.parent_name = 'job_queue');
     v_count integer;
 BEGIN
     PERFORM streamvibe.require_service('forget_idempotency_keys');
     PERFORM streamvibe.check_batch_size(p_limit);
     DELETE FROM streamvibe.idempotency i
-    WHERE i.ctid = ANY (ARRAY(SELECT k.ctid FROM streamvibe.idempotency k WHERE k.job_id < v_first
-                              ORDER BY k.job_id LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    WHERE i.ctid = ANY (ARRAY(
+        SELECT k.ctid
+        -- Between the leaves there are, and before the first.
+        FROM (SELECT coalesce(lag(p.upper_id) OVER (ORDER BY p.lower_at), '00000000-0000-0000-0000-000000000000') AS from_id,
+                     streamvibe.id_bound(p.lower_at) AS before_id
+              FROM streamvibe.partition p WHERE p.parent_name = 'job_queue') g
+        CROSS JOIN LATERAL (
+            SELECT l.ctid FROM streamvibe.idempotency l
+            WHERE l.job_id >= g.from_id AND l.job_id < g.before_id
+            LIMIT p_limit FOR UPDATE SKIP LOCKED) k
+        WHERE g.from_id < g.before_id
+        LIMIT p_limit));
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
 END
@@ -834,47 +870,18 @@ $$;
 CREATE FUNCTION public.get_index_bloat() RETURNS TABLE(index_name text, table_name text, size_bytes bigint, bloat_bytes bigint, leaf_density double precision, worst_index text, method text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-DECLARE
-    v_schema name := (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-                      WHERE e.extname = 'pgstattuple');
-    v_density text := 'NULL::float8';
+    AS $$
 BEGIN
     PERFORM streamvibe.require_service('get_index_bloat');
-    IF v_schema IS NOT NULL THEN
-        v_density := format('(SELECT CASE WHEN s.leaf_pages > 0 THEN s.avg_leaf_density END FROM %I.pgstatindex(r.relation::regclass) s)', v_schema);
-    END IF;
-    RETURN QUERY EXECUTE format($query$
-        WITH b AS MATERIALIZED (
-            SELECT r.relation, r.name, r.table_name, pg_relation_size(r.relation) AS size, %s AS density,
-                   -- A page has 24 bytes of its own and 16 at its end; an entry a pointer, 8 bytes, and its columns, to a multiple
-                   -- of 8 bytes.
-                   ceil(c.reltuples * (12 + 8 * ceil(coalesce(w.width, 16) / 8.0)) / (8152 * 0.9)) * 8192 + 8192 AS needed,
-                   c.reltuples >= 0 AND t.reltuples >= 0 AS is_known
-            FROM streamvibe.own_relations() r
-            JOIN pg_index i ON i.indexrelid = r.relation AND i.indisvalid
-            JOIN pg_class c ON c.oid = r.relation
-            JOIN pg_class t ON t.oid = i.indrelid
-            JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree'
-            LEFT JOIN LATERAL (
-                SELECT sum(coalesce(s.avg_width, CASE WHEN a.attlen > 0 THEN a.attlen ELSE 16 END)) AS width
-                FROM pg_attribute a
-                LEFT JOIN pg_attribute ta ON ta.attrelid = i.indrelid AND ta.attnum = i.indkey[a.attnum - 1]
-                LEFT JOIN pg_stats s ON s.schemaname = 'streamvibe' AND s.tablename = t.relname AND s.attname = ta.attname
-                WHERE a.attrelid = r.relation) w ON true
-            WHERE r.kind = 'i' AND pg_relation_size(r.relation) > 0
-        ), e AS (
-            SELECT b.*, greatest(CASE WHEN b.density IS NOT NULL THEN b.size * (1 - b.density / 90) WHEN b.is_known THEN b.size - b.needed ELSE 0 END, 0)::bigint AS bloat
-            FROM b
-        )
-        SELECT e.name, e.table_name, sum(e.size)::bigint, sum(e.bloat)::bigint,
-               sum(e.density * e.size) / nullif(sum(e.size) FILTER (WHERE e.density IS NOT NULL), 0),
-               (array_agg(e.relation::regclass::text ORDER BY e.bloat DESC))[1],
-               CASE WHEN %L THEN 'pgstattuple' ELSE 'estimate' END
-        FROM e GROUP BY e.name, e.table_name ORDER BY 4 DESC, 1
-    $query$, v_density, v_schema IS NOT NULL);
+    RETURN QUERY
+    SELECT b.index_name, b.table_name, sum(b.size_bytes)::bigint, sum(b.bloat_bytes)::bigint,
+           sum(b.leaf_density * b.size_bytes) / nullif(sum(b.size_bytes) FILTER (WHERE b.leaf_density IS NOT NULL), 0),
+           (array_agg(b.index_oid::regclass::text ORDER BY b.bloat_bytes DESC))[1],
+           CASE WHEN bool_and(b.is_exact) THEN 'pgstattuple' ELSE 'estimate' END
+    FROM streamvibe.leaf_index_bloat() b
+    GROUP BY b.index_name, b.table_name ORDER BY 4 DESC, 1;
 END
-$_$;
+$$;
 
 CREATE FUNCTION public.get_index_usage() RETURNS TABLE(index_name text, table_name text, scans bigint, tuples_read bigint, tuples_fetched bigint, size_bytes bigint, leaves integer, since timestamp with time zone, verdict text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -1113,12 +1120,8 @@ BEGIN
               WHERE s.minutes = CASE WHEN v_since IS NULL THEN 0 ELSE 60 END
                 AND s.since >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
               UNION ALL
-              SELECT d.job_type, m.measure, m.bucket, sign(d.jobs)
-              FROM streamvibe.stat_note d
-              CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(d.waited) u(bucket)
-                                  UNION ALL SELECT 'processing', u.bucket FROM unnest(d.processed) u(bucket)
-                                 ) m(measure, bucket)
-              WHERE d.minute >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')) e
+              SELECT n.job_type, n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
+              WHERE n.hour >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')) e
         WHERE p_job_type IS NULL OR e.job_type = p_job_type
         GROUP BY e.measure, e.bucket HAVING sum(e.jobs) > 0
     ), ranked AS MATERIALIZED (
@@ -1548,6 +1551,8 @@ BEGIN
         DELETE FROM streamvibe.dropped_leaf g RETURNING g.leaf_number
     ), left_behind AS (
         DELETE FROM streamvibe.leaf_stat l RETURNING l.*
+    ), sketches_left_behind AS (
+        DELETE FROM streamvibe.leaf_sketch
     ), to_count_again AS (
         UPDATE streamvibe.partition p SET row_count = NULL WHERE p.parent_name = 'job_queue' AND p.row_count IS NOT NULL
     ), added AS (
@@ -2248,7 +2253,7 @@ CREATE FUNCTION public.set_maintenance_duty(p_duty text, p_schedule text DEFAULT
     AS $_$
 BEGIN
     PERFORM streamvibe.require_service('set_maintenance_duty');
-    IF p_schedule !~ '^$|^every [0-9.]+ (seconds|minutes|hours)$|^\s*(\S+\s+){4,5}\S+\s*$' OR length(p_schedule) > 200 THEN
+    IF p_schedule !~ '^$|^every [0-9]{1,9}([.][0-9]{1,9})? (seconds|minutes|hours)$|^\s*(\S+\s+){4,5}\S+\s*$' OR length(p_schedule) > 200 THEN
         PERFORM streamvibe.raise_error('SV001', 'p_schedule', p_schedule, 'p_schedule cannot be read',
             'Use minute hour day month weekday, such as ''30 3 * * *'', or ''every 30 seconds''.');
     END IF;
@@ -2567,13 +2572,20 @@ BEGIN
     IF v_leaf.parent_name = 'job_queue' THEN
         WITH noted AS (
             INSERT INTO streamvibe.leaf_stat
-                (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-            SELECT v_leaf.leaf_number, c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us, c.waited,
-                   c.processed
+                (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us)
+            SELECT v_leaf.leaf_number, c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us
             FROM streamvibe.counted_jobs(v_from, v_leaf.upper_id) c
             RETURNING jobs
         )
         SELECT coalesce(-sum(n.jobs), 0) INTO v_rows FROM noted n;
+        INSERT INTO streamvibe.leaf_sketch (leaf_number, job_type, hour, measure, bucket, jobs)
+        SELECT v_leaf.leaf_number, q.job_type, date_bin('1 hour', q.completed_at, '2000-01-01 00:00:00+00'), m.measure, m.bucket,
+               -count(*)
+        FROM public.job_queue q
+        CROSS JOIN LATERAL (VALUES ('waiting', streamvibe.sketch_bucket(q.scheduled_for, q.started_at)),
+                                   ('processing', streamvibe.sketch_bucket(q.started_at, q.completed_at))) m(measure, bucket)
+        WHERE q.id >= v_from AND q.id < v_leaf.upper_id AND q.status = 'completed' AND m.bucket IS NOT NULL
+        GROUP BY 1, 2, 3, 4, 5;
     ELSE
         SELECT count(*) INTO v_rows FROM public.job_log l WHERE l.id >= v_from AND l.id < v_leaf.upper_id;
     END IF;
@@ -2867,6 +2879,8 @@ BEGIN
     PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_patience(p_patience);
+    -- Before any other table, as ensure_partitions() does.
+    LOCK TABLE streamvibe.partition IN ROW EXCLUSIVE MODE;
     v_leaf := streamvibe.leaf_of_name(p_partition_name);
     IF v_leaf.row_count IS NULL THEN
         PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed and counted',
@@ -3177,6 +3191,28 @@ CREATE FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_para
            + (pg_catalog.jsonb_hash_extended(p_params, pg_catalog.hashtextextended(p_job_type COLLATE "C", 0)) & 4294967295)
 $$;
 
+CREATE FUNCTION streamvibe.indexes_to_rebuild() RETURNS SETOF text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+    IF NOT (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass) THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT format('DROP INDEX CONCURRENTLY streamvibe.%I', c.relname)
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relnamespace = 'streamvibe'::regnamespace
+      AND c.relname ~ '_cc(new|old)[0-9]*$'
+      AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
+    RETURN QUERY
+    SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
+    FROM streamvibe.leaf_index_bloat() b
+    WHERE b.bloat_bytes > 10 * 1024 * 1024 AND b.bloat_bytes > b.size_bytes / 2
+    ORDER BY b.bloat_bytes DESC LIMIT 1;
+END
+$_$;
+
 CREATE FUNCTION streamvibe.is_held(p_job_id uuid) RETURNS boolean
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3282,6 +3318,52 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.leaf_index_bloat() RETURNS TABLE(index_oid oid, index_name text, table_name text, size_bytes bigint, bloat_bytes bigint, leaf_density double precision, is_exact boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    -- Only where it may be called: the extension may be another role's.
+    v_function text := (SELECT format('%I.%I', n.nspname, p.proname)
+                        FROM pg_extension e JOIN pg_depend d ON d.refobjid = e.oid AND d.deptype = 'e'
+                        JOIN pg_proc p ON p.oid = d.objid AND p.proname = 'pgstatindex' AND p.proargtypes[0] = 'regclass'::regtype
+                        JOIN pg_namespace n ON n.oid = p.pronamespace
+                        WHERE e.extname = 'pgstattuple' AND has_function_privilege(p.oid, 'EXECUTE'));
+    v_density text := 'NULL::double precision';
+BEGIN
+    IF v_function IS NOT NULL THEN
+        v_density := format('(SELECT CASE WHEN s.leaf_pages > 0 THEN s.avg_leaf_density END FROM %s(r.relation::regclass) s)',
+                            v_function);
+    END IF;
+    RETURN QUERY EXECUTE format($query$
+        WITH b AS MATERIALIZED (
+            SELECT r.relation, r.name, r.table_name, pg_relation_size(r.relation) AS size, %s AS density,
+                   -- A page has 24 bytes of its own and 16 at its end; an entry a pointer, 8 bytes, and its columns, to a
+                   -- multiple of 8 bytes.
+                   ceil(c.reltuples * (12 + 8 * ceil(coalesce(w.width, 16) / 8.0)) / (8152 * 0.9)) * 8192 + 8192 AS needed,
+                   c.reltuples >= 0 AND t.reltuples >= 0 AS is_known
+            FROM streamvibe.own_relations() r
+            JOIN pg_index i ON i.indexrelid = r.relation AND i.indisvalid
+            JOIN pg_class c ON c.oid = r.relation
+            JOIN pg_class t ON t.oid = i.indrelid
+            JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree'
+            LEFT JOIN LATERAL (
+                SELECT sum(coalesce(s.avg_width, CASE WHEN a.attlen > 0 THEN a.attlen ELSE 16 END)) AS width
+                FROM pg_attribute a
+                LEFT JOIN pg_attribute ta ON ta.attrelid = i.indrelid AND ta.attnum = i.indkey[a.attnum - 1]
+                LEFT JOIN pg_stats s ON s.schemaname = 'streamvibe' AND s.tablename = t.relname AND s.attname = ta.attname
+                WHERE a.attrelid = r.relation) w ON true
+            WHERE r.kind = 'i' AND pg_relation_size(r.relation) > 0
+        )
+        SELECT b.relation, b.name, b.table_name, b.size,
+               greatest(CASE WHEN b.density IS NOT NULL THEN b.size * (1 - b.density / 90)
+                             WHEN b.is_known THEN b.size - b.needed ELSE 0 END, 0)::bigint,
+               b.density, %L::boolean
+        FROM b
+    $query$, v_density, v_function IS NOT NULL);
+END
+$_$;
+
 CREATE TABLE streamvibe.partition (
     parent_name text NOT NULL,
     lower_at timestamp with time zone NOT NULL,
@@ -3302,7 +3384,6 @@ CREATE FUNCTION streamvibe.leaf_of_name(p_partition_name text) RETURNS streamvib
 DECLARE
     v_leaf streamvibe.partition;
 BEGIN
-    LOCK TABLE streamvibe.partition IN ROW EXCLUSIVE MODE;
     SELECT p.* INTO v_leaf FROM streamvibe.partition p WHERE p.partition_name = p_partition_name FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM streamvibe.raise_error('SV009', 'p_partition_name', p_partition_name, 'there is no such partition',
@@ -3387,7 +3468,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[], p_now timestamp with time zone, p_below uuid, p_paused_users uuid[] DEFAULT '{}'::uuid[]) RETURNS TABLE(id uuid, isolated boolean, rank bigint)
+CREATE FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[], p_now timestamp with time zone, p_below uuid, p_paused_users uuid[] DEFAULT '{}'::uuid[], p_only uuid DEFAULT NULL::uuid) RETURNS TABLE(id uuid, isolated boolean, rank bigint)
     LANGUAGE plpgsql
     AS $$
 #variable_conflict use_column
@@ -3442,6 +3523,7 @@ BEGIN
                   AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
                   AND q.id <> ALL (p_besides)
                   AND q.user_id <> ALL (p_paused_users)
+                  AND (p_only IS NULL OR q.id = p_only)
                   AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
                 ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
                 LIMIT v_left
@@ -3683,9 +3765,10 @@ CREATE FUNCTION streamvibe.old_partitions() RETURNS SETOF streamvibe.partition
                AND NOT EXISTS (
                    SELECT FROM unnest('{completed,failed,cancelled}'::text[]) s(status)
                    CROSS JOIN LATERAL (
-                       SELECT FROM public.job_queue q JOIN streamvibe.job_type t ON t.name = q.job_type
-                       WHERE q.status = s.status AND q.completed_at > n.now - longest.of_jobs
-                         AND q.completed_at > n.now - t.retention
+                       SELECT FROM public.job_queue q LEFT JOIN streamvibe.job_type t ON t.name = q.job_type
+                       WHERE q.status = s.status AND q.status IN ('completed', 'cancelled', 'failed')
+                         AND q.completed_at > n.now - greatest(longest.of_jobs, '7 days')
+                         AND q.completed_at > n.now - coalesce(t.retention, '7 days')
                          AND q.id >= streamvibe.id_bound(p.lower_at) AND q.id < p.upper_id
                        LIMIT 1) f)
           END
@@ -3721,6 +3804,14 @@ CREATE FUNCTION streamvibe.own_relations() RETURNS TABLE(relation oid, kind "cha
     LEFT JOIN pg_inherits th ON th.inhrelid = t.oid
     LEFT JOIN pg_class tp ON tp.oid = th.inhparent
     WHERE c.relkind IN ('r', 'i') AND n.nspname = 'streamvibe'
+$$;
+
+CREATE FUNCTION streamvibe.parents_to_analyze() RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT format('ANALYZE public.%I', c.relname) FROM pg_class c
+    WHERE c.oid IN ('public.job_queue'::regclass, 'public.job_log'::regclass) AND pg_has_role(c.relowner, 'USAGE')
 $$;
 
 CREATE FUNCTION streamvibe.pause_key(p_job_type text, p_user_id uuid, OUT kind text, OUT name text) RETURNS record
@@ -3923,15 +4014,21 @@ CREATE FUNCTION streamvibe.register_duties(p_fence bigint, p_names text[], p_sch
     SET lock_timeout TO '2s'
     AS $$
 #variable_conflict use_column
+DECLARE
+    v_leader streamvibe.leader;
 BEGIN
     PERFORM streamvibe.require_service('register_duties');
-    PERFORM streamvibe.require_leader(p_fence);
-    INSERT INTO streamvibe.duty AS d (name, usual_schedule)
+    v_leader := streamvibe.require_leader(p_fence);
+    -- Rows that are right are not touched: an operator may have one of them in an open transaction.
+    INSERT INTO streamvibe.duty (name, usual_schedule)
     SELECT u.name, u.schedule FROM unnest(p_names, p_schedules) u(name, schedule)
-    ON CONFLICT (name) DO UPDATE SET usual_schedule = excluded.usual_schedule
-    WHERE d.usual_schedule <> excluded.usual_schedule;
-    -- The one before may have died in the middle of one; this process runs none just now.
-    UPDATE streamvibe.duty SET running_since = NULL WHERE running_since IS NOT NULL;
+    WHERE NOT EXISTS (SELECT FROM streamvibe.duty d WHERE d.name = u.name)
+    ON CONFLICT DO NOTHING;
+    UPDATE streamvibe.duty d SET usual_schedule = u.schedule
+    FROM unnest(p_names, p_schedules) u(name, schedule)
+    WHERE d.name = u.name AND d.usual_schedule <> u.schedule;
+    -- Whoever led before may have died in the middle of one.
+    UPDATE streamvibe.duty d SET running_since = NULL WHERE d.running_since < v_leader.led_since;
     RETURN QUERY
     SELECT d.name, coalesce(d.schedule, d.usual_schedule), d.enabled, d.last_started_at, streamvibe.now()
     FROM streamvibe.duty d WHERE d.name = ANY (p_names) ORDER BY d.name;
@@ -4535,6 +4632,15 @@ WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_analyze_scale_factor='0.
 ALTER TABLE ONLY streamvibe.job_queue_leaf ALTER COLUMN job_type SET STATISTICS 1000;
 ALTER TABLE ONLY streamvibe.job_queue_leaf ALTER COLUMN status SET STATISTICS 1000;
 
+CREATE TABLE streamvibe.leaf_sketch (
+    leaf_number bigint NOT NULL,
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    hour timestamp with time zone NOT NULL,
+    measure text NOT NULL COLLATE pg_catalog."C",
+    bucket smallint NOT NULL,
+    jobs integer NOT NULL
+);
+
 CREATE TABLE streamvibe.leaf_stat (
     leaf_number bigint NOT NULL,
     job_type text NOT NULL COLLATE pg_catalog."C",
@@ -4542,9 +4648,7 @@ CREATE TABLE streamvibe.leaf_stat (
     minute timestamp with time zone NOT NULL,
     jobs integer NOT NULL,
     waiting_us bigint,
-    processing_us bigint,
-    waited smallint[],
-    processed smallint[]
+    processing_us bigint
 );
 
 ALTER TABLE streamvibe.partition ALTER COLUMN leaf_number ADD GENERATED ALWAYS AS IDENTITY (
@@ -4590,6 +4694,41 @@ CREATE TABLE streamvibe.setting (
     CONSTRAINT setting_partition_width_check CHECK (((partition_width >= '1 day'::interval) AND (partition_width = date_trunc('day'::text, partition_width)) AND (EXTRACT(year FROM partition_width) = (0)::numeric) AND (EXTRACT(month FROM partition_width) = (0)::numeric)))
 );
 
+CREATE TABLE streamvibe.stat_delta (
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    status text NOT NULL COLLATE pg_catalog."C",
+    minute timestamp with time zone NOT NULL,
+    jobs integer NOT NULL,
+    waiting_us bigint,
+    processing_us bigint,
+    waited smallint[],
+    processed smallint[]
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', toast_tuple_target='8160');
+
+CREATE VIEW streamvibe.sketch_note AS
+ SELECT d.job_type,
+    date_bin('01:00:00'::interval, d.minute, '2000-01-01 00:00:00+00'::timestamp with time zone) AS hour,
+    m.measure,
+    m.bucket,
+    (sign((d.jobs)::double precision))::integer AS jobs
+   FROM (streamvibe.stat_delta d
+     CROSS JOIN LATERAL ( SELECT 'waiting'::text AS "?column?",
+            u.bucket
+           FROM unnest(d.waited) u(bucket)
+        UNION ALL
+         SELECT 'processing'::text,
+            u.bucket
+           FROM unnest(d.processed) u(bucket)) m(measure, bucket))
+UNION ALL
+ SELECT l.job_type,
+    l.hour,
+    l.measure,
+    l.bucket,
+    l.jobs
+   FROM (streamvibe.dropped_leaf g
+     JOIN streamvibe.leaf_sketch l USING (leaf_number));
+
 CREATE UNLOGGED TABLE streamvibe.staging (
     batch uuid NOT NULL,
     ordinal integer NOT NULL,
@@ -4612,18 +4751,6 @@ CREATE TABLE streamvibe.stat (
 )
 WITH (fillfactor='50');
 
-CREATE TABLE streamvibe.stat_delta (
-    job_type text NOT NULL COLLATE pg_catalog."C",
-    status text NOT NULL COLLATE pg_catalog."C",
-    minute timestamp with time zone NOT NULL,
-    jobs integer NOT NULL,
-    waiting_us bigint,
-    processing_us bigint,
-    waited smallint[],
-    processed smallint[]
-)
-WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', toast_tuple_target='8160');
-
 CREATE TABLE streamvibe.stat_keeper (
     only_row boolean DEFAULT true NOT NULL,
     CONSTRAINT stat_keeper_only_row_check CHECK (only_row)
@@ -4635,9 +4762,7 @@ CREATE VIEW streamvibe.stat_note AS
     d.minute,
     d.jobs,
     d.waiting_us,
-    d.processing_us,
-    d.waited,
-    d.processed
+    d.processing_us
    FROM streamvibe.stat_delta d
 UNION ALL
  SELECT l.job_type,
@@ -4645,9 +4770,7 @@ UNION ALL
     l.minute,
     l.jobs,
     l.waiting_us,
-    l.processing_us,
-    l.waited,
-    l.processed
+    l.processing_us
    FROM (streamvibe.dropped_leaf g
      JOIN streamvibe.leaf_stat l USING (leaf_number));
 
@@ -4841,6 +4964,8 @@ CREATE INDEX job_queue_leaf_user_id_status_created_at_id_idx ON streamvibe.job_q
 CREATE INDEX job_queue_leaf_user_id_status_idx ON streamvibe.job_queue_leaf USING btree (user_id, status) WHERE (status = ANY (ARRAY['pending'::text, 'processing'::text]));
 
 CREATE INDEX job_queue_leaf_worker_id_started_at_idx ON streamvibe.job_queue_leaf USING btree (worker_id, started_at DESC) WHERE (status = 'processing'::text);
+
+CREATE INDEX leaf_sketch_leaf ON streamvibe.leaf_sketch USING btree (leaf_number);
 
 CREATE INDEX leaf_stat_leaf ON streamvibe.leaf_stat USING btree (leaf_number);
 
@@ -5164,6 +5289,9 @@ REVOKE ALL ON FUNCTION streamvibe.id_floor(p_at timestamp with time zone) FROM P
 
 REVOKE ALL ON FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_params jsonb) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.indexes_to_rebuild() FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.indexes_to_rebuild() TO service_role;
+
 REVOKE ALL ON FUNCTION streamvibe.is_held(p_job_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.is_service() FROM PUBLIC;
@@ -5176,6 +5304,8 @@ REVOKE ALL ON FUNCTION streamvibe.known_job_type(p_job_type text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION streamvibe.lead_maintenance(p_leader_id text, p_lease interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.lead_maintenance(p_leader_id text, p_lease interval) TO service_role;
 
+REVOKE ALL ON FUNCTION streamvibe.leaf_index_bloat() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.leaf_of_name(p_partition_name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.live_claims() FROM PUBLIC;
@@ -5184,7 +5314,7 @@ REVOKE ALL ON FUNCTION streamvibe.lock_account(p_user_id uuid, p_default integer
 
 REVOKE ALL ON FUNCTION streamvibe.lock_claims(p_worker_id text, p_tokens bigint[], p_sizes integer[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[], p_now timestamp with time zone, p_below uuid, p_paused_users uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.lock_due_jobs(p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[], p_now timestamp with time zone, p_below uuid, p_paused_users uuid[], p_only uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.lock_held_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_sizes integer[], OUT since timestamp with time zone[], OUT locked uuid[], OUT processing uuid[], OUT busy uuid[]) FROM PUBLIC;
 
@@ -5220,6 +5350,9 @@ GRANT ALL ON FUNCTION streamvibe.old_partitions() TO service_role;
 REVOKE ALL ON FUNCTION streamvibe.own_functions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.own_relations() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.parents_to_analyze() FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.parents_to_analyze() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.pause_key(p_job_type text, p_user_id uuid, OUT kind text, OUT name text) FROM PUBLIC;
 

@@ -49,14 +49,6 @@ def failed_duty(conn: Connection) -> AbstractContextManager[None]:
     )
 
 
-def overdue_duty(conn: Connection) -> AbstractContextManager[None]:
-    return sql(
-        conn,
-        "SELECT streamvibe.register_duties(streamvibe.lead_maintenance('a'), '{sweep}', '{* * * * *}')",
-        "UPDATE streamvibe.duty SET schedule = '0 0 1 1 *', last_started_at = now() - interval '3 days'",
-    )
-
-
 def no_partitions(conn: Connection) -> AbstractContextManager[None]:
     return sql(
         conn,
@@ -155,12 +147,11 @@ def stuck(conn: Connection) -> AbstractContextManager[None]:
 
 #: Checks whose printed fix is SQL: the fault, and a part of the subject by which it is named.
 MENDED_BY_SQL: dict[str, tuple[Callable[[Connection], AbstractContextManager[None]], str]] = {
-    "duty_overdue": (overdue_duty, "sweep"),
     "partitions_missing": (no_partitions, "job_log"),
     "invalid_index": (invalid_index, "wrong"),
     "duplicate_index": (duplicate_index, "again"),
     "unused_index": (unused_index, "never"),
-    "bloated_index": (bloated_index, "idx_job_queue_user_status_created"),
+    "bloated_index": (bloated_index, "job_queue_"),
     "dead_rows": (dead_rows, "account"),
     "autovacuum_off": (autovacuum_off, "job_queue_"),
     "dead_worker": (dead_worker, "w1"),
@@ -302,6 +293,37 @@ def test_a_failed_duty_is_named(database: Database) -> None:
     assert found(conn, "duty_failed") == []
 
 
+def test_a_duty_that_hangs_is_named(database: Database) -> None:
+    """After two hours, with where to look; gone when it ends."""
+    conn = database.connect()
+    with failed_duty(conn):
+        conn.execute("UPDATE streamvibe.duty SET running_since = now() - interval '119 minutes'")
+        assert found(conn, "duty_hangs") == []
+        conn.execute("UPDATE streamvibe.duty SET running_since = now() - interval '121 minutes'")
+        [finding] = found(conn, "duty_hangs")
+        assert finding.subject == "sweep"
+        conn.execute(finding.fix.encode())
+    conn.execute("SELECT streamvibe.end_duty(1, 'a', 'sweep', now(), 0, NULL)")
+    assert found(conn, "duty_hangs") == []
+
+
+def test_a_role_that_sees_no_sessions_is_told(database: Database) -> None:
+    """Without pg_read_all_stats nobody can name who holds back vacuum; granted as printed, it is gone."""
+    conn = database.connect()
+    name = f"blind_{database.name}"
+    conn.execute(f"CREATE ROLE {name}; GRANT service_role TO {name}".encode())
+    try:
+        conn.execute(f"SET ROLE {name}".encode())
+        [finding] = found(conn, "hidden_sessions")
+        conn.execute("RESET ROLE")
+        conn.execute(finding.fix.encode())
+        conn.execute(f"SET ROLE {name}".encode())
+        assert found(conn, "hidden_sessions") == []
+    finally:
+        conn.execute("RESET ROLE")
+        conn.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
+
+
 def test_jobs_that_no_worker_takes_are_named(database: Database) -> None:
     """A type without a live worker whose jobs are due for a minute; gone as soon as one takes it."""
     conn = database.connect()
@@ -323,6 +345,7 @@ def test_what_cannot_be_checked_is_said(database: Database) -> None:
     assert {"no_maintenance", "leaf_held_up"} <= unchecked
     assert "alert" not in unchecked
     assert all("owner" in finding.fix for finding in findings if finding.check in unchecked)
+    assert {finding.severity for finding in findings if finding.check in unchecked} == {"warning"}
 
 
 def test_every_check_is_tested() -> None:
@@ -362,33 +385,50 @@ def test_a_healthy_queue(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "Nothing is wrong.\n"
 
 
-def test_a_query_on_a_standby_is_named(pg18: Server, database18: Database) -> None:
-    """With hot_standby_feedback its horizon is this server's; ended as printed, it is gone."""
+@pytest.mark.parametrize("with_slot", [False, True])
+def test_a_query_on_a_standby_is_named(pg18: Server, database18: Database, with_slot: bool) -> None:
+    """With hot_standby_feedback its horizon is this server's, in a slot or without; ended as printed, it is gone."""
     conn = database18.connect()
     replica = Server("replica", pg18_bin())
+    slot = {"primary_slot_name": f"standby_{database18.name}"} if with_slot else {}
+    check = "horizon_slot" if with_slot else "horizon_standby"
+    for name in slot.values():
+        conn.execute("SELECT pg_create_physical_replication_slot(%s)", [name])
     try:
-        replica.start(replica_of=pg18, hot_standby_feedback="on", wal_receiver_status_interval="1")
+        replica.start(replica_of=pg18, hot_standby_feedback="on", wal_receiver_status_interval="1", **slot)
         with replica.connect(database18.name) as reader:
             with reader.transaction():
                 reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 reader.execute("SELECT count(*) FROM job_queue")
-                wait_until(
-                    lambda: kit.value(
-                        conn, "SELECT bool_or(backend_xmin IS NOT NULL) FROM pg_stat_replication"
-                    ),
-                    "it sends its horizon",
+                sent = (
+                    "SELECT (SELECT bool_or(backend_xmin IS NOT NULL) FROM pg_stat_replication)"
+                    " OR (SELECT bool_or(xmin IS NOT NULL) FROM pg_replication_slots)"
                 )
+                wait_until(lambda: kit.value(conn, sent), "it sends its horizon")
                 # Each subtransaction that writes counts as a transaction.
                 conn.execute("CREATE TABLE written (n int)")
                 conn.execute(
                     "DO $$ BEGIN FOR i IN 1..10100 LOOP BEGIN INSERT INTO written VALUES (i);"
                     " EXCEPTION WHEN others THEN NULL; END; END LOOP; END $$"
                 )
-                [finding] = wait_until(lambda: found(conn, "horizon_standby"), "it is named")
+                [finding] = wait_until(lambda: found(conn, check), "it is named")
                 assert "standby" in finding.subject and "pg_stat_activity" in finding.fix
-            wait_until(lambda: not found(conn, "horizon_standby"), "it is gone")
+            wait_until(lambda: not found(conn, check), "it is gone")
     finally:
         replica.stop()
+        for name in slot.values():
+            drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s"
+            wait_until(
+                lambda: (
+                    not kit.value(
+                        conn,
+                        "SELECT bool_or(active) FROM pg_replication_slots WHERE slot_name = %s",
+                        name,  # noqa: B023
+                    )
+                ),
+                "the slot is free",
+            )
+            conn.execute(drop, [name])
 
 
 def test_a_prepared_transaction_is_named(database: Database) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,6 +12,7 @@ from tests.sql import kit
 from tests.support.databases import Database
 
 from streamvibe import Context, RetryLater, job_type
+from streamvibe.db.session import Session
 from streamvibe.maintenance import DUTIES, Duty, Maintenance
 
 Params = dict[str, object]
@@ -130,6 +131,50 @@ async def test_old_leaves_are_dropped(database18: Database, role: str) -> None:
     assert queue.value("SELECT count(*) FROM recount_stats()") == 0
 
 
+async def test_a_job_that_ended_just_now_keeps_its_leaf(database18: Database) -> None:
+    """The list of old leaves was read before a leaf's last job ended: once sealed it is looked at again, and stays."""
+    queue = Queue(database18)
+    queue.register(anything)
+    leaf, other = kit.old_leaf(queue.conn, weeks=4), kit.old_leaf(queue.conn, weeks=3)
+    one = f"(SELECT id FROM streamvibe.{leaf} LIMIT 1)"
+    queue.conn.execute(f"UPDATE streamvibe.{leaf} SET completed_at = now() WHERE id = {one}".encode())
+    [usual] = [duty for duty in DUTIES if duty.name == "drop_old_partitions"]
+    stale = replace(usual, sql=f"SELECT n FROM unnest('{{{leaf},{other}}}'::text[]) n")
+    there = "SELECT count(*) FROM streamvibe.partition WHERE partition_name = %s"
+    async with maintained(database18, [stale]):
+        await eventually(lambda: queue.value(there, other) == 0, "the other one is gone")
+    assert queue.value(there, leaf) == 1
+
+
+async def test_recovery_does_not_wait_for_what_takes_long(database18: Database) -> None:
+    """While a step takes an hour, jobs of a dead worker are taken back; one row's error is not another's."""
+    queue = Queue(database18)
+    queue.register(anything)
+    job_id = queue.request("any")
+    queue.conn.execute("SELECT heartbeat_worker('dead', p_lease := '0.5 seconds')")
+    queue.conn.execute("SELECT * FROM claim_jobs('dead', 10)")
+    queue.conn.execute("CREATE TABLE turns (n bigint)")
+    slow = Duty(
+        "slow",
+        "every 1 hours",
+        "SELECT n FROM generate_series(1, 3) n",
+        steps=(
+            "SELECT 1 / (%s - 1) >= 0",  # the first row's error
+            "WITH w AS (INSERT INTO turns VALUES (%s) RETURNING 1) SELECT true FROM w",
+            "SELECT true FROM pg_sleep(3600 * (%s - 2))",
+        ),
+    )
+    running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600%' AND state = 'active'"
+    running += " AND datname = current_database() AND pid <> pg_backend_pid()"
+    async with maintained(database18, [slow, *DUTIES]):
+        await eventually(lambda: queue.value(running) == 1, "the third row's step sleeps")
+        assert queue.value("SELECT array_agg(n ORDER BY n) FROM turns") == [2, 3]
+        await eventually(lambda: queue.seen(job_id) == "pending", "taken back", 10)
+        states = {row[0]: row[1] for row in queue.conn.execute("SELECT duty, state FROM get_maintenance()")}
+        assert states["slow"] == "running"
+    await eventually(lambda: queue.value(running) == 0, "it is cancelled")
+
+
 async def test_a_duty_that_fails_is_tried_again_and_disturbs_no_other(database18: Database) -> None:
     """An error in one duty is logged; the others run on, and it runs again at its next turn."""
     queue = Queue(database18)
@@ -219,3 +264,83 @@ async def test_schedules_change_while_it_runs(
     assert (
         queue.value("SELECT count(*) FROM streamvibe.duty_run WHERE duty = 'turn' AND error IS NOT NULL") == 0
     )
+
+
+@contextlib.contextmanager
+def bloated(queue: Queue) -> Iterator[str]:
+    """The name of the present leaf, whose indexes are nine tenths empty, with pgstattuple there to see it."""
+    queue.conn.execute("CREATE EXTENSION pgstattuple")
+    leaf = queue.value(
+        "SELECT partition_name FROM streamvibe.partition WHERE parent_name = 'job_queue' ORDER BY lower_at LIMIT 1"
+    )
+    queue.conn.execute(
+        f"INSERT INTO streamvibe.{leaf} (id, created_at, user_id, job_type) SELECT streamvibe.make_id("
+        "streamvibe.microseconds(p.lower_at) + n, n), p.lower_at, md5(n::text)::uuid, 'any'"
+        f" FROM streamvibe.partition p, generate_series(1, 160000) n WHERE p.partition_name = '{leaf}'".encode()
+    )
+    queue.conn.execute(f"DELETE FROM streamvibe.{leaf} WHERE uuid_hash(id) % 10 <> 0".encode())
+    queue.conn.execute(f"VACUUM streamvibe.{leaf}".encode())
+    yield leaf
+
+
+def only(*names: str) -> list[Duty]:
+    """These duties, often."""
+    return [replace(duty, schedule="every 0.2 seconds") for duty in DUTIES if duty.name in names]
+
+
+async def test_bloated_indexes_are_built_anew(database18: Database) -> None:
+    """One after the other until none is; what an interrupted rebuild left behind goes; the parents are analyzed."""
+    queue = Queue(database18)
+    with bloated(queue) as leaf:
+        queue.conn.execute(
+            f"CREATE INDEX left_ccnew ON streamvibe.{leaf} (worker_id);"
+            " UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'streamvibe.left_ccnew'::regclass".encode()
+        )
+        big = "SELECT count(*) FROM get_index_bloat() WHERE bloat_bytes > 10485760"
+        assert queue.value(big) >= 1
+        async with maintained(database18, only("reindex_bloated", "analyze_parents")):
+            await eventually(lambda: queue.value(big) == 0, "none is bloated", 60)
+            await eventually(
+                lambda: queue.value("SELECT to_regclass('streamvibe.left_ccnew') IS NULL"), "no remains"
+            )
+            analyzed = "SELECT count(DISTINCT inherited) FROM pg_stats WHERE tablename = 'job_queue'"
+            await eventually(lambda: queue.value(analyzed) == 1, "the parent is analyzed")
+            runs = (
+                "SELECT sum(done) FROM streamvibe.duty_run WHERE duty = 'reindex_bloated' AND error IS NULL"
+            )
+            await eventually(lambda: (queue.value(runs) or 0) >= 2, "the removal and a rebuild are recorded")
+    assert queue.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0
+
+
+async def test_a_rebuild_waits_for_nobody(database18: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction that wrote to the table goes on: the rebuild gives up, its remains go, and later it works."""
+    run_alone = Session.run_alone
+
+    async def hurried(self: Session, command: str, *, lock_timeout: str) -> None:
+        await run_alone(self, command, lock_timeout="200ms")
+
+    monkeypatch.setattr(Session, "run_alone", hurried)
+    queue = Queue(database18)
+    big = "SELECT count(*) FROM get_index_bloat() WHERE bloat_bytes > 10485760"
+    failed = "SELECT count(*) FROM streamvibe.duty_run WHERE error LIKE '%lock timeout%'"
+    with bloated(queue) as leaf, database18.connect(autocommit=False) as writer:
+        writer.execute(
+            f"UPDATE streamvibe.{leaf} SET progress = 0.5 WHERE id IN (SELECT id FROM job_queue LIMIT 1)".encode()
+        )
+        async with maintained(database18, only("reindex_bloated")):
+            await eventually(lambda: queue.value(failed) >= 1, "it gives up")
+            writer.rollback()
+            await eventually(lambda: queue.value(big) == 0, "none is bloated", 60)
+            await eventually(
+                lambda: queue.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0, "no remains"
+            )
+
+
+async def test_what_only_the_owner_may_do_is_left_out(database18: Database) -> None:
+    """As the service nothing is rebuilt or analyzed, and that is no failure."""
+    queue = Queue(database18)
+    with bloated(queue):
+        async with maintained(database18, only("reindex_bloated", "analyze_parents"), "service_role"):
+            ended = "SELECT count(DISTINCT duty) FROM streamvibe.duty_run WHERE done = 0 AND error IS NULL"
+            await eventually(lambda: queue.value(ended) == 2, "both have run")
+        assert queue.value("SELECT count(*) FROM streamvibe.duty_run WHERE error IS NOT NULL") == 0

@@ -22,9 +22,9 @@ class Gated(Session):
         self.gate = asyncio.Event()
 
     async def fetch(
-        self, sql: Any, params: Sequence[object] = (), *, limited: bool = True
+        self, sql: Any, params: Sequence[object] = (), *, limits: Any = "usual"
     ) -> list[tuple[Any, ...]]:
-        rows = await super().fetch(sql, params, limited=limited)
+        rows = await super().fetch(sql, params, limits=limits)
         await self.gate.wait()
         return rows
 

@@ -72,7 +72,9 @@ FOR_SERVICE = {
 LEAVES = {"old_partitions", "seal_partition", "count_partition", "drop_partition"}
 DUTIES = {"lead_maintenance", "resign_maintenance", "register_duties", "begin_duty", "end_duty"}
 DEFINERS = {"create_staged_jobs", "refuse_held_claim"} | LEAVES | DUTIES
-PRIVATE_FOR_SERVICE = {"create_staged_jobs", "now"} | LEAVES | DUTIES
+PRIVATE_FOR_SERVICE = (
+    {"create_staged_jobs", "now", "indexes_to_rebuild", "parents_to_analyze"} | LEAVES | DUTIES
+)
 API_ROLES = ("anon", "authenticated", "service_role")
 # What a role may do with a table or view. Everything else is denied.
 ALLOWED = {

@@ -23,6 +23,7 @@ OURS = (
     "stat",
     "stat_sketch",
     "leaf_stat",
+    "leaf_sketch",
     "dropped_leaf",
     "pause",
     "duty",

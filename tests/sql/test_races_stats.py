@@ -59,9 +59,7 @@ SKETCH_KEPT = """
 SELECT measure, bucket, sum(jobs)::bigint AS jobs FROM (
     SELECT measure, bucket, jobs FROM streamvibe.stat_sketch WHERE minutes = %(minutes)s
     UNION ALL
-    SELECT 'waiting', unnest(waited), sign(jobs) FROM streamvibe.stat_note
-    UNION ALL
-    SELECT 'processing', unnest(processed), sign(jobs) FROM streamvibe.stat_note) s
+    SELECT measure, bucket, jobs FROM streamvibe.sketch_note) s
 GROUP BY 1, 2 HAVING sum(jobs) <> 0
 """
 

@@ -41,6 +41,9 @@ def test_the_next_moment(text: str, expected: datetime) -> None:
         "every -1 seconds",
         "every 3 days",
         "@daily",
+        "every 100000000 hours",
+        "every 99999999999999999 hours",
+        "every 0.0000001 seconds",
     ],
 )
 def test_what_cannot_be_read(text: str) -> None:

@@ -1,7 +1,7 @@
 """One connection of a long-running process: opened when first used, and again after it broke."""
 
 from collections.abc import Sequence
-from typing import Any, LiteralString
+from typing import Any, Literal, LiteralString
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -66,26 +66,52 @@ class Session:
         return self._connection
 
     async def fetch(
-        self, sql: str | Composed, params: Sequence[object] = (), *, limited: bool = True
+        self,
+        sql: str | Composed,
+        params: Sequence[object] = (),
+        *,
+        limits: LiteralString | Literal["usual"] | None = "usual",
     ) -> list[tuple[Any, ...]]:
         """All rows of one statement. Raises the error tree; psycopg errors that it does not know pass through.
 
-        ``limited`` False: without the limits, and so without a transaction that stays open, and keeps what it has
+        ``limits``: others for this one. None: none, and so no transaction that stays open, and keeps what it has
         locked, when this process is stopped in the middle of it.
         """
         connection = await self.connection()
         try:
             with translated(self._url):
-                if self._limits is None or not limited:
+                first = self._limits if limits == "usual" else limits
+                if first is None:
                     return await (await connection.execute(sql, params)).fetchall()
                 async with connection.transaction():
-                    await connection.execute(self._limits)
+                    await connection.execute(first)
                     return await (await connection.execute(sql, params)).fetchall()
         except psycopg.Error as error:
             if not isinstance(error, psycopg.DataError):
                 # It may be this connection's: a plan prepared before a migration stays wrong until it is closed.
                 await self.close()
             raise
+
+    async def run_alone(self, command: str, *, lock_timeout: str) -> None:
+        """Run a statement that cannot be part of a transaction, such as REINDEX ... CONCURRENTLY, as long as it takes.
+
+        On a connection of its own, whose limits come with it: set later, behind a transaction pooler, they would be
+        another client's. (Most poolers refuse such a connection.) Raises as ``fetch``.
+        """
+        given = conninfo_to_dict(self._dsn).get("options") or ""
+        options = f"{given} -c lock_timeout={lock_timeout} -c statement_timeout=0".strip()
+        with translated(self._url):
+            connection = await psycopg.AsyncConnection.connect(
+                self._dsn,
+                autocommit=True,
+                prepare_threshold=None,
+                application_name=self._application_name,
+                **connection_defaults(self._dsn) | {"options": options},
+            )
+            try:
+                await connection.execute(command.encode())
+            finally:
+                await connection.close()
 
     async def close(self) -> None:
         """Close the connection; the session can be used again."""

@@ -9,8 +9,10 @@ class Duty:
     """A statement that returns how much it did, and its usual schedule (``maintenance.schedule``).
 
     ``batch``: when a run did so much there is more to do, and the next follows at once.
-    ``steps``: what follows for each row of the statement, each step in a transaction of its own; its values are the
-    row's. Where one returns false, the rest is left for another run.
+    ``steps``: what follows for each row of the statement, each step in a transaction of its own, which may take
+    long; its values are the row's. Where one returns false, the rest is left for another run.
+    ``commands``: the rows of the statement are themselves statements, which cannot run inside a transaction; each is
+    run by itself, as long as it takes, and gives up where it waits for a lock.
     ``judges_workers``: it takes a late heartbeat for a death, so it must not run before heartbeats could arrive. Its
     statement takes the time after which it must not judge, and also returns what time the database has.
     """
@@ -20,6 +22,7 @@ class Duty:
     sql: str
     batch: int | None = None
     steps: Sequence[str] = ()
+    commands: bool = False
     judges_workers: bool = False
 
 
@@ -44,8 +47,13 @@ DUTIES: Sequence[Duty] = (
         "SELECT partition_name FROM streamvibe.old_partitions()",
         steps=(
             "SELECT streamvibe.seal_partition(%s)",
-            "SELECT streamvibe.count_partition(%s) FROM set_config('statement_timeout', '1h', true)",
+            # Its last job may have ended since the list was read: only now does nothing change any more.
+            "SELECT EXISTS (SELECT FROM streamvibe.old_partitions() o WHERE o.partition_name = %s)",
+            "SELECT streamvibe.count_partition(%s)",
             "SELECT streamvibe.drop_partition(%s)",
         ),
     ),
+    Duty("analyze_parents", "40 2 * * *", "SELECT streamvibe.parents_to_analyze()", commands=True),
+    # One a night.
+    Duty("reindex_bloated", "10 3 * * *", "SELECT streamvibe.indexes_to_rebuild()", commands=True),
 )

@@ -26,6 +26,8 @@ LIMITS = (
     "SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '60s', true),"
     " set_config('idle_in_transaction_session_timeout', '10s', true)"
 )
+#: For a step that reads all of a leaf, which keeps nobody waiting.
+LONG_LIMITS = LIMITS.replace("'60s'", "'2h'")
 #: How soon what an operator changed in the schedules is known.
 RELOAD_SECONDS = 10.0
 
@@ -51,8 +53,14 @@ class Maintenance:
         lease: timedelta = timedelta(seconds=10),
         prepare_threshold: int | None = None,
     ) -> None:
-        self._session = Session(
-            dsn, application_name="streamvibe maintenance", prepare_threshold=prepare_threshold, limits=LIMITS
+        self._session, self._slow_session = (
+            Session(
+                dsn,
+                application_name="streamvibe maintenance",
+                prepare_threshold=prepare_threshold,
+                limits=LIMITS,
+            )
+            for _ in range(2)
         )
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self._leadership = Leadership(dsn, name, lease=lease, prepare_threshold=prepare_threshold)
@@ -64,6 +72,8 @@ class Maintenance:
         self._read: tuple[datetime, float] | None = None
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[int] | None = None
+        #: One that takes long, beside the others: recovery does not wait for it.
+        self._slow: asyncio.Task[None] | None = None
         #: Under which fence the schedules were read, and when (loop time).
         self._fence: int | None = None
         self._loaded: tuple[datetime, float] = datetime.now(UTC), 0.0
@@ -76,8 +86,9 @@ class Maintenance:
         """Stop now; the duty that is running is cancelled and rolled back. From the event loop's thread."""
         self._stopping.set()
         self._leadership.changed.set()
-        if self._running is not None:
-            self._running.cancel()
+        for task in (self._running, self._slow):
+            if task is not None:
+                task.cancel()
 
     async def run(self) -> None:
         """While this process leads, run every duty that is late now, then each when it is due, until ``stop()``.
@@ -94,16 +105,20 @@ class Maintenance:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(until):
                         await self._leadership.changed.wait()
-            if keeping.done():
-                keeping.result()
+            for task in (keeping, self._slow):
+                if task is not None and task.done() and not task.cancelled():
+                    task.result()
         except Exception as error:
             log.critical("maintenance_broke", exc_info=error)
             raise
         finally:
-            keeping.cancel()
-            await asyncio.wait({keeping})
+            tasks = {keeping} if self._slow is None else {keeping, self._slow}
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await self._leadership.resign()
             await self._session.close()
+            await self._slow_session.close()
 
     async def _turn(self) -> float:
         """Do what is due; until when nothing is (loop time)."""
@@ -111,29 +126,39 @@ class Maintenance:
         fence = self._leadership.fence
         if fence is None:
             return loop.time() + 1.0
-        try:
-            if fence != self._fence or loop.time() >= self._reload_at:
-                await self._load(fence)
-        except NotLeader:
-            self._leadership.lost()
-            return loop.time() + 1.0
-        except DatabaseUnreachable as error:
-            self._read = self._fence = None
-            self._outage.goes_on("duty_waits_for_database", error, duty="register_duties")
-            return loop.time() + 1.0
-        except (StreamVibeError, psycopg.Error) as error:
-            log.error("duty_failed", duty="register_duties", error=str(error))
-            return loop.time() + 1.0
+        if fence != self._fence or loop.time() >= self._reload_at:
+            await self._try_to_load(fence)
+            if fence != self._fence:
+                return loop.time() + 1.0
         if not self._due:
             return self._reload_at
         name = min(self._due, key=self._due.__getitem__)
         if self._due[name] > loop.time():
             return min(self._due[name], self._reload_at)
         duty = self._duties[name]
+        if duty.steps or duty.commands:
+            if self._slow is not None and not self._slow.done():
+                self._due[name] = loop.time() + 1.0
+                return loop.time()
+            self._due[name] = float("inf")
+            self._slow = asyncio.create_task(self._run_slowly(duty, fence))
+            return loop.time()
         done = await self._cancellable(duty, fence)
         is_full = duty.batch is not None and done >= duty.batch
         self._due[name] = loop.time() + (0.0 if is_full else self._pause(name))
         return loop.time()
+
+    async def _run_slowly(self, duty: Duty, fence: int) -> None:
+        try:
+            await self._run_duty(duty, fence, self._slow_session)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            self.stop()  # and run() raises it
+            raise
+        if duty.name in self._schedules:
+            self._due[duty.name] = asyncio.get_running_loop().time() + self._pause(duty.name)
+            self._leadership.changed.set()
 
     def _pause(self, name: str) -> float:
         now = self._clock()
@@ -144,11 +169,25 @@ class Maintenance:
         at, read_at = self._loaded
         return at + timedelta(seconds=asyncio.get_running_loop().time() - read_at)
 
+    async def _try_to_load(self, fence: int) -> None:
+        """Known schedules go on to apply while they cannot be read again."""
+        self._reload_at = asyncio.get_running_loop().time() + RELOAD_SECONDS
+        try:
+            await self._load(fence)
+        except NotLeader:
+            self._leadership.lost()
+            self._fence = None
+        except DatabaseUnreachable as error:
+            self._read = self._fence = None
+            self._outage.goes_on("duty_waits_for_database", error, duty="register_duties")
+        except (StreamVibeError, psycopg.Error) as error:
+            log.error("duty_failed", duty="register_duties", error=str(error))
+
     async def _load(self, fence: int) -> None:
         """Read the schedules; a duty that is late, or never ran, is due now."""
         loop = asyncio.get_running_loop()
         usual = [duty.schedule for duty in self._duties.values()]
-        rows = await self._session.fetch(_REGISTER, (fence, list(self._duties), usual), limited=False)
+        rows = await self._session.fetch(_REGISTER, (fence, list(self._duties), usual), limits=None)
         self._outage.ends()
         is_new = fence != self._fence
         if is_new:
@@ -164,7 +203,6 @@ class Maintenance:
                 late = last_started_at is None or self._schedules[name][1](last_started_at) <= now
                 self._due[name] = loop.time() + (0.0 if first and late else self._pause(name))
         self._fence = fence
-        self._reload_at = loop.time() + RELOAD_SECONDS
 
     def _readable(self, name: str, schedule: str) -> Schedule:
         try:
@@ -174,7 +212,7 @@ class Maintenance:
             return parse_schedule(self._duties[name].schedule)
 
     async def _cancellable(self, duty: Duty, fence: int) -> int:
-        self._running = task = asyncio.create_task(self._run_duty(duty, fence))
+        self._running = task = asyncio.create_task(self._run_duty(duty, fence, self._session))
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:  # run() itself is cancelled
@@ -185,19 +223,19 @@ class Maintenance:
             self._running = None
         return 0 if task.cancelled() else task.result()
 
-    async def _run_duty(self, duty: Duty, fence: int) -> int:
+    async def _run_duty(self, duty: Duty, fence: int, session: Session) -> int:
         """How much it did. What it met is recorded, as far as the database can be reached."""
         done: int | None = None
         failure: Exception | None = None
         try:
-            [[started_at]] = await self._session.fetch(_BEGIN, (fence, duty.name), limited=False)
+            [[started_at]] = await session.fetch(_BEGIN, (fence, duty.name), limits=None)
             try:
-                done = await self._do(duty)
+                done = await self._do(duty, fence, session)
             except (StreamVibeError, psycopg.Error) as error:
                 failure = error
             said = None if failure is None else str(failure)
             ended = (fence, self._leadership.leader_id, duty.name, started_at, done, said)
-            await self._session.fetch(_END, ended, limited=False)
+            await session.fetch(_END, ended, limits=None)
         except NotLeader:
             self._leadership.lost()
         except (StreamVibeError, psycopg.Error) as error:
@@ -213,23 +251,47 @@ class Maintenance:
             log.info("duty_done", duty=duty.name, count=done)
         return done or 0
 
-    async def _do(self, duty: Duty) -> int:
+    async def _do(self, duty: Duty, fence: int, session: Session) -> int:
         if duty.judges_workers:
             return int((await self._judge(duty))[0][0])
-        if duty.steps:
-            return await self._step_by_step(duty)
-        return int((await self._session.fetch(duty.sql))[0][0])
+        if duty.steps or duty.commands:
+            return await self._one_by_one(duty, fence, session)
+        return int((await session.fetch(duty.sql))[0][0])
 
-    async def _step_by_step(self, duty: Duty) -> int:
-        """For how many rows of the duty's statement every step was done. An error leaves the rest for the next run."""
+    async def _one_by_one(self, duty: Duty, fence: int, session: Session) -> int:
+        """For how many rows of the duty's statement everything was done. What one of them meets keeps no other from
+        its turn; the first such error is raised in the end.
+        """
         done = 0
-        for row in await self._session.fetch(duty.sql):
-            for step in duty.steps:
-                if (await self._session.fetch(step, row))[0][0] is False:
-                    break
-            else:
-                done += 1
+        failure: Exception | None = None
+        for row in await session.fetch(duty.sql, limits=LONG_LIMITS):
+            try:
+                if duty.commands:
+                    self._require_lead(fence)
+                    log.info("duty_command", duty=duty.name, command=row[0])
+                    await session.run_alone(row[0], lock_timeout="5s")
+                    done += 1
+                else:
+                    done += await self._step_by_step(duty, fence, session, row)
+            except (NotLeader, DatabaseUnreachable):
+                raise
+            except (StreamVibeError, psycopg.Error) as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return done
+
+    async def _step_by_step(self, duty: Duty, fence: int, session: Session, row: tuple[Any, ...]) -> bool:
+        for step in duty.steps:
+            self._require_lead(fence)
+            if (await session.fetch(step, row, limits=LONG_LIMITS))[0][0] is False:
+                return False
+        return True
+
+    def _require_lead(self, fence: int) -> None:
+        """What was begun under an old fence ends here. Raises NotLeader."""
+        if self._leadership.fence != fence:
+            raise NotLeader("Another process may do the maintenance now")
 
     async def _judge(self, duty: Duty) -> list[tuple[Any, ...]]:
         """Run the duty, which judges nobody unless live workers had the time to renew their leases, as far as this

@@ -11,17 +11,18 @@ from streamvibe.errors import InvalidArgument
 #: The first moment after this one at which it is time. Moments have a time zone.
 Schedule = Callable[[datetime], datetime]
 
+LONGEST_SECONDS = 366 * 86400
 _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
 _EVERY = re.compile(r"every (\d+(?:\.\d+)?) (seconds|minutes|hours)")
 
 
 def parse_schedule(text: str) -> Schedule:
-    """``every 30 seconds``, or cron: five fields, or six with seconds before them.
+    """``every 30 seconds`` (0.01 seconds to a year), or cron: five fields, or six with seconds before them.
 
     Raises InvalidArgument naming ``schedule``.
     """
     match = _EVERY.fullmatch(text)
-    if match is not None and float(match[1]) > 0:
+    if match is not None and 0.01 <= float(match[1]) * _UNITS[match[2]] <= LONGEST_SECONDS:
         pause = timedelta(seconds=float(match[1]) * _UNITS[match[2]])
         return lambda moment: moment + pause
     try:

@@ -94,5 +94,5 @@ def _unchecked(check: Check, error: psycopg.Error) -> Finding:
         else "Run streamvibe doctor again; report it if that does not help"
     )
     return Finding(
-        check.name, "notice", f"Not checked: {check.title}", check.name, what[:300], check.why, fix
+        check.name, "warning", f"Not checked: {check.title}", check.name, what[:300], check.why, fix
     )

@@ -89,6 +89,7 @@ def test_a_leaf_that_a_live_job_holds_up(queue: Queue) -> None:
     assert cleanup(queue, 4) == 4
     assert cleanup(queue) == 5
     assert cleanup(queue) == 0
+    # The younger one is sealed in time, and is none of its business.
     counts = [kit.value(queue.conn, f"SELECT count(*) FROM streamvibe.{name}") for name in (leaf, younger)]
     assert counts == [1, 10]
     assert kit.call(queue.service, "recount_stats") == []
@@ -129,6 +130,22 @@ def test_keys_of_jobs_that_are_gone_are_forgotten(queue: Queue) -> None:
     assert kit.query(queue.conn, "SELECT job_id FROM streamvibe.idempotency") == [{"job_id": new}]
     again = kit.request(queue.conn, user_id, p_idempotency_key="old", p_params={"n": 1})
     assert again["outcome"] == "created"
+
+
+def test_keys_are_forgotten_between_leaves_that_stay(queue: Queue) -> None:
+    """Of three leaves the middle one went: its keys go, though an older one is still there."""
+    kit.register(queue.conn)
+    user_id = uuid4()
+    leaves = [kit.old_leaf(queue.conn, weeks=weeks) for weeks in (3, 2, 1)]
+    for leaf in leaves:
+        job_id = kit.value(queue.conn, f"SELECT id FROM streamvibe.{leaf} LIMIT 1")
+        queue.conn.execute("SELECT streamvibe.remember_key(%s, %s, %s)", [user_id, leaf, job_id])
+    for function in ("seal_partition", "count_partition", "drop_partition"):
+        kit.call(queue.conn, f"streamvibe.{function}", p_partition_name=leaves[1])
+    forget = "forget_idempotency_keys"
+    assert kit.call_one(queue.service, forget)[forget] == 1
+    left = kit.query(queue.conn, "SELECT idempotency_key AS key FROM streamvibe.idempotency")
+    assert {row["key"] for row in left} == {leaves[0], leaves[2]}
 
 
 @pytest.mark.parametrize("limit", [None, 0, 10001])

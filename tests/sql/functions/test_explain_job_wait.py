@@ -104,6 +104,8 @@ def test_paused(ready: Queue) -> None:
     assert [row["reason"] for row in rows] == ["paused", "paused"]
     assert "fraud" in rows[1]["message"]
     assert reasons(ready, kit.job_id(ready.conn)) == ["paused"]
+    seen = kit.call(ready.as_user(user_id), "explain_job_wait", p_job_id=job_id)
+    assert [row["reason"] for row in seen] == ["paused", "paused"] and "fraud" not in str(seen)
 
 
 def test_locked(ready: Queue) -> None:

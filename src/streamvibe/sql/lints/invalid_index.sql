@@ -8,4 +8,6 @@ FROM pg_index i
 JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i'
 JOIN pg_class t ON t.oid = i.indrelid
 JOIN pg_namespace n ON n.oid = t.relnamespace
-WHERE NOT i.indisvalid AND (n.nspname = 'streamvibe' OR n.nspname = 'public' AND t.relname IN ('job_queue', 'job_log'))
+WHERE NOT i.indisvalid
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid)
+  AND (n.nspname = 'streamvibe' OR n.nspname = 'public' AND t.relname IN ('job_queue', 'job_log'))

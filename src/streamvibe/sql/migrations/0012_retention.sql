@@ -17,23 +17,41 @@ CREATE TABLE streamvibe.leaf_stat (
     minute         timestamptz NOT NULL,
     jobs           integer     NOT NULL,
     waiting_us     bigint,
-    processing_us  bigint,
-    waited         smallint[],
-    processed      smallint[]
+    processing_us  bigint
 );
 CREATE INDEX leaf_stat_leaf ON streamvibe.leaf_stat (leaf_number);
+-- The same of how long its completed jobs waited and were processed, by the hour: a few hundred rows, and not one per job, for
+-- whoever reads them before they are added up, and whoever adds them up.
+CREATE TABLE streamvibe.leaf_sketch (
+    leaf_number bigint      NOT NULL,
+    job_type    text        COLLATE "C" NOT NULL,
+    hour        timestamptz NOT NULL,
+    measure     text        COLLATE "C" NOT NULL,
+    bucket      smallint    NOT NULL,
+    jobs        integer     NOT NULL
+);
+CREATE INDEX leaf_sketch_leaf ON streamvibe.leaf_sketch (leaf_number);
 
 -- Leaves that are gone, until compact_stats() has taken their notes.
 CREATE TABLE streamvibe.dropped_leaf (
     leaf_number bigint PRIMARY KEY
 );
 
--- Every note that counts. Read this; write streamvibe.stat_delta.
+-- Every note that counts. Read these; write streamvibe.stat_delta.
 CREATE VIEW streamvibe.stat_note AS
-SELECT d.job_type, d.status, d.minute, d.jobs, d.waiting_us, d.processing_us, d.waited, d.processed FROM streamvibe.stat_delta d
+SELECT d.job_type, d.status, d.minute, d.jobs, d.waiting_us, d.processing_us FROM streamvibe.stat_delta d
 UNION ALL
-SELECT l.job_type, l.status, l.minute, l.jobs, l.waiting_us, l.processing_us, l.waited, l.processed
+SELECT l.job_type, l.status, l.minute, l.jobs, l.waiting_us, l.processing_us
 FROM streamvibe.dropped_leaf g JOIN streamvibe.leaf_stat l USING (leaf_number);
+
+CREATE VIEW streamvibe.sketch_note AS
+SELECT d.job_type, date_bin('1 hour', d.minute, '2000-01-01 00:00:00+00') AS hour, m.measure, m.bucket, sign(d.jobs)::integer AS jobs
+FROM streamvibe.stat_delta d
+CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(d.waited) u(bucket)
+                    UNION ALL SELECT 'processing', u.bucket FROM unnest(d.processed) u(bucket)) m(measure, bucket)
+UNION ALL
+SELECT l.job_type, l.hour, l.measure, l.bucket, l.jobs
+FROM streamvibe.dropped_leaf g JOIN streamvibe.leaf_sketch l USING (leaf_number);
 
 -- How far cleanup_old_jobs() has come with the finished jobs of a type that stays for a shorter time than others.
 ALTER TABLE streamvibe.job_type

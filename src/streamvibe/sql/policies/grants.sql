@@ -16,7 +16,8 @@ DECLARE
         'get_index_usage', 'get_index_bloat', 'get_table_health', 'get_job_queue_alerts'];
     v_private_for_service CONSTANT text[] := ARRAY[
         'create_staged_jobs', 'now', 'old_partitions', 'seal_partition', 'count_partition', 'drop_partition',
-        'lead_maintenance', 'resign_maintenance', 'register_duties', 'begin_duty', 'end_duty'];
+        'lead_maintenance', 'resign_maintenance', 'register_duties', 'begin_duty', 'end_duty',
+        'indexes_to_rebuild', 'parents_to_analyze'];
     v_function record;
 BEGIN
     FOR v_function IN

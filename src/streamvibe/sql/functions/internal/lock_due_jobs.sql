@@ -2,6 +2,7 @@
 -- smallest ranks first, walking past what others hold.
 -- What may be claimed is decided here and by the ranges (pickup_order) alone: pending, due, in nobody's claim, of no user
 -- who is paused; an isolated job only by a worker that can run it alone, or once it has been isolated for a minute (p_alone NULL: not even then).
+-- p_only: whether this one may be claimed (explain_job_wait asks that, with a range of its rank alone).
 -- p_besides: ids this transaction has locked already. p_below: leaves from this id on are empty.
 -- That the status is 'pending' is kept from the planner, or it could take another index, which walks over every job of
 -- other types.
@@ -12,7 +13,8 @@
 -- Index: idx_job_queue_type_status.
 CREATE OR REPLACE FUNCTION streamvibe.lock_due_jobs(
     p_job_types text[], p_lows bigint[], p_highs bigint[], p_limit integer, p_alone boolean, p_besides uuid[],
-    p_now timestamptz, p_below uuid, p_paused_users uuid[] DEFAULT '{}'
+    p_now timestamptz, p_below uuid, p_paused_users uuid[] DEFAULT '{}',
+    p_only uuid DEFAULT NULL
 ) RETURNS TABLE (id uuid, isolated boolean, rank bigint)
     LANGUAGE plpgsql VOLATILE
 AS $$
@@ -68,6 +70,7 @@ BEGIN
                   AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
                   AND q.id <> ALL (p_besides)
                   AND q.user_id <> ALL (p_paused_users)
+                  AND (p_only IS NULL OR q.id = p_only)
                   AND (p_alone OR NOT q.isolated OR p_alone IS NOT NULL AND q.updated_at < p_now - interval '1 minute')
                 ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
                 LIMIT v_left

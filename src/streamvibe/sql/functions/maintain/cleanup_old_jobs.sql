@@ -1,8 +1,10 @@
 -- Delete finished jobs that must not wait for their leaf to be dropped: of types that stay for a shorter time than others, and
 -- in leaves that a live job holds up for longer than a leaf's width. What leaves with its leaf is none of its business.
 -- p_limit: how many are deleted of each of such types, give or take as many, and leaves.
--- Returns: how many were deleted. Call it again until it is 0; one that is locked, or may be retried, stays until its leaf leaves.
--- Locks:   their rows (SKIP LOCKED).
+-- Returns: how many were deleted. Call it again until it is 0; one that is locked, or may be retried, stays until its leaf
+--          leaves. It may also be 0 where a call passed over 100 * p_limit jobs of other types: the next one goes on there.
+-- Locks:   their rows (SKIP LOCKED); rows of streamvibe.partition, so that no leaf is sealed meanwhile, and of
+--          streamvibe.job_type: register_job_type() waits.
 -- Index:   idx_job_queue_cleanup from where the last call ended; the primary key.
 -- Raises:  SV001, SV004, SV006.
 CREATE OR REPLACE FUNCTION public.cleanup_old_jobs(p_limit integer DEFAULT 1000) RETURNS integer
@@ -16,12 +18,18 @@ DECLARE
     v_type record;
     v_seen record;
     v_deleted integer;
+    v_from uuid[];
+    v_before uuid[];
     v_leaf record;
     v_count integer := 0;
 BEGIN
     PERFORM streamvibe.require_service('cleanup_old_jobs');
     PERFORM streamvibe.require_read_committed('cleanup_old_jobs', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_batch_size(p_limit);
+    -- A sealed leaf's jobs are counted already, and leave with it; none is sealed before this transaction ends.
+    SELECT array_agg(p.from_id ORDER BY p.from_id), array_agg(p.upper_id ORDER BY p.from_id) INTO v_from, v_before
+    FROM (SELECT streamvibe.id_bound(l.lower_at) AS from_id, l.upper_id FROM streamvibe.partition l
+          WHERE l.parent_name = 'job_queue' AND l.sealed_at IS NULL FOR KEY SHARE SKIP LOCKED) p;
     FOR v_type IN
         SELECT t.name, v_now - t.retention AS until, t.cleaned_until AS last_at, t.cleaned_id AS last_id
         FROM streamvibe.job_type t WHERE t.retention < v_longest ORDER BY t.name FOR NO KEY UPDATE SKIP LOCKED
@@ -29,14 +37,16 @@ BEGIN
         v_deleted := 0;
         -- Other types' jobs are passed over once, and never read again.
         FOR v_round IN 1..100 LOOP
-            SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name) AS ids, count(*) AS n,
+            SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name AND EXISTS (
+                       SELECT FROM unnest(v_from, v_before) o(from_id, upper_id) WHERE f.id >= o.from_id AND f.id < o.upper_id)) AS ids,
+                   count(*) AS n,
                    (array_agg(f.completed_at ORDER BY f.completed_at DESC, f.id DESC))[1] AS last_at,
                    (array_agg(f.id ORDER BY f.completed_at DESC, f.id DESC))[1] AS last_id
             INTO v_seen
             FROM (SELECT q.* FROM unnest('{completed,failed,cancelled}'::text[]) s(status)
                   CROSS JOIN LATERAL (
                       SELECT j.id, j.job_type, j.completed_at FROM public.job_queue j
-                      WHERE j.status = s.status AND j.completed_at >= v_type.last_at AND j.completed_at < v_type.until
+                      WHERE j.status = s.status AND j.status IN ('completed', 'cancelled', 'failed') AND j.completed_at >= v_type.last_at AND j.completed_at < v_type.until
                         AND (j.completed_at > v_type.last_at OR j.id > v_type.last_id)
                       ORDER BY j.completed_at, j.id LIMIT p_limit) q
                   ORDER BY q.completed_at, q.id LIMIT p_limit) f;
@@ -52,7 +62,7 @@ BEGIN
     END LOOP;
     FOR v_leaf IN
         SELECT streamvibe.id_bound(p.lower_at) AS from_id, p.upper_id FROM streamvibe.partition p, streamvibe.setting s
-        WHERE p.parent_name = 'job_queue' AND p.sealed_at IS NULL
+        WHERE p.parent_name = 'job_queue' AND p.upper_id = ANY (v_before)
           AND p.upper_at + coalesce(v_longest, '7 days') + s.partition_width < v_now
         ORDER BY p.lower_at
     LOOP

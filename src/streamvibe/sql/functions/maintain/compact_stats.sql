@@ -1,6 +1,6 @@
 -- Add up what transactions noted in the statistics (streamvibe.stat_delta), and what dropped leaves left behind
--- (streamvibe.leaf_stat). Readers see the same numbers before and after.
--- Returns: how many notes it took, at most p_limit; 0 also while another session does the same, or counts anew.
+-- (streamvibe.leaf_stat, leaf_sketch). Readers see the same numbers before and after.
+-- Returns: how many notes it took, p_limit or a few more when there are more left; 0 also while another session does the same, or counts anew.
 -- Locks:   the row of streamvibe.stat_keeper (SKIP LOCKED): one session at a time. Nobody who writes jobs waits for it.
 -- Raises:  SV001, SV004, SV006.
 CREATE OR REPLACE FUNCTION public.compact_stats(p_limit integer DEFAULT 10000) RETURNS integer
@@ -31,9 +31,17 @@ BEGIN
                                   CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_stat l
                                                       WHERE l.leaf_number = g.leaf_number OFFSET 0) l
                                   LIMIT p_limit - (SELECT count(*) FROM noted)))
-        RETURNING d.job_type, d.status, d.minute, d.jobs, d.waiting_us, d.processing_us, d.waited, d.processed
+        RETURNING d.job_type, d.status, d.minute, d.jobs, d.waiting_us, d.processing_us
+    ), sketches_left_behind AS MATERIALIZED (
+        DELETE FROM streamvibe.leaf_sketch d
+        WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
+                                  CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_sketch l
+                                                      WHERE l.leaf_number = g.leaf_number OFFSET 0) l
+                                  LIMIT p_limit - (SELECT count(*) FROM noted)))
+        RETURNING d.job_type, d.hour, d.measure, d.bucket, d.jobs
     ), taken AS MATERIALIZED (
-        SELECT n.* FROM noted n UNION ALL SELECT l.* FROM left_behind l
+        SELECT n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us FROM noted n
+        UNION ALL SELECT l.* FROM left_behind l
     ), summed AS (
         INSERT INTO streamvibe.stat AS s (minutes, since, job_type, status, jobs, waiting_us, processing_us)
         SELECT w.minutes, b.since, t.job_type, t.status, sum(t.jobs),
@@ -50,20 +58,21 @@ BEGIN
         RETURNING s.minutes, s.since, s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us
     ), sketched AS (
         INSERT INTO streamvibe.stat_sketch AS s (minutes, since, job_type, measure, bucket, jobs)
-        SELECT w.minutes, b.since, t.job_type, m.measure, m.bucket, sum(sign(t.jobs))
-        FROM taken t
+        SELECT w.minutes, CASE w.minutes WHEN 0 THEN 'epoch' ELSE e.hour END, e.job_type, e.measure, e.bucket, sum(e.jobs)
+        FROM (SELECT n.job_type, date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') AS hour, m.measure, m.bucket,
+                     sign(n.jobs) AS jobs
+              FROM noted n
+              CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(n.waited) u(bucket)
+                                  UNION ALL SELECT 'processing', u.bucket FROM unnest(n.processed) u(bucket)) m(measure, bucket)
+              UNION ALL SELECT l.* FROM sketches_left_behind l) e
         CROSS JOIN (VALUES (0::smallint), (60::smallint)) w(minutes)
-        CROSS JOIN LATERAL (SELECT CASE w.minutes WHEN 0 THEN 'epoch'
-                                   ELSE date_bin('1 hour', t.minute, '2000-01-01 00:00:00+00') END AS since) b
-        CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(t.waited) u(bucket)
-                            UNION ALL SELECT 'processing', u.bucket FROM unnest(t.processed) u(bucket)) m(measure, bucket)
-        GROUP BY w.minutes, b.since, t.job_type, m.measure, m.bucket
+        GROUP BY 1, 2, 3, 4, 5
         ON CONFLICT (minutes, since, job_type, measure, bucket) DO UPDATE SET jobs = s.jobs + excluded.jobs
         RETURNING s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )
     SELECT t.count, s.minutes, s.since, s.job_types, s.statuses, b.minutes AS sketch_minutes, b.since AS sketch_since,
            b.job_types AS sketch_job_types, b.measures, b.buckets INTO v_done
-    FROM (SELECT count(*)::integer AS count FROM taken) t,
+    FROM (SELECT ((SELECT count(*) FROM taken) + (SELECT count(*) FROM sketches_left_behind))::integer AS count) t,
          (SELECT array_agg(s.minutes) AS minutes, array_agg(s.since) AS since, array_agg(s.job_type) AS job_types,
                  array_agg(s.status) AS statuses
           FROM summed s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0) s,
@@ -80,7 +89,8 @@ BEGIN
     WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.measure = z.measure
       AND s.bucket = z.bucket;
     DELETE FROM streamvibe.dropped_leaf g
-    WHERE NOT EXISTS (SELECT FROM streamvibe.leaf_stat l WHERE l.leaf_number = g.leaf_number);
+    WHERE NOT EXISTS (SELECT FROM streamvibe.leaf_stat l WHERE l.leaf_number = g.leaf_number)
+      AND NOT EXISTS (SELECT FROM streamvibe.leaf_sketch l WHERE l.leaf_number = g.leaf_number);
     RETURN v_done.count;
 END
 $$;

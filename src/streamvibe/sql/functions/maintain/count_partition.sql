@@ -25,13 +25,20 @@ BEGIN
     IF v_leaf.parent_name = 'job_queue' THEN
         WITH noted AS (
             INSERT INTO streamvibe.leaf_stat
-                (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-            SELECT v_leaf.leaf_number, c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us, c.waited,
-                   c.processed
+                (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us)
+            SELECT v_leaf.leaf_number, c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us
             FROM streamvibe.counted_jobs(v_from, v_leaf.upper_id) c
             RETURNING jobs
         )
         SELECT coalesce(-sum(n.jobs), 0) INTO v_rows FROM noted n;
+        INSERT INTO streamvibe.leaf_sketch (leaf_number, job_type, hour, measure, bucket, jobs)
+        SELECT v_leaf.leaf_number, q.job_type, date_bin('1 hour', q.completed_at, '2000-01-01 00:00:00+00'), m.measure, m.bucket,
+               -count(*)
+        FROM public.job_queue q
+        CROSS JOIN LATERAL (VALUES ('waiting', streamvibe.sketch_bucket(q.scheduled_for, q.started_at)),
+                                   ('processing', streamvibe.sketch_bucket(q.started_at, q.completed_at))) m(measure, bucket)
+        WHERE q.id >= v_from AND q.id < v_leaf.upper_id AND q.status = 'completed' AND m.bucket IS NOT NULL
+        GROUP BY 1, 2, 3, 4, 5;
     ELSE
         SELECT count(*) INTO v_rows FROM public.job_log l WHERE l.id >= v_from AND l.id < v_leaf.upper_id;
     END IF;

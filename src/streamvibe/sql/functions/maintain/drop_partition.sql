@@ -14,6 +14,8 @@ BEGIN
     PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_patience(p_patience);
+    -- Before any other table, as ensure_partitions() does.
+    LOCK TABLE streamvibe.partition IN ROW EXCLUSIVE MODE;
     v_leaf := streamvibe.leaf_of_name(p_partition_name);
     IF v_leaf.row_count IS NULL THEN
         PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed and counted',

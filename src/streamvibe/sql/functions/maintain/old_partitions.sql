@@ -18,9 +18,10 @@ AS $$
                AND NOT EXISTS (
                    SELECT FROM unnest('{completed,failed,cancelled}'::text[]) s(status)
                    CROSS JOIN LATERAL (
-                       SELECT FROM public.job_queue q JOIN streamvibe.job_type t ON t.name = q.job_type
-                       WHERE q.status = s.status AND q.completed_at > n.now - longest.of_jobs
-                         AND q.completed_at > n.now - t.retention
+                       SELECT FROM public.job_queue q LEFT JOIN streamvibe.job_type t ON t.name = q.job_type
+                       WHERE q.status = s.status AND q.status IN ('completed', 'cancelled', 'failed')
+                         AND q.completed_at > n.now - greatest(longest.of_jobs, '7 days')
+                         AND q.completed_at > n.now - coalesce(t.retention, '7 days')
                          AND q.id >= streamvibe.id_bound(p.lower_at) AND q.id < p.upper_id
                        LIMIT 1) f)
           END

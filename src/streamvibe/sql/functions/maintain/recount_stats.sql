@@ -3,7 +3,8 @@
 -- Returns: for each type and status whose number was wrong, what it was and what it is; the same twice where only the sums of
 --          times were wrong.
 -- Locks:   the row of streamvibe.stat_keeper: waits for a compact_stats() that is under way; the rows of sealed leaves in
---          streamvibe.partition, which must be counted again before they are dropped.
+--          streamvibe.partition, which must be counted again before they are dropped; that table against
+--          ensure_partitions().
 -- Reads:   all of job_queue.
 -- Raises:  SV004, SV006.
 CREATE OR REPLACE FUNCTION public.recount_stats()
@@ -28,6 +29,8 @@ BEGIN
         DELETE FROM streamvibe.dropped_leaf g RETURNING g.leaf_number
     ), left_behind AS (
         DELETE FROM streamvibe.leaf_stat l RETURNING l.*
+    ), sketches_left_behind AS (
+        DELETE FROM streamvibe.leaf_sketch
     ), to_count_again AS (
         UPDATE streamvibe.partition p SET row_count = NULL WHERE p.parent_name = 'job_queue' AND p.row_count IS NOT NULL
     ), added AS (

@@ -11,7 +11,7 @@ CREATE OR REPLACE FUNCTION public.set_maintenance_duty(
 AS $$
 BEGIN
     PERFORM streamvibe.require_service('set_maintenance_duty');
-    IF p_schedule !~ '^$|^every [0-9.]+ (seconds|minutes|hours)$|^\s*(\S+\s+){4,5}\S+\s*$' OR length(p_schedule) > 200 THEN
+    IF p_schedule !~ '^$|^every [0-9]{1,9}([.][0-9]{1,9})? (seconds|minutes|hours)$|^\s*(\S+\s+){4,5}\S+\s*$' OR length(p_schedule) > 200 THEN
         PERFORM streamvibe.raise_error('SV001', 'p_schedule', p_schedule, 'p_schedule cannot be read',
             'Use minute hour day month weekday, such as ''30 3 * * *'', or ''every 30 seconds''.');
     END IF;

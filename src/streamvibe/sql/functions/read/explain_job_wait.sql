@@ -3,10 +3,10 @@
 -- reason:  finished | running | paused | scheduled | backoff | retry_later | attempts_exhausted | at_limit | has_twin |
 --          no_worker | isolated | locked | behind | next
 -- ready_at: when that reason ends, where it is known (behind: estimated from what ended in the last ten minutes).
--- jobs_ahead: how many due jobs of the types that the same workers take come first, counted up to 100,000.
+-- jobs_ahead: how many due jobs of the types that the same workers take come first, counted up to 10,000.
 -- job_ids: the jobs that stand in its way: the user's live ones, or the identical one; at most 100.
 -- Whether it may be claimed is asked of lock_due_jobs(), which is what claims with; that is rolled back.
--- Locks:   the job's row, for that moment.
+-- Locks:   the job's row, for that moment: not on a standby, nor in a read-only transaction.
 -- Raises:  SV004, SV006.
 CREATE OR REPLACE FUNCTION public.explain_job_wait(p_job_id uuid, p_user_id uuid DEFAULT NULL)
     RETURNS TABLE (reason text, message text, ready_at timestamptz, jobs_ahead bigint, job_ids uuid[])
@@ -72,7 +72,7 @@ BEGIN
         RETURN;
     ELSIF v_job.status <> 'pending' THEN
         RETURN QUERY
-        SELECT CASE WHEN v_job.status = 'failed' AND v_job.retry_count >= v_type.max_attempts AND v_job.failure_kind = 'error'
+        SELECT CASE WHEN v_job.status = 'failed' AND v_job.retry_count >= v_type.max_attempts AND v_job.failure_kind IN ('error', 'crash', 'timeout')
                     THEN 'attempts_exhausted' ELSE 'finished' END,
                'it is ' || v_job.status || ' since ' || v_job.completed_at
                || CASE WHEN v_job.status = 'failed' THEN ' (' || v_job.failure_kind || ')' ELSE '' END,
@@ -88,7 +88,9 @@ BEGIN
     LOOP
         reason := 'paused';
         message := CASE v_paused.kind WHEN 'all' THEN 'everything is' WHEN 'job_type' THEN 'the job type is' ELSE 'the user is' END
-                   || ' paused since ' || v_paused.paused_at || coalesce(': ' || v_paused.reason, '');
+                   || ' paused since ' || v_paused.paused_at
+                   -- What an operator wrote is for operators.
+                   || CASE WHEN streamvibe.is_service() THEN coalesce(': ' || v_paused.reason, '') ELSE '' END;
         v_is_paused := true;
         RETURN NEXT;
     END LOOP;
@@ -118,9 +120,8 @@ BEGIN
     v_rank := streamvibe.pickup_rank(v_row.job_priority, v_row.scheduled_for, v_row.created_at, v_row.turn);
     BEGIN
         v_claimable := EXISTS (
-            SELECT FROM streamvibe.lock_due_jobs(ARRAY[v_job.job_type], ARRAY[v_rank], ARRAY[v_rank + 1], 1000, true, '{}',
-                                                 v_now, v_below) d
-            WHERE d.id = p_job_id);
+            SELECT FROM streamvibe.lock_due_jobs(ARRAY[v_job.job_type], ARRAY[v_rank], ARRAY[v_rank + 1], 1, true, '{}',
+                                                 v_now, v_below, '{}', p_job_id));
         RAISE EXCEPTION 'undo';
     EXCEPTION WHEN raise_exception THEN
         NULL;  -- the locks are gone
@@ -134,17 +135,25 @@ BEGIN
         message := 'a worker died with it: it waits until one can run it alone, for a minute at most';
         RETURN NEXT;
     END IF;
-    -- Where jobs of one priority were asked for earlier, or wait in their user's turn.
+    -- Of a higher priority, whichever kind (pickup_rank); of its own priority those of its kind with a smaller rank.
     jobs_ahead := (
         SELECT count(*) FROM (
             SELECT FROM unnest(streamvibe.not_paused(v_types)) t(name)
+            CROSS JOIN generate_series(v_row.job_priority::integer, 9) p(priority)
+            CROSS JOIN (VALUES (0::bigint), (1::bigint << 62)) k(base)
+            CROSS JOIN LATERAL (SELECT k.base + ((9 - p.priority)::bigint << 58) AS low) l
             CROSS JOIN LATERAL (
                 SELECT FROM public.job_queue q
-                WHERE q.job_type = t.name AND q.status = 'pending'
-                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) < v_rank
-                  AND q.scheduled_for <= v_now
-                LIMIT 100000) f
-            LIMIT 100000) c);
+                WHERE q.job_type = t.name AND q.status = 'pending' AND q.status IN ('pending', 'processing', 'failed')
+                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= l.low
+                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
+                      < CASE WHEN p.priority > v_row.job_priority AND k.base = 0 THEN l.low + (1::bigint << 58)
+                             WHEN p.priority > v_row.job_priority THEN l.low + streamvibe.microseconds(v_now)
+                             WHEN v_rank >> 62 = k.base >> 62 THEN v_rank ELSE l.low END
+                  AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
+                  AND NOT EXISTS (SELECT FROM streamvibe.pause u WHERE u.kind = 'user' AND u.name = q.user_id::text)
+                LIMIT 10000) f
+            LIMIT 10000) c);
     IF jobs_ahead > 0 THEN
         v_rate := (SELECT sum(e.jobs) / 600.0
                    FROM (SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat_since(streamvibe.minute_of(v_now) - interval '10 minutes') s
@@ -152,7 +161,7 @@ BEGIN
                                    WHERE n.minute >= streamvibe.minute_of(v_now) - interval '10 minutes') e
                    WHERE e.job_type = ANY (v_types) AND e.status IN ('completed', 'failed', 'cancelled'));
         reason := 'behind';
-        message := 'it is behind ' || jobs_ahead || CASE WHEN jobs_ahead >= 100000 THEN ' or more' ELSE '' END || ' due jobs';
+        message := 'it is behind ' || jobs_ahead || CASE WHEN jobs_ahead >= 10000 THEN ' or more' ELSE '' END || ' due jobs';
         ready_at := CASE WHEN v_rate > 0 AND v_workers > 0 THEN v_now + make_interval(secs => jobs_ahead / v_rate) END;
         RETURN NEXT;
     ELSIF v_claimable AND v_workers > 0 AND NOT v_row.isolated THEN

@@ -75,12 +75,8 @@ BEGIN
               WHERE s.minutes = CASE WHEN v_since IS NULL THEN 0 ELSE 60 END
                 AND s.since >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
               UNION ALL
-              SELECT d.job_type, m.measure, m.bucket, sign(d.jobs)
-              FROM streamvibe.stat_note d
-              CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(d.waited) u(bucket)
-                                  UNION ALL SELECT 'processing', u.bucket FROM unnest(d.processed) u(bucket)
-                                 ) m(measure, bucket)
-              WHERE d.minute >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')) e
+              SELECT n.job_type, n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
+              WHERE n.hour >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')) e
         WHERE p_job_type IS NULL OR e.job_type = p_job_type
         GROUP BY e.measure, e.bucket HAVING sum(e.jobs) > 0
     ), ranked AS MATERIALIZED (

@@ -1,0 +1,50 @@
+-- How much of each B-tree of the queue is empty, a row per leaf's index. See get_index_bloat().
+CREATE OR REPLACE FUNCTION streamvibe.leaf_index_bloat()
+    RETURNS TABLE (
+        index_oid oid, index_name text, table_name text, size_bytes bigint, bloat_bytes bigint, leaf_density double precision,
+        is_exact boolean
+    )
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- Only where it may be called: the extension may be another role's.
+    v_function text := (SELECT format('%I.%I', n.nspname, p.proname)
+                        FROM pg_extension e JOIN pg_depend d ON d.refobjid = e.oid AND d.deptype = 'e'
+                        JOIN pg_proc p ON p.oid = d.objid AND p.proname = 'pgstatindex' AND p.proargtypes[0] = 'regclass'::regtype
+                        JOIN pg_namespace n ON n.oid = p.pronamespace
+                        WHERE e.extname = 'pgstattuple' AND has_function_privilege(p.oid, 'EXECUTE'));
+    v_density text := 'NULL::double precision';
+BEGIN
+    IF v_function IS NOT NULL THEN
+        v_density := format('(SELECT CASE WHEN s.leaf_pages > 0 THEN s.avg_leaf_density END FROM %s(r.relation::regclass) s)',
+                            v_function);
+    END IF;
+    RETURN QUERY EXECUTE format($query$
+        WITH b AS MATERIALIZED (
+            SELECT r.relation, r.name, r.table_name, pg_relation_size(r.relation) AS size, %s AS density,
+                   -- A page has 24 bytes of its own and 16 at its end; an entry a pointer, 8 bytes, and its columns, to a
+                   -- multiple of 8 bytes.
+                   ceil(c.reltuples * (12 + 8 * ceil(coalesce(w.width, 16) / 8.0)) / (8152 * 0.9)) * 8192 + 8192 AS needed,
+                   c.reltuples >= 0 AND t.reltuples >= 0 AS is_known
+            FROM streamvibe.own_relations() r
+            JOIN pg_index i ON i.indexrelid = r.relation AND i.indisvalid
+            JOIN pg_class c ON c.oid = r.relation
+            JOIN pg_class t ON t.oid = i.indrelid
+            JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree'
+            LEFT JOIN LATERAL (
+                SELECT sum(coalesce(s.avg_width, CASE WHEN a.attlen > 0 THEN a.attlen ELSE 16 END)) AS width
+                FROM pg_attribute a
+                LEFT JOIN pg_attribute ta ON ta.attrelid = i.indrelid AND ta.attnum = i.indkey[a.attnum - 1]
+                LEFT JOIN pg_stats s ON s.schemaname = 'streamvibe' AND s.tablename = t.relname AND s.attname = ta.attname
+                WHERE a.attrelid = r.relation) w ON true
+            WHERE r.kind = 'i' AND pg_relation_size(r.relation) > 0
+        )
+        SELECT b.relation, b.name, b.table_name, b.size,
+               greatest(CASE WHEN b.density IS NOT NULL THEN b.size * (1 - b.density / 90)
+                             WHEN b.is_known THEN b.size - b.needed ELSE 0 END, 0)::bigint,
+               b.density, %L::boolean
+        FROM b
+    $query$, v_density, v_function IS NOT NULL);
+END
+$$;
