@@ -331,23 +331,29 @@ BEGIN
         DELETE FROM streamvibe.stat_delta d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat_delta l LIMIT p_limit))
         RETURNING d.*
+    ), room AS (
+        -- Each row that a leaf left behind is of an hour.
+        SELECT CASE WHEN count(*) < p_limit THEN (p_limit - count(*)) / 50 + 1 ELSE 0 END AS hours FROM noted
     ), left_behind AS MATERIALIZED (
         DELETE FROM streamvibe.leaf_stat d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
                                   CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_stat l
                                                       WHERE l.leaf_number = g.leaf_number OFFSET 0) l
-                                  LIMIT p_limit - (SELECT count(*) FROM noted)))
-        RETURNING d.job_type, d.status, d.minute, d.jobs, d.waiting_us, d.processing_us
+                                  LIMIT (SELECT r.hours FROM room r)))
+        RETURNING d.*
     ), sketches_left_behind AS MATERIALIZED (
         DELETE FROM streamvibe.leaf_sketch d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
                                   CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_sketch l
                                                       WHERE l.leaf_number = g.leaf_number OFFSET 0) l
-                                  LIMIT p_limit - (SELECT count(*) FROM noted)))
-        RETURNING d.job_type, d.hour, d.measure, d.bucket, d.jobs
+                                  LIMIT (SELECT r.hours FROM room r)))
+        RETURNING d.*
     ), taken AS MATERIALIZED (
         SELECT n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us FROM noted n
-        UNION ALL SELECT l.* FROM left_behind l
+        UNION ALL
+        SELECT l.job_type, l.status, u.minute, u.jobs, u.waiting_us, u.processing_us
+        FROM left_behind l
+        CROSS JOIN LATERAL unnest(l.minutes, l.jobs, l.waiting_us, l.processing_us) u(minute, jobs, waiting_us, processing_us)
     ), summed AS (
         INSERT INTO streamvibe.stat AS s (minutes, since, job_type, status, jobs, waiting_us, processing_us)
         SELECT w.minutes, b.since, t.job_type, t.status, sum(t.jobs),
@@ -370,7 +376,11 @@ BEGIN
               FROM noted n
               CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(n.waited) u(bucket)
                                   UNION ALL SELECT 'processing', u.bucket FROM unnest(n.processed) u(bucket)) m(measure, bucket)
-              UNION ALL SELECT l.* FROM sketches_left_behind l) e
+              UNION ALL
+              SELECT l.job_type, l.hour, m.measure, m.bucket, -1
+              FROM sketches_left_behind l
+              CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(l.waited) u(bucket)
+                                  UNION ALL SELECT 'processing', u.bucket FROM unnest(l.processed) u(bucket)) m(measure, bucket)) e
         CROSS JOIN (VALUES (0::smallint), (60::smallint)) w(minutes)
         GROUP BY 1, 2, 3, 4, 5
         ON CONFLICT (minutes, since, job_type, measure, bucket) DO UPDATE SET jobs = s.jobs + excluded.jobs
@@ -378,7 +388,8 @@ BEGIN
     )
     SELECT t.count, s.minutes, s.since, s.job_types, s.statuses, b.minutes AS sketch_minutes, b.since AS sketch_since,
            b.job_types AS sketch_job_types, b.measures, b.buckets INTO v_done
-    FROM (SELECT ((SELECT count(*) FROM taken) + (SELECT count(*) FROM sketches_left_behind))::integer AS count) t,
+    FROM (SELECT ((SELECT count(*) FROM noted)
+                  + 50 * ((SELECT count(*) FROM left_behind) + (SELECT count(*) FROM sketches_left_behind)))::integer AS count) t,
          (SELECT array_agg(s.minutes) AS minutes, array_agg(s.since) AS since, array_agg(s.job_type) AS job_types,
                  array_agg(s.status) AS statuses
           FROM summed s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0) s,
@@ -1569,8 +1580,9 @@ BEGIN
     FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now, -n.waiting_us AS waiting, -n.processing_us AS processing
           FROM noted n
           UNION ALL
-          SELECT l.job_type, l.status, l.jobs, 0, -coalesce(l.waiting_us, 0), -coalesce(l.processing_us, 0)
+          SELECT l.job_type, l.status, u.jobs, 0, -coalesce(u.waiting_us, 0), -coalesce(u.processing_us, 0)
           FROM left_behind l JOIN gone g USING (leaf_number)
+          CROSS JOIN LATERAL unnest(l.jobs, l.waiting_us, l.processing_us) u(jobs, waiting_us, processing_us)
           UNION ALL
           SELECT a.job_type, a.status, a.jobs, 0, -a.waiting_us, -a.processing_us FROM added a WHERE a.minutes = 0
           UNION ALL
@@ -2570,22 +2582,27 @@ BEGIN
     END IF;
     v_from := streamvibe.id_bound(v_leaf.lower_at);
     IF v_leaf.parent_name = 'job_queue' THEN
-        WITH noted AS (
-            INSERT INTO streamvibe.leaf_stat
-                (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us)
-            SELECT v_leaf.leaf_number, c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us
-            FROM streamvibe.counted_jobs(v_from, v_leaf.upper_id) c
-            RETURNING jobs
+        WITH counted AS MATERIALIZED (
+            SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute, count(*) AS jobs,
+                   sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waiting_us,
+                   sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processing_us
+            FROM public.job_queue q WHERE q.id >= v_from AND q.id < v_leaf.upper_id
+            GROUP BY 1, 2, 3
+        ), noted AS (
+            INSERT INTO streamvibe.leaf_stat (leaf_number, job_type, status, minutes, jobs, waiting_us, processing_us)
+            SELECT v_leaf.leaf_number, c.job_type, c.status, array_agg(c.minute), array_agg(-c.jobs), array_agg(-c.waiting_us),
+                   array_agg(-c.processing_us)
+            FROM counted c
+            GROUP BY c.job_type, c.status, date_bin('1 hour', c.minute, '2000-01-01 00:00:00+00')
         )
-        SELECT coalesce(-sum(n.jobs), 0) INTO v_rows FROM noted n;
-        INSERT INTO streamvibe.leaf_sketch (leaf_number, job_type, hour, measure, bucket, jobs)
-        SELECT v_leaf.leaf_number, q.job_type, date_bin('1 hour', q.completed_at, '2000-01-01 00:00:00+00'), m.measure, m.bucket,
-               -count(*)
+        SELECT coalesce(sum(c.jobs), 0) INTO v_rows FROM counted c;
+        INSERT INTO streamvibe.leaf_sketch (leaf_number, job_type, hour, waited, processed)
+        SELECT v_leaf.leaf_number, q.job_type, date_bin('1 hour', q.completed_at, '2000-01-01 00:00:00+00'),
+               array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)),
+               array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at))
         FROM public.job_queue q
-        CROSS JOIN LATERAL (VALUES ('waiting', streamvibe.sketch_bucket(q.scheduled_for, q.started_at)),
-                                   ('processing', streamvibe.sketch_bucket(q.started_at, q.completed_at))) m(measure, bucket)
-        WHERE q.id >= v_from AND q.id < v_leaf.upper_id AND q.status = 'completed' AND m.bucket IS NOT NULL
-        GROUP BY 1, 2, 3, 4, 5;
+        WHERE q.id >= v_from AND q.id < v_leaf.upper_id AND q.status = 'completed'
+        GROUP BY 2, 3;
     ELSE
         SELECT count(*) INTO v_rows FROM public.job_log l WHERE l.id >= v_from AND l.id < v_leaf.upper_id;
     END IF;
@@ -4636,19 +4653,18 @@ CREATE TABLE streamvibe.leaf_sketch (
     leaf_number bigint NOT NULL,
     job_type text NOT NULL COLLATE pg_catalog."C",
     hour timestamp with time zone NOT NULL,
-    measure text NOT NULL COLLATE pg_catalog."C",
-    bucket smallint NOT NULL,
-    jobs integer NOT NULL
+    waited smallint[] NOT NULL,
+    processed smallint[] NOT NULL
 );
 
 CREATE TABLE streamvibe.leaf_stat (
     leaf_number bigint NOT NULL,
     job_type text NOT NULL COLLATE pg_catalog."C",
     status text NOT NULL COLLATE pg_catalog."C",
-    minute timestamp with time zone NOT NULL,
-    jobs integer NOT NULL,
-    waiting_us bigint,
-    processing_us bigint
+    minutes timestamp with time zone[] NOT NULL,
+    jobs integer[] NOT NULL,
+    waiting_us bigint[] NOT NULL,
+    processing_us bigint[] NOT NULL
 );
 
 ALTER TABLE streamvibe.partition ALTER COLUMN leaf_number ADD GENERATED ALWAYS AS IDENTITY (
@@ -4723,11 +4739,18 @@ CREATE VIEW streamvibe.sketch_note AS
 UNION ALL
  SELECT l.job_type,
     l.hour,
-    l.measure,
-    l.bucket,
-    l.jobs
-   FROM (streamvibe.dropped_leaf g
-     JOIN streamvibe.leaf_sketch l USING (leaf_number));
+    m.measure,
+    m.bucket,
+    '-1'::integer AS jobs
+   FROM ((streamvibe.dropped_leaf g
+     JOIN streamvibe.leaf_sketch l USING (leaf_number))
+     CROSS JOIN LATERAL ( SELECT 'waiting'::text AS "?column?",
+            u.bucket
+           FROM unnest(l.waited) u(bucket)
+        UNION ALL
+         SELECT 'processing'::text,
+            u.bucket
+           FROM unnest(l.processed) u(bucket)) m(measure, bucket));
 
 CREATE UNLOGGED TABLE streamvibe.staging (
     batch uuid NOT NULL,
@@ -4767,12 +4790,13 @@ CREATE VIEW streamvibe.stat_note AS
 UNION ALL
  SELECT l.job_type,
     l.status,
-    l.minute,
-    l.jobs,
-    l.waiting_us,
-    l.processing_us
-   FROM (streamvibe.dropped_leaf g
-     JOIN streamvibe.leaf_stat l USING (leaf_number));
+    u.minute,
+    u.jobs,
+    u.waiting_us,
+    u.processing_us
+   FROM ((streamvibe.dropped_leaf g
+     JOIN streamvibe.leaf_stat l USING (leaf_number))
+     CROSS JOIN LATERAL UNNEST(l.minutes, l.jobs, l.waiting_us, l.processing_us) u(minute, jobs, waiting_us, processing_us));
 
 CREATE TABLE streamvibe.stat_sketch (
     minutes smallint NOT NULL,

@@ -8,27 +8,25 @@ ALTER TABLE streamvibe.partition
     ADD COLUMN row_count bigint,
     ADD CHECK (row_count IS NULL OR sealed_at IS NOT NULL);
 
--- What a sealed leaf's jobs are in the statistics, as notes that take them away (see streamvibe.stat_delta). They count from the
--- moment in which the leaf is dropped.
+-- What a sealed leaf's jobs are in the statistics, as notes that take them away (see streamvibe.stat_delta), a row for an hour of
+-- them: in a quiet week there are as many minutes as jobs. They count from the moment in which the leaf is dropped.
 CREATE TABLE streamvibe.leaf_stat (
-    leaf_number    bigint      NOT NULL,
-    job_type       text        COLLATE "C" NOT NULL,
-    status         text        COLLATE "C" NOT NULL,
-    minute         timestamptz NOT NULL,
-    jobs           integer     NOT NULL,
-    waiting_us     bigint,
-    processing_us  bigint
+    leaf_number   bigint        NOT NULL,
+    job_type      text          COLLATE "C" NOT NULL,
+    status        text          COLLATE "C" NOT NULL,
+    minutes       timestamptz[] NOT NULL,
+    jobs          integer[]     NOT NULL,
+    waiting_us    bigint[]      NOT NULL,
+    processing_us bigint[]      NOT NULL
 );
 CREATE INDEX leaf_stat_leaf ON streamvibe.leaf_stat (leaf_number);
--- The same of how long its completed jobs waited and were processed, by the hour: a few hundred rows, and not one per job, for
--- whoever reads them before they are added up, and whoever adds them up.
+-- The same of how long its completed jobs waited and were processed: of each the bucket.
 CREATE TABLE streamvibe.leaf_sketch (
     leaf_number bigint      NOT NULL,
     job_type    text        COLLATE "C" NOT NULL,
     hour        timestamptz NOT NULL,
-    measure     text        COLLATE "C" NOT NULL,
-    bucket      smallint    NOT NULL,
-    jobs        integer     NOT NULL
+    waited      smallint[]  NOT NULL,
+    processed   smallint[]  NOT NULL
 );
 CREATE INDEX leaf_sketch_leaf ON streamvibe.leaf_sketch (leaf_number);
 
@@ -41,8 +39,9 @@ CREATE TABLE streamvibe.dropped_leaf (
 CREATE VIEW streamvibe.stat_note AS
 SELECT d.job_type, d.status, d.minute, d.jobs, d.waiting_us, d.processing_us FROM streamvibe.stat_delta d
 UNION ALL
-SELECT l.job_type, l.status, l.minute, l.jobs, l.waiting_us, l.processing_us
-FROM streamvibe.dropped_leaf g JOIN streamvibe.leaf_stat l USING (leaf_number);
+SELECT l.job_type, l.status, u.minute, u.jobs, u.waiting_us, u.processing_us
+FROM streamvibe.dropped_leaf g JOIN streamvibe.leaf_stat l USING (leaf_number)
+CROSS JOIN LATERAL unnest(l.minutes, l.jobs, l.waiting_us, l.processing_us) u(minute, jobs, waiting_us, processing_us);
 
 CREATE VIEW streamvibe.sketch_note AS
 SELECT d.job_type, date_bin('1 hour', d.minute, '2000-01-01 00:00:00+00') AS hour, m.measure, m.bucket, sign(d.jobs)::integer AS jobs
@@ -50,8 +49,10 @@ FROM streamvibe.stat_delta d
 CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(d.waited) u(bucket)
                     UNION ALL SELECT 'processing', u.bucket FROM unnest(d.processed) u(bucket)) m(measure, bucket)
 UNION ALL
-SELECT l.job_type, l.hour, l.measure, l.bucket, l.jobs
-FROM streamvibe.dropped_leaf g JOIN streamvibe.leaf_sketch l USING (leaf_number);
+SELECT l.job_type, l.hour, m.measure, m.bucket, -1
+FROM streamvibe.dropped_leaf g JOIN streamvibe.leaf_sketch l USING (leaf_number)
+CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(l.waited) u(bucket)
+                    UNION ALL SELECT 'processing', u.bucket FROM unnest(l.processed) u(bucket)) m(measure, bucket);
 
 -- How far cleanup_old_jobs() has come with the finished jobs of a type that stays for a shorter time than others.
 ALTER TABLE streamvibe.job_type

@@ -1,6 +1,6 @@
 -- Add up what transactions noted in the statistics (streamvibe.stat_delta), and what dropped leaves left behind
 -- (streamvibe.leaf_stat, leaf_sketch). Readers see the same numbers before and after.
--- Returns: how many notes it took, p_limit or a few more when there are more left; 0 also while another session does the same, or counts anew.
+-- Returns: about how many notes it took, p_limit or more when there are more left; 0 also while another session does the same, or counts anew.
 -- Locks:   the row of streamvibe.stat_keeper (SKIP LOCKED): one session at a time. Nobody who writes jobs waits for it.
 -- Raises:  SV001, SV004, SV006.
 CREATE OR REPLACE FUNCTION public.compact_stats(p_limit integer DEFAULT 10000) RETURNS integer
@@ -25,23 +25,29 @@ BEGIN
         DELETE FROM streamvibe.stat_delta d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat_delta l LIMIT p_limit))
         RETURNING d.*
+    ), room AS (
+        -- Each row that a leaf left behind is of an hour.
+        SELECT CASE WHEN count(*) < p_limit THEN (p_limit - count(*)) / 50 + 1 ELSE 0 END AS hours FROM noted
     ), left_behind AS MATERIALIZED (
         DELETE FROM streamvibe.leaf_stat d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
                                   CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_stat l
                                                       WHERE l.leaf_number = g.leaf_number OFFSET 0) l
-                                  LIMIT p_limit - (SELECT count(*) FROM noted)))
-        RETURNING d.job_type, d.status, d.minute, d.jobs, d.waiting_us, d.processing_us
+                                  LIMIT (SELECT r.hours FROM room r)))
+        RETURNING d.*
     ), sketches_left_behind AS MATERIALIZED (
         DELETE FROM streamvibe.leaf_sketch d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
                                   CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_sketch l
                                                       WHERE l.leaf_number = g.leaf_number OFFSET 0) l
-                                  LIMIT p_limit - (SELECT count(*) FROM noted)))
-        RETURNING d.job_type, d.hour, d.measure, d.bucket, d.jobs
+                                  LIMIT (SELECT r.hours FROM room r)))
+        RETURNING d.*
     ), taken AS MATERIALIZED (
         SELECT n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us FROM noted n
-        UNION ALL SELECT l.* FROM left_behind l
+        UNION ALL
+        SELECT l.job_type, l.status, u.minute, u.jobs, u.waiting_us, u.processing_us
+        FROM left_behind l
+        CROSS JOIN LATERAL unnest(l.minutes, l.jobs, l.waiting_us, l.processing_us) u(minute, jobs, waiting_us, processing_us)
     ), summed AS (
         INSERT INTO streamvibe.stat AS s (minutes, since, job_type, status, jobs, waiting_us, processing_us)
         SELECT w.minutes, b.since, t.job_type, t.status, sum(t.jobs),
@@ -64,7 +70,11 @@ BEGIN
               FROM noted n
               CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(n.waited) u(bucket)
                                   UNION ALL SELECT 'processing', u.bucket FROM unnest(n.processed) u(bucket)) m(measure, bucket)
-              UNION ALL SELECT l.* FROM sketches_left_behind l) e
+              UNION ALL
+              SELECT l.job_type, l.hour, m.measure, m.bucket, -1
+              FROM sketches_left_behind l
+              CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(l.waited) u(bucket)
+                                  UNION ALL SELECT 'processing', u.bucket FROM unnest(l.processed) u(bucket)) m(measure, bucket)) e
         CROSS JOIN (VALUES (0::smallint), (60::smallint)) w(minutes)
         GROUP BY 1, 2, 3, 4, 5
         ON CONFLICT (minutes, since, job_type, measure, bucket) DO UPDATE SET jobs = s.jobs + excluded.jobs
@@ -72,7 +82,8 @@ BEGIN
     )
     SELECT t.count, s.minutes, s.since, s.job_types, s.statuses, b.minutes AS sketch_minutes, b.since AS sketch_since,
            b.job_types AS sketch_job_types, b.measures, b.buckets INTO v_done
-    FROM (SELECT ((SELECT count(*) FROM taken) + (SELECT count(*) FROM sketches_left_behind))::integer AS count) t,
+    FROM (SELECT ((SELECT count(*) FROM noted)
+                  + 50 * ((SELECT count(*) FROM left_behind) + (SELECT count(*) FROM sketches_left_behind)))::integer AS count) t,
          (SELECT array_agg(s.minutes) AS minutes, array_agg(s.since) AS since, array_agg(s.job_type) AS job_types,
                  array_agg(s.status) AS statuses
           FROM summed s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0) s,

@@ -23,22 +23,27 @@ BEGIN
     END IF;
     v_from := streamvibe.id_bound(v_leaf.lower_at);
     IF v_leaf.parent_name = 'job_queue' THEN
-        WITH noted AS (
-            INSERT INTO streamvibe.leaf_stat
-                (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us)
-            SELECT v_leaf.leaf_number, c.job_type, c.status, c.minute, -c.jobs, -c.waiting_us, -c.processing_us
-            FROM streamvibe.counted_jobs(v_from, v_leaf.upper_id) c
-            RETURNING jobs
+        WITH counted AS MATERIALIZED (
+            SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute, count(*) AS jobs,
+                   sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waiting_us,
+                   sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processing_us
+            FROM public.job_queue q WHERE q.id >= v_from AND q.id < v_leaf.upper_id
+            GROUP BY 1, 2, 3
+        ), noted AS (
+            INSERT INTO streamvibe.leaf_stat (leaf_number, job_type, status, minutes, jobs, waiting_us, processing_us)
+            SELECT v_leaf.leaf_number, c.job_type, c.status, array_agg(c.minute), array_agg(-c.jobs), array_agg(-c.waiting_us),
+                   array_agg(-c.processing_us)
+            FROM counted c
+            GROUP BY c.job_type, c.status, date_bin('1 hour', c.minute, '2000-01-01 00:00:00+00')
         )
-        SELECT coalesce(-sum(n.jobs), 0) INTO v_rows FROM noted n;
-        INSERT INTO streamvibe.leaf_sketch (leaf_number, job_type, hour, measure, bucket, jobs)
-        SELECT v_leaf.leaf_number, q.job_type, date_bin('1 hour', q.completed_at, '2000-01-01 00:00:00+00'), m.measure, m.bucket,
-               -count(*)
+        SELECT coalesce(sum(c.jobs), 0) INTO v_rows FROM counted c;
+        INSERT INTO streamvibe.leaf_sketch (leaf_number, job_type, hour, waited, processed)
+        SELECT v_leaf.leaf_number, q.job_type, date_bin('1 hour', q.completed_at, '2000-01-01 00:00:00+00'),
+               array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)),
+               array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at))
         FROM public.job_queue q
-        CROSS JOIN LATERAL (VALUES ('waiting', streamvibe.sketch_bucket(q.scheduled_for, q.started_at)),
-                                   ('processing', streamvibe.sketch_bucket(q.started_at, q.completed_at))) m(measure, bucket)
-        WHERE q.id >= v_from AND q.id < v_leaf.upper_id AND q.status = 'completed' AND m.bucket IS NOT NULL
-        GROUP BY 1, 2, 3, 4, 5;
+        WHERE q.id >= v_from AND q.id < v_leaf.upper_id AND q.status = 'completed'
+        GROUP BY 2, 3;
     ELSE
         SELECT count(*) INTO v_rows FROM public.job_log l WHERE l.id >= v_from AND l.id < v_leaf.upper_id;
     END IF;

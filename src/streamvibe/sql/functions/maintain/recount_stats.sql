@@ -47,8 +47,9 @@ BEGIN
     FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now, -n.waiting_us AS waiting, -n.processing_us AS processing
           FROM noted n
           UNION ALL
-          SELECT l.job_type, l.status, l.jobs, 0, -coalesce(l.waiting_us, 0), -coalesce(l.processing_us, 0)
+          SELECT l.job_type, l.status, u.jobs, 0, -coalesce(u.waiting_us, 0), -coalesce(u.processing_us, 0)
           FROM left_behind l JOIN gone g USING (leaf_number)
+          CROSS JOIN LATERAL unnest(l.jobs, l.waiting_us, l.processing_us) u(jobs, waiting_us, processing_us)
           UNION ALL
           SELECT a.job_type, a.status, a.jobs, 0, -a.waiting_us, -a.processing_us FROM added a WHERE a.minutes = 0
           UNION ALL
