@@ -272,6 +272,8 @@ def test_promises_wait_for_a_request_that_is_not_committed(queue: Queue) -> None
     """Nine jobs of a user are asked for in a transaction that is open: dedupe and limit wait, and then know of them."""
     kit.register(queue.conn)
     user_id = uuid4()
+    # A user who is known: it is not the row's being made that is waited for.
+    kit.call(queue.service, "set_user_limit", p_user_id=user_id, p_max_live_jobs=10)
     waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s"
     with queue.database.connect() as asking, ThreadPoolExecutor(1) as thread:
         with asking.transaction():
