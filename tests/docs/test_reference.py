@@ -147,7 +147,7 @@ def test_commands_in_the_documentation_exist(path: Path) -> None:
             if name is None:
                 assert line in groups or "--help" in line, f"{path.name}: there is no {line}"
                 continue
-            options = {option for item in known[name].params for option in item.opts}
+            options = {option for item in known[name].params for option in (*item.opts, *item.secondary_opts)}
             assert set(re.findall(r"--[a-z-]+", line)) - {"--help"} <= options, f"{path.name}: {line}"
 
 
