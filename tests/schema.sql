@@ -3272,7 +3272,7 @@ CREATE TABLE streamvibe.job_type (
     log_retention interval DEFAULT '30 days'::interval NOT NULL,
     max_params_bytes integer DEFAULT 1048576 NOT NULL,
     registered_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
-    cleaned_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    cleaned_until timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
     cleaned_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
     CONSTRAINT job_type_log_retention_check CHECK ((log_retention > '00:00:00'::interval)),
     CONSTRAINT job_type_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),

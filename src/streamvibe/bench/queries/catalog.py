@@ -246,6 +246,6 @@ class Samples:
                 "job_type": job_type,
                 "params": Jsonb(params),
                 # As somebody would who looks for it: by what it is about, not by a document of 100 KB.
-                "search": Jsonb({key: params[key] for key in ("social_account_id", "page")}),
+                "search": Jsonb({k: v for k, v in params.items() if len(str(v)) < 200} or params),
                 "new_params": Jsonb({"page": n}),
             }

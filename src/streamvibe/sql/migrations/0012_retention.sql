@@ -56,7 +56,7 @@ CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(l.waited) u(bucket)
 
 -- How far cleanup_old_jobs() has come with the finished jobs of a type that stays for a shorter time than others.
 ALTER TABLE streamvibe.job_type
-    ADD COLUMN cleaned_until timestamptz NOT NULL DEFAULT '-infinity',
+    ADD COLUMN cleaned_until timestamptz NOT NULL DEFAULT '1970-01-01 00:00:00+00',
     ADD COLUMN cleaned_id    uuid        NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     ADD CHECK (retention > '0'), ADD CHECK (log_retention > '0');
 
