@@ -130,6 +130,9 @@ DECLARE
     v_last bigint;
     v_odd boolean := false;
     v_passed_over boolean := false;
+    v_before pg_snapshot;
+    v_found_all boolean;
+    v_low_water text;
     v_token bigint;
 BEGIN
     PERFORM streamvibe.require_service('claim_jobs');
@@ -160,14 +163,15 @@ BEGIN
         PERFORM set_config('streamvibe.odd_claim', CASE WHEN v_odd THEN 'on' ELSE 'off' END, false);
     END IF;
     v_started := clock_timestamp();
-    v_seen := streamvibe.low_water(v_types, v_started);
 
     -- Another worker may commit its claim between this look and the locks: its rows are then free to lock and
-    -- not in the list this look saw. So the lists are read again once the locks are held, and what they name
+    -- not in the list this look saw. So the lists that came since are read once the locks are held, and what they name
     -- is let go; when nothing is left, look again with fresh eyes.
     FOR v_try IN 1..5 LOOP
         v_ids := '{}';
         v_last := NULL;
+        v_before := pg_current_snapshot();
+        v_seen := streamvibe.low_water(v_types, v_started);
         <<steps>>
         FOR v_step IN
             SELECT o.* FROM streamvibe.pickup_order(v_waited, v_odd, v_now, v_seen.seen_us, v_seen.seen_rank) o
@@ -194,21 +198,21 @@ BEGIN
             END LOOP;
             EXIT WHEN cardinality(v_ids) >= p_limit;
         END LOOP;
+        v_found_all := cardinality(v_ids) >= p_limit;
         v_ids := ARRAY(SELECT u.id FROM unnest(v_ids) WITH ORDINALITY u(id, n)
-                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
+                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c
+                                          WHERE NOT pg_visible_in_snapshot(c.made_in, v_before))
                        ORDER BY u.n);
-        IF v_seen.seen_rank IS NOT NULL AND cardinality(v_ids) < p_limit THEN
+        IF v_seen.seen_rank IS NOT NULL AND NOT v_found_all THEN
             -- There may be more below the mark: nothing is said to be empty, nor a worker put to sleep, before a look
             -- at everything.
-            v_seen.seen_us := NULL;
-            v_seen.seen_rank := NULL;
             PERFORM set_config('streamvibe.low_water', '', false);
             CONTINUE;
         END IF;
         EXIT WHEN v_ids <> '{}' OR v_last IS NULL;
     END LOOP;
-    IF v_waited = '{}' AND cardinality(v_ids) >= p_limit AND NOT v_passed_over THEN
-        PERFORM streamvibe.note_low_water(v_seen, v_types, v_started, v_now, cardinality(v_ids), v_last);
+    IF v_waited = '{}' AND v_found_all AND NOT v_passed_over THEN
+        v_low_water := streamvibe.note_low_water(v_seen, v_types, v_started, v_now, p_limit, v_last);
     END IF;
 
     IF NOT p_in_transaction THEN
@@ -224,8 +228,8 @@ BEGIN
     IF v_ids = '{}' THEN
         RETURN;
     END IF;
-    INSERT INTO streamvibe.claim (worker_id, claimed_at, in_transaction, job_ids)
-    VALUES (p_worker_id, v_now, p_in_transaction, v_ids)
+    INSERT INTO streamvibe.claim (worker_id, claimed_at, in_transaction, job_ids, low_water)
+    VALUES (p_worker_id, v_now, p_in_transaction, v_ids, v_low_water)
     RETURNING claim.token INTO v_token;
     RETURN QUERY
     SELECT v_token, q.id, q.user_id, q.job_type, q.params, q.retry_count + 1, t.max_attempts::integer, t.timeout,
@@ -3417,6 +3421,7 @@ CREATE TABLE streamvibe.claim (
     in_transaction boolean DEFAULT false NOT NULL,
     held boolean DEFAULT false NOT NULL,
     job_ids uuid[] NOT NULL,
+    low_water text,
     made_in xid8 DEFAULT pg_current_xact_id() NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
@@ -3646,10 +3651,15 @@ CREATE FUNCTION streamvibe.low_water(p_job_types text[], p_started timestamp wit
     AS $$
 DECLARE
     v_state text[] := string_to_array(nullif(current_setting('streamvibe.low_water', true), ''), ' ');
+    v_started bigint := streamvibe.microseconds(p_started);
 BEGIN
     -- Not for longer than a second either when the clock was set back.
-    IF v_state[1] = md5(p_job_types::text)
-       AND v_state[2]::bigint - streamvibe.microseconds(p_started) BETWEEN 1 AND 1000000 THEN
+    IF v_state[1] = md5(p_job_types::text) AND v_state[2]::bigint - v_started BETWEEN 1 AND 1000000 THEN
+        SELECT o.state INTO v_state
+        FROM (SELECT v_state AS state UNION ALL
+              SELECT string_to_array(c.low_water, ' ') FROM streamvibe.live_claims() c WHERE c.low_water IS NOT NULL) o
+        WHERE o.state[1] = v_state[1] AND o.state[2]::bigint - v_started BETWEEN 1 AND 1000000
+        ORDER BY o.state[4]::bigint DESC LIMIT 1;
         until_us := v_state[2];
         seen_us := v_state[3];
         seen_rank := v_state[4];
@@ -3736,7 +3746,7 @@ CREATE FUNCTION streamvibe.not_paused(p_job_types text[]) RETURNS text[]
                                    WHERE p.kind = 'all' OR p.kind = 'job_type' AND p.name = u.name))
 $$;
 
-CREATE FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) RETURNS void
+CREATE FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) RETURNS text
     LANGUAGE plpgsql
     AS $$
 DECLARE
@@ -3747,15 +3757,15 @@ BEGIN
     IF p_low_water.seen_rank IS NULL THEN
         -- A large batch behind thousands of dead rows, a small one behind tens of thousands.
         IF v_wasted < (CASE WHEN p_rows >= 100 THEN 1000 ELSE 5000 END) THEN
-            RETURN;
+            RETURN NULL;
         END IF;
         -- So that full looks waste a fiftieth of the time at most.
         v_until := streamvibe.microseconds(p_started) + least(50 * v_wasted, 1000000);
     ELSIF p_last_rank < p_low_water.seen_rank THEN
         -- It got all it wanted from what came since: not one step further.
-        RETURN;
+        RETURN NULL;
     END IF;
-    PERFORM set_config('streamvibe.low_water',
+    RETURN set_config('streamvibe.low_water',
         concat_ws(' ', md5(p_job_types::text), v_until, streamvibe.microseconds(p_now),
                   p_last_rank),
         false);
@@ -4580,7 +4590,7 @@ CREATE VIEW streamvibe.job AS
     job_type,
         CASE
             WHEN ((status = 'pending'::text) AND (id IN ( SELECT unnest(c.job_ids) AS unnest
-               FROM streamvibe.live_claims() c(token, worker_id, claimed_at, in_transaction, held, job_ids, made_in)))) THEN 'processing'::text
+               FROM streamvibe.live_claims() c(token, worker_id, claimed_at, in_transaction, held, job_ids, low_water, made_in)))) THEN 'processing'::text
             ELSE status
         END AS status,
     (job_priority)::integer AS job_priority,
