@@ -134,7 +134,9 @@ BEGIN
     END IF;
 
     IF NOT p_in_transaction THEN
-        IF v_worker.asleep <> (v_ids = '{}') THEN
+        -- On a quiet queue it goes on being told: saying for each job that it is awake, and then that it sleeps, would cost
+        -- more than the messages do.
+        IF v_worker.asleep <> (v_ids = '{}') AND (cardinality(v_ids) <> 1 OR p_limit = 1) THEN
             UPDATE streamvibe.worker w SET asleep = v_ids = '{}' WHERE w.id = p_worker_id;
         END IF;
     ELSIF v_worker.transactions_asleep <> (v_ids = '{}') OR NOT v_types <@ v_worker.transaction_types THEN
