@@ -1,5 +1,5 @@
 -- The statements on the queue's tables and functions that took the most time in all, from the extension pg_stat_statements, in
--- whatever schema it is; those that different roles sent count together.
+-- whatever schema it is; those that different roles sent count together. What changes the schema is left out.
 -- statement: without anybody's constants.
 -- blocks_per_call: pages read, from memory or disk. since: when the extension began to count.
 -- problem, fix: in a row of its own, the last one and without a statement: why there is nothing, or not everything, to show, and
@@ -60,7 +60,7 @@ BEGIN
               GROUP BY s.queryid) t
         CROSS JOIN %1$I.pg_stat_statements_info i
         -- Once more: the name may have stood in a constant.
-        WHERE t.said ~ $1
+        WHERE t.said ~ $1 AND t.said !~* '^(create|alter|drop|grant|revoke|comment|do)\M'
         ORDER BY t.total DESC, t.queryid LIMIT $2
     $query$, v_schema) USING v_ours, p_limit;
     EXECUTE format($query$
