@@ -1294,7 +1294,7 @@ BEGIN
               GROUP BY s.queryid) t
         CROSS JOIN %1$I.pg_stat_statements_info i
         -- Once more: the name may have stood in a constant.
-        WHERE t.said ~ $1
+        WHERE t.said ~ $1 AND t.said !~* '^(create|alter|drop|grant|revoke|comment|do)\M'
         ORDER BY t.total DESC, t.queryid LIMIT $2
     $query$, v_schema) USING v_ours, p_limit;
     EXECUTE format($query$
@@ -1618,6 +1618,7 @@ DECLARE
     v_from CONSTANT timestamptz := date_trunc(v_unit, v_to - interval '1 hour', 'UTC');
     v_today CONSTANT timestamptz := date_trunc('day', v_now, 'UTC');
     v_installed_at timestamptz;
+    v_before streamvibe.report;
     v_days integer;
     v_made integer := 0;
 BEGIN
@@ -1632,10 +1633,12 @@ BEGIN
     GET DIAGNOSTICS v_days = ROW_COUNT;
     IF p_kind <> 'daily' AND v_to > v_installed_at
        AND NOT EXISTS (SELECT FROM streamvibe.report r WHERE r.kind = p_kind AND r.period_start = v_from) THEN
+        SELECT r.* INTO v_before FROM streamvibe.report r
+        WHERE r.kind = p_kind AND r.period_start < v_from ORDER BY r.period_start DESC LIMIT 1;
         INSERT INTO streamvibe.report (kind, period_start, period_end, made_at, content)
-        SELECT p_kind, v_from, v_to, v_now, streamvibe.report_content(v_from, v_to, (
-            SELECT r.content FROM streamvibe.report r
-            WHERE r.kind = p_kind AND r.period_start < v_from ORDER BY r.period_start DESC LIMIT 1))
+        VALUES (p_kind, v_from, v_to, v_now,
+                streamvibe.report_content(v_from, v_to, v_before.content)
+                || jsonb_build_object('compared_with', v_before.period_start))
         ON CONFLICT DO NOTHING;
         GET DIAGNOSTICS v_made = ROW_COUNT;
     END IF;
@@ -2972,6 +2975,9 @@ $$;
 CREATE FUNCTION streamvibe.day_figures(p_day timestamp with time zone) RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 DECLARE
     v_end CONSTANT timestamptz := p_day + interval '24 hours';
@@ -3002,11 +3008,12 @@ BEGIN
                    jsonb_object_agg(b.bucket, b.jobs) FILTER (WHERE b.measure = 'processing') AS processing
             FROM buckets b GROUP BY b.job_type
         ), errors AS (
-            SELECT q.job_type, coalesce(q.failure_kind, 'error') AS failure_kind, count(*) AS jobs
-            FROM public.job_queue q
-            -- The list as the index has it, or it is not used.
-            WHERE q.status = 'failed' AND q.status IN ('completed', 'cancelled', 'failed')
-              AND q.completed_at >= p_day AND q.completed_at < v_end
+            SELECT f.job_type, coalesce(f.failure_kind, 'error') AS failure_kind, count(*) AS jobs
+            -- The status as a variable, or an index on failures alone is read, with every failure there is.
+            FROM unnest('{failed}'::text[]) s(status)
+            CROSS JOIN LATERAL (SELECT q.job_type, q.failure_kind FROM public.job_queue q
+                                WHERE q.status = s.status AND q.status IN ('completed', 'cancelled', 'failed')
+                                  AND q.completed_at >= p_day AND q.completed_at < v_end) f
             GROUP BY 1, 2
         )
         SELECT jsonb_build_object(
@@ -4825,15 +4832,17 @@ DECLARE
     v_said text := regexp_replace(p_statement, '\$([^\s$''"0-9][^\s$''"]*)?\$.*$', '…');
 BEGIN
     -- In one pass, since each of these may contain what looks like the begin of another. Quoted names stay.
-    v_said := regexp_replace(v_said, '("([^"]|"")*")|(?<!\w)[eE]''([^''\\]|\\.|'''')*''|''([^'']|'''')*''|--[^\n\r]*|/\*([^*]|\*+[^*/])*\*+/',
-                             '\1?', 'g');
+    v_said := regexp_replace(v_said, '("([^"]|"")*")'
+                             || '|(?<!\w)[eE]''([^''\\]|\\.|'''')*''|''([^'']|'''')*'''
+                             || '|--[^\n\r]*|/\*([^*]|\*+[^*/])*\*+/'
+                             || '|(?<![\w$])\.?[0-9][\w.]*', '\1?', 'g');
     v_said := regexp_replace(v_said, '("([^"]|"")*")\?', '\1', 'g');
-    v_said := regexp_replace(v_said, '(?<![\w$."])[0-9][\w.]*', '?', 'g');
-    v_said := btrim(regexp_replace(v_said, '\s+', ' ', 'g'));
+    -- Comments that it begins with.
+    v_said := btrim(regexp_replace(regexp_replace(v_said, '\s+', ' ', 'g'), '^[? ]+', ''));
     IF v_said ~ '''|/\*|\*/' OR mod(length(v_said) - length(replace(v_said, '"', '')), 2) = 1 THEN
         RETURN substring(v_said FROM '\w+') || ' …';
     END IF;
-    RETURN v_said;
+    RETURN CASE WHEN length(v_said) > 1000 THEN left(v_said, 999) || '…' ELSE v_said END;
 END
 $_$;
 
