@@ -37,7 +37,7 @@ def cron_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server("pg15-cron", pg15_cron_bin(tmp_path_factory.mktemp("pg_cron")))
     try:
         settings = {"cron.database_name": SERVED, "cron.host": str(server.home)}
-        server.start(shared_preload_libraries="pg_cron", **settings)
+        server.start(replica_of=None, shared_preload_libraries="pg_cron", **settings)
         with server.connect() as admin:
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(SERVED)))
         migrate(server.dsn(SERVED))
