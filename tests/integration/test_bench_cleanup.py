@@ -1,4 +1,4 @@
-"""benchmarks.cleanup: each way removes every finished job and leaves the statistics right; medians are of the rounds."""
+"""benchmarks.cleanup: each way removes every finished job and leaves the statistics right; medians are of rounds."""
 
 from pathlib import Path
 

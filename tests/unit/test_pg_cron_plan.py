@@ -1,9 +1,12 @@
 """Which duties pg_cron can run, and when: schedules as it writes them, and reasons for what it cannot."""
 
+from dataclasses import replace
+
 import pytest
 
+from streamvibe.errors import ConfigurationError
 from streamvibe.maintenance import DUTIES, Duty
-from streamvibe.maintenance.pg_cron import plan
+from streamvibe.maintenance.pg_cron import Facts, plan, usable_version
 
 OLD, NEW = (1, 4), (1, 6)
 
@@ -81,3 +84,39 @@ def test_every_duty_is_planned_or_left_out() -> None:
     assert commands["weekly_report"].endswith("SELECT make_report('weekly')")
     for command in commands.values():
         assert "lock_timeout" in command and "statement_timeout" in command and "%s" not in command
+
+
+GOOD = Facts("1.6", "app", "owner", True, True, {"cron.database_name": "app", "cron.timezone": "GMT"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "version"),
+    [
+        ({}, (1, 6)),
+        ({"version": "1.4-1"}, (1, 4)),
+        ({"settings": {}}, (1, 6)),
+        ({"settings": {"cron.timezone": "UTC"}}, (1, 6)),
+        ({"may_log_in": False, "settings": {"cron.use_background_workers": "on"}}, (1, 6)),
+    ],
+)
+def test_where_it_is_usable(changes: dict[str, object], version: tuple[int, int]) -> None:
+    """Also where the role may not see its settings, or background workers make a login needless."""
+    assert usable_version(replace(GOOD, **changes)) == version  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "fix"),
+    [
+        ({"settings": {"cron.database_name": "postgres"}}, "cron.database_name", "'app'"),
+        ({"version": None}, "pg_cron", "CREATE EXTENSION"),
+        ({"version": "1.3"}, "pg_cron", "UPDATE"),
+        ({"may_use": False}, "role", "GRANT USAGE"),
+        ({"may_log_in": False}, "role", "owner of job_queue"),
+        ({"settings": {"cron.timezone": "Europe/Berlin"}}, "cron.timezone", "'UTC'"),
+    ],
+)
+def test_where_it_is_not(changes: dict[str, object], field: str, fix: str) -> None:
+    """Refused with the field, what is there, and what to do."""
+    with pytest.raises(ConfigurationError) as caught:
+        usable_version(replace(GOOD, **changes))  # type: ignore[arg-type]
+    assert caught.value.field == field and caught.value.received and fix in (caught.value.fix or "")

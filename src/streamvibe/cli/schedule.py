@@ -9,7 +9,14 @@ from streamvibe.cli.output import AsJson, database_dsn, print_hint, print_json, 
 from streamvibe.client import SyncClient
 from streamvibe.errors import InvalidArgument, translated
 from streamvibe.maintenance import DUTIES
-from streamvibe.maintenance.pg_cron import CronJob, LeftOut, find_pg_cron, plan, write_schedule
+from streamvibe.maintenance.pg_cron import (
+    CronJob,
+    LeftOut,
+    find_pg_cron,
+    plan,
+    usable_version,
+    write_schedule,
+)
 from streamvibe.masking import mask_url
 
 
@@ -48,7 +55,7 @@ def schedule_command(
     left_out: list[LeftOut] = []
     jobs: list[CronJob] = []
     with translated(mask_url(dsn)), psycopg.connect(dsn, autocommit=True) as conn:
-        version = find_pg_cron(conn)
+        version = usable_version(find_pg_cron(conn))
         if not remove:
             jobs, left_out = plan(DUTIES, schedules, version)
         written = write_schedule(conn, jobs)

@@ -122,65 +122,86 @@ def _in_pg_cron(duty: Duty, schedule: str, version: tuple[int, int]) -> str:
     )
 
 
-def find_pg_cron(conn: psycopg.Connection[Any]) -> tuple[int, int]:
-    """Its version, where it can run duties in this database for this role.
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What decides whether pg_cron can run duties here."""
 
-    Raises ConfigurationError, which says what is missing and how to get it.
-    """
+    version: str | None
+    """Of the extension in this database; None: there is none."""
+    database: str
+    role: str
+    """Who is connected, and would own the jobs."""
+    may_log_in: bool
+    may_use: bool
+    """Whether that role may use the schema cron."""
+    settings: Mapping[str, str]
+    """``cron.…``, as far as the role may see them; none where the library is not loaded."""
+
+
+def find_pg_cron(conn: psycopg.Connection[Any]) -> Facts:
+    """What there is of pg_cron on this connection."""
     row = conn.execute(
         "SELECT (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'pg_cron'),"
         " current_database(), current_user,"
         " (SELECT r.rolcanlogin FROM pg_roles r WHERE r.rolname = current_user),"
-        # Hidden from most roles; so are those of a library that is not loaded.
-        " ARRAY(SELECT s.name || '=' || s.setting FROM pg_settings s WHERE s.name ~ '^cron[.]'),"
-        " to_regnamespace('cron') IS NOT NULL AND has_schema_privilege('cron', 'USAGE')"
+        " to_regnamespace('cron') IS NOT NULL AND has_schema_privilege('cron', 'USAGE'),"
+        " ARRAY(SELECT s.name || '=' || s.setting FROM pg_settings s WHERE s.name ~ '^cron[.]')"
     ).fetchone()
     assert row is not None
-    version, database, role, may_log_in, listed, may_use = row
+    version, database, role, may_log_in, may_use, listed = row
     settings = dict(line.split("=", 1) for line in listed)
+    return Facts(version, database, role, may_log_in, may_use, settings)
+
+
+def usable_version(facts: Facts) -> tuple[int, int]:
+    """The version of pg_cron, where it can run duties in this database for this role.
+
+    Raises ConfigurationError, which says what is missing and how to get it.
+    """
+    settings = facts.settings
     served = settings.get("cron.database_name")
-    if served not in (None, database):
+    if served not in (None, facts.database):
         raise ConfigurationError(
             "pg_cron works for another database",
             field="cron.database_name",
             received=served,
-            fix=f"Set cron.database_name = '{database}' in postgresql.conf, restart PostgreSQL and CREATE EXTENSION"
-            " pg_cron here; or let `streamvibe maintain run` do all of it",
+            fix=f"Set cron.database_name = '{facts.database}' in postgresql.conf, restart PostgreSQL and CREATE"
+            " EXTENSION pg_cron here; or let `streamvibe maintain run` do all of it",
         )
-    if version is None:
+    if facts.version is None:
         first = (
             ""
             if settings
             else "Install it (Debian: postgresql-15-cron), set shared_preload_libraries = 'pg_cron' and"
-            f" cron.database_name = '{database}' in postgresql.conf, restart PostgreSQL; then "
+            f" cron.database_name = '{facts.database}' in postgresql.conf, restart PostgreSQL; then "
         )
         raise ConfigurationError(
             "pg_cron is not installed in this database",
             field="pg_cron",
-            received=f"database {database}",
+            received=f"database {facts.database}",
             fix=f"{first}CREATE EXTENSION pg_cron; or let `streamvibe maintain run` do all of it",
         )
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    numbers = [int(number) for number in re.findall(r"\d+", facts.version)]
     found = (numbers[0], numbers[1])
     if found < _LEAST:
         raise ConfigurationError(
             "pg_cron is too old: its jobs cannot be changed by name",
             field="pg_cron",
-            received=version,
+            received=facts.version,
             fix="ALTER EXTENSION pg_cron UPDATE, to 1.4 or newer",
         )
-    if not may_use:
+    if not facts.may_use:
         raise ConfigurationError(
             "the role may not use pg_cron",
             field="role",
-            received=role,
-            fix=f'GRANT USAGE ON SCHEMA cron TO "{role}"',
+            received=facts.role,
+            fix=f'GRANT USAGE ON SCHEMA cron TO "{facts.role}"',
         )
-    if not may_log_in and settings.get("cron.use_background_workers") != "on":
+    if not facts.may_log_in and settings.get("cron.use_background_workers") != "on":
         raise ConfigurationError(
             "pg_cron logs in as the role that schedules, which this one may not",
             field="role",
-            received=role,
+            received=facts.role,
             fix="Run it as the owner of job_queue, or set cron.use_background_workers = on",
         )
     if settings.get("cron.timezone", "GMT") not in ("GMT", "UTC", "Etc/UTC"):
