@@ -153,6 +153,53 @@ def test_what_a_stopped_worker_sends_later_is_refused(scene: Scene, rows: str, w
     assert kit.value(scene.conn, "SELECT count(*) FROM streamvibe.claim") == 0
 
 
+@pytest.mark.parametrize("rows", ["ordinary", "leased"])
+def test_what_it_sends_while_another_runs_the_job_is_refused(scene: Scene, rows: str) -> None:
+    """One job runs elsewhere, one waits for its turn there, when it is back: what it sends of both changes neither."""
+    first = scene.worker(**{"lease-after": NEVER if rows == "ordinary" else 0.0})
+    second = scene.worker()
+    with closing(first, second):
+        first.go()
+        jobs = scene.request("waits", "thread")
+        wait_until(lambda: len(scene.lines("start")) == 2, "both handlers run")
+        if rows == "leased":
+            wait_until(
+                lambda: {row["status"] for row in scene.stored(jobs)} == {"processing"}, "both are leased"
+            )
+        first.signal(signal.SIGSTOP)
+        wait_until(scene.recover, "they are taken back")
+        second.go()
+        # What two jobs' worker died with is tried one by one.
+        wait_until(lambda: scene.lines("start", second.pid), "one runs elsewhere")
+        running = {line.job_id for line in scene.lines("start", second.pid)}
+        wait_until(
+            lambda: sorted(row["status"] for row in scene.stored(jobs)) == ["pending", "processing"],
+            "it is leased there",
+        )
+        kit.call(scene.conn, "pause_jobs")
+        before = scene.stored(jobs)
+        scene.open(first)
+        first.signal(signal.SIGCONT)
+        wait_until(lambda: len(scene.lines("end", first.pid)) == 2, "the first worker's handlers end")
+        first.signal(signal.SIGTERM)
+        assert first.wait() == 0, first.errors()
+        assert scene.stored(jobs) == before
+        assert kit.value(scene.conn, "SELECT count(*) FROM public.ended") == 0
+        kit.call(scene.conn, "resume_jobs")
+        scene.open(second)
+        wait_until(lambda: scene.are(jobs, "completed"), "the second worker completes both")
+    tokens = {line.job_id: line.token for line in scene.lines("start", second.pid)}
+    assert running < tokens.keys() == set(jobs)
+    for row in scene.stored(jobs):
+        token = tokens[row["id"]]
+        assert (row["claim_token"], row["result"], row["lines"]) == (
+            token,
+            {"token": token},
+            [{"token": token}],
+        )
+    assert kit.value(scene.conn, "SELECT count(*) FROM public.ended") == 2
+
+
 def test_a_worker_that_comes_back_before_anybody_looked_keeps_its_jobs(scene: Scene) -> None:
     """Its lease was over, but nobody took its jobs: it completes them, each in one attempt."""
     worker = scene.worker()
