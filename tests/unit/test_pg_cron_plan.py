@@ -86,6 +86,12 @@ def test_every_duty_is_planned_or_left_out() -> None:
         assert "lock_timeout" in command and "statement_timeout" in command and "%s" not in command
 
 
+def test_what_is_no_statement_is_left_out() -> None:
+    """A duty without SQL is done by a process."""
+    jobs, [left_out] = plan([Duty("turn", "* * * * *", "")], {}, NEW)
+    assert jobs == [] and "process" in left_out.reason
+
+
 GOOD = Facts("1.6", "app", "owner", True, True, {"cron.database_name": "app", "cron.timezone": "GMT"})
 
 

@@ -86,9 +86,12 @@ def _command(duty: Duty) -> str:
         raise _ImpossibleError("it takes a late heartbeat for a death, which a process has to judge")
     if duty.plain is None and (duty.steps or duty.commands):
         raise _ImpossibleError("it has steps that need transactions of their own")
+    statement = duty.plain or duty.sql
+    if not statement:
+        raise _ImpossibleError("it is no statement, but code that a process runs")
     patience = "2h" if duty.steps or duty.commands else "60s"
     # Nobody stands behind it who could end it. A session of pg_cron's is for one run.
-    return f"SET lock_timeout = '2s'; SET statement_timeout = '{patience}'; {duty.plain or duty.sql}"
+    return f"SET lock_timeout = '2s'; SET statement_timeout = '{patience}'; {statement}"
 
 
 def _in_pg_cron(duty: Duty, schedule: str, version: tuple[int, int]) -> str:
