@@ -54,8 +54,10 @@ BEGIN
             FROM streamvibe.apply_failures(v_claim.worker_id, v_held.ids, ARRAY[jsonb_build_object(
                 'kind', 'crash', 'retryable', true, 'message', 'its transaction broke while it ran alone')],
                 ARRAY[v_claim.claimed_at], v_now) a;
+            PERFORM streamvibe.count_recovered('crashed', v_held.ids);
         ELSE
             PERFORM streamvibe.put_back(v_held.ids, true);
+            PERFORM streamvibe.count_recovered('isolated', v_held.ids);
             RETURN QUERY SELECT u.id, v_claim.worker_id, 'isolated' FROM unnest(v_held.ids) u(id);
         END IF;
     END LOOP;

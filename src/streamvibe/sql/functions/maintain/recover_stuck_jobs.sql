@@ -71,8 +71,10 @@ BEGIN
             FROM streamvibe.apply_failures(v_worker.id, v_held.ids, ARRAY(SELECT jsonb_build_object(
                 'kind', 'crash', 'retryable', true, 'message', 'its worker died while it ran this job alone')
                 FROM unnest(v_held.ids)), ARRAY[v_held.claimed_at], v_now) a;
+            PERFORM streamvibe.count_recovered('crashed', v_held.ids);
         ELSE
             PERFORM streamvibe.put_back(v_held.ids, v_worker.left_over = 'isolate');
+            PERFORM streamvibe.count_recovered(CASE v_worker.left_over WHEN 'isolate' THEN 'isolated' ELSE 'released' END, v_held.ids);
             RETURN QUERY
             SELECT u.id, v_worker.id, CASE v_worker.left_over WHEN 'isolate' THEN 'isolated' ELSE 'released' END
             FROM unnest(v_held.ids) u(id);
@@ -88,6 +90,7 @@ BEGIN
     CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
     WHERE q.status = 'processing' AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token);
     PERFORM streamvibe.put_back(v_held.ids, true);
+    PERFORM streamvibe.count_recovered('isolated', v_held.ids);
     RETURN QUERY SELECT u.id, u.worker_id, 'isolated' FROM unnest(v_held.ids, v_held.workers) u(id, worker_id);
 END
 $$;
