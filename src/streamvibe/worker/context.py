@@ -155,6 +155,7 @@ class ClaimedJob:
         self.max_attempts: int = row[6]
         self.timeout_seconds: float = row[7]
         self.isolated: bool = row[8]
+        self.traceparent: str | None = row[9]  # of who asked for it
         self._on_log = on_log
 
     def begin(self, loop_time: float, epoch: float) -> None:

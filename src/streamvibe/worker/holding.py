@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 
+from streamvibe import tracing
 from streamvibe.eventlog import event_logger
 from streamvibe.jobtype import JobType
 from streamvibe.worker.context import ClaimedJob, Stop
@@ -95,14 +96,23 @@ class Holding:
 
     async def _run(self, job: ClaimedJob) -> None:
         job.entered = True
+        self._over(job, await (self._traced(job) if tracing.is_on() else self._ended(job)))
+
+    async def _traced(self, job: ClaimedJob) -> End | None:
+        with tracing.processing(job.job_type, job.key, job.attempt, job.traceparent) as span:
+            end = await self._ended(job)
+            failed = orjson.loads(end.payload or "{}") if end is not None and end.kind == "failed" else {}
+            tracing.ended(span, end.kind if end else "lost", failed.get("kind"), failed.get("message"))
+            return end
+
+    async def _ended(self, job: ClaimedJob) -> End | None:
         try:
-            end = await execute(job, self._job_types[job.job_type])
+            return await execute(job, self._job_types[job.job_type])
         except asyncio.CancelledError:
-            end = stopped(job)
+            return stopped(job)
         except BaseException as error:
             log.error("job_not_run", job_id=job.key, error=describe(error))
-            end = End(job, "failed", failure("error", describe(error), retryable=True))
-        self._over(job, end)
+            return End(job, "failed", failure("error", describe(error), retryable=True))
 
     def _over(self, job: ClaimedJob, end: End | None) -> None:
         self.running.discard(job)

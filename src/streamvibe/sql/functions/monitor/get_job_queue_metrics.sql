@@ -1,5 +1,6 @@
 -- Everything that a monitoring system keeps of the queue, in one call: a row per number, in one snapshot.
 -- metric, labels:
+--   now                                 the database's clock, seconds since 1970
 --   jobs (type, status)                 jobs in the queue, as readers see them
 --   created (type)                      jobs created, since ever
 --   ended (type, status)                times that jobs came to an end; a failed one that is retried ends again
@@ -105,6 +106,8 @@ BEGIN
     FROM (VALUES ('alive'), ('dead')) s(state)
     LEFT JOIN streamvibe.worker w ON (w.heartbeat_at + w.lease >= v_now) = (s.state = 'alive')
     GROUP BY s.state
+    UNION ALL
+    SELECT 'now', '{}', extract(epoch FROM v_now)::double precision
     UNION ALL
     SELECT 'leader', '{}', (l.leader_id IS NOT NULL AND l.expires_at >= v_now)::integer::double precision FROM streamvibe.leader l
     UNION ALL
