@@ -102,7 +102,7 @@ _FIXES = {
     "embedded_ports": "Write a range like 5440-5449, or leave it unset for the private socket alone",
     "embedded_user": "Name a system user other than root, or leave it unset",
     "embedded_timeout_seconds": "Give a number of seconds from 1 to 3600",
-    "metrics_address": "Write a port such as 9187 (for 127.0.0.1 alone), or an address such as 0.0.0.0:9187 or [::1]:9187",
+    "metrics_address": "Write a port such as 9187 (for 127.0.0.1 alone), or HOST:PORT such as 0.0.0.0:9187",
 }
 
 

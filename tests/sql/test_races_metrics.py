@@ -135,4 +135,4 @@ def test_counters_are_exact_in_every_snapshot_and_never_fall(queue: Queue) -> No
             if now != before:
                 snapshots += 1
             before = now
-    assert {key[0] for key, value in before.items() if value} >= {"created", "ended", "failed", "recovered"}
+    assert {key[0] for key, value in before.items() if value} >= {"created", "ended", "failed", "waiting"}

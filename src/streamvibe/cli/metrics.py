@@ -48,7 +48,8 @@ def metrics_served(dsn: str, port: int | None, running: Callable[[], int] | None
     from streamvibe.monitoring.metrics import QueueCollector
 
     registry = CollectorRegistry()
-    registry.register(QueueCollector(dsn, next_turn))
+    queue = QueueCollector(dsn, next_turn)
+    registry.register(queue)
     ProcessCollector(registry=registry)
     if running is not None:
         handlers = Gauge(
@@ -71,3 +72,4 @@ def metrics_served(dsn: str, port: int | None, running: Callable[[], int] | None
         server.shutdown()
         server.server_close()
         thread.join()
+        queue.close()

@@ -34,9 +34,9 @@ CONNECT_SECONDS = 3
 WITHOUT_AGES_SECONDS = 60.0
 
 #: A lock: of a leaf that is just being dropped.
-LIMITS = (
+_LIMITS = (
     "SELECT set_config('transaction_read_only', 'on', true), set_config('lock_timeout', '2s', true),"
-    f" set_config('statement_timeout', '{STATEMENT_SECONDS:g}s', true)"
+    " set_config('statement_timeout', %s, true)"
 )
 _READ = "SELECT metric, labels, value FROM public.get_job_queue_metrics(p_ages => %s)"
 
@@ -211,8 +211,9 @@ def _duties(found: dict[str, list[tuple[list[str], float]]], next_turn: NextTurn
 class Source:
     """Reads the numbers on a connection of its own, which is opened when it is first needed. For one thread."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, statement_seconds: float = STATEMENT_SECONDS) -> None:
         self._dsn = dsn
+        self._statement_seconds = statement_seconds
         self._url = mask_url(dsn)
         self._connection: psycopg.Connection[Any] | None = None
         self._ages_from = datetime.min.replace(tzinfo=UTC)
@@ -228,7 +229,7 @@ class Source:
         except psycopg.errors.QueryCanceled as error:
             if not with_ages:
                 raise
-            log.warning("ages_take_too_long", seconds=STATEMENT_SECONDS, error=str(error))
+            log.warning("ages_take_too_long", seconds=self._statement_seconds, error=str(error))
             self._ages_from = datetime.fromtimestamp(
                 datetime.now(UTC).timestamp() + WITHOUT_AGES_SECONDS, UTC
             )
@@ -248,9 +249,9 @@ class Source:
             try:
                 with self._connection.transaction():
                     # In a transaction: behind a transaction pooler they would be another client's.
-                    self._connection.execute(LIMITS)
+                    self._connection.execute(_LIMITS, [f"{self._statement_seconds:g}s"])
                     return self._connection.execute(_READ, [with_ages]).fetchall()
-            except psycopg.errors.QueryCanceled:
+            except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
                 raise
             except psycopg.OperationalError:
                 self.close()
@@ -306,6 +307,12 @@ class QueueCollector(Collector):
         yield _up(rows is not None)
         if rows is not None:
             yield from families(rows, self._next_turn)
+
+    def close(self) -> None:
+        """Close the connection, unless a read is under way that cannot be ended."""
+        with self._lock:
+            if self._reading is None or self._reading.done():
+                self._source.close()
 
     def _begin(self) -> "Future[list[Row]]":
         """The read that is under way, or a new one. In a thread: a frozen server must not keep anybody waiting."""
