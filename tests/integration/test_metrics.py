@@ -25,6 +25,7 @@ from tests.support.cli import command, environment, streamvibe
 from tests.support.databases import Database, temporary_roles
 from tests.support.servers import Server
 from tests.support.waiting import wait_until
+from tests.unit.test_deploy import OF_PROCESSES, known
 
 from streamvibe.cli.metrics import next_turn
 from streamvibe.errors import ConfigurationError, DatabaseUnreachable, NotAllowed
@@ -118,6 +119,10 @@ def fill(conn: Connection[Any]) -> None:
     user_id = uuid4()
     for _ in range(3):
         kit.request(conn, user_id, p_params={"n": 1})
+    kit.worker(conn, "w2")
+    kit.claim(conn, "w2", limit=2)
+    kit.kill_worker(conn, "w2")
+    kit.call(conn, "recover_stuck_jobs")
 
 
 def check(found: Samples, conn: Connection[Any]) -> None:
@@ -173,6 +178,10 @@ def test_a_scrape_says_what_the_tables_hold(database: Database, tmp_path: Path) 
         assert found["streamvibe_maintenance_leader",] == 1
         assert found["streamvibe_duty_lateness_seconds", "drop_old_partitions"] == 0
         assert found["process_start_time_seconds",] > 0
+        # Nothing that alerts and dashboard may name is missing, nor is anything else there.
+        assert {
+            key[0] for key in found if key[0].startswith("streamvibe_")
+        } == known().keys() - OF_PROCESSES.keys()
         # An answer may be asked to have one metric only.
         assert {key[0] for key in scraped(url, "/metrics?name[]=streamvibe_jobs")} == {"streamvibe_jobs"}
 

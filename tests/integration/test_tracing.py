@@ -134,7 +134,7 @@ def test_many_jobs_are_one_request(database18: Database) -> None:
     processes = named(spans, "process greet")
     assert len(processes) == 5 and len({span["parent"] for span in processes}) == 1
     kept = database18.fetch_value("SELECT min(traceparent) FROM job_queue")
-    assert kept == f"00-{processes[0]['trace']}-{processes[0]['parent']}-01"
+    assert kept.startswith(f"00-{processes[0]['trace']}-{processes[0]['parent']}-")
 
 
 def test_a_request_that_is_refused(database18: Database) -> None:
