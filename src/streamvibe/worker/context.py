@@ -124,7 +124,7 @@ class ClaimedJob:
     """A job this worker holds; it is also the handler's Context (``streamvibe.Context`` documents that part)."""
 
     # Most jobs leave most of these as they are, so they are set on the few that do not.
-    task: "asyncio.Task[None] | None" = None
+    task: "asyncio.Task[End | None] | None" = None
     entered = False  # its task has begun
     started = 0.0  # loop time
     started_epoch: float | None = None  # seconds since 1970

@@ -88,31 +88,31 @@ class Holding:
         """Run the jobs' handlers, but for those where there is no more reason to."""
         loop = asyncio.get_running_loop()
         now, epoch = loop.time(), time.time()
+        run = self._traced if tracing.is_on() else self._run
         for job in jobs:
             if not job.reported:
                 self.running.add(job)
                 job.begin(now, epoch)
-                job.task = loop.create_task(self._run(job))
-
-    async def _run(self, job: ClaimedJob) -> None:
-        job.entered = True
-        self._over(job, await (self._traced(job) if tracing.is_on() else self._ended(job)))
+                job.task = loop.create_task(run(job))
 
     async def _traced(self, job: ClaimedJob) -> End | None:
         with tracing.processing(job.job_type, job.key, job.attempt, job.traceparent) as span:
-            end = await self._ended(job)
+            end = await self._run(job)
             failed = orjson.loads(end.payload or "{}") if end is not None and end.kind == "failed" else {}
             tracing.ended(span, end.kind if end else "lost", failed.get("kind"), failed.get("message"))
             return end
 
-    async def _ended(self, job: ClaimedJob) -> End | None:
+    async def _run(self, job: ClaimedJob) -> End | None:
+        job.entered = True
         try:
-            return await execute(job, self._job_types[job.job_type])
+            end = await execute(job, self._job_types[job.job_type])
         except asyncio.CancelledError:
-            return stopped(job)
+            end = stopped(job)
         except BaseException as error:
             log.error("job_not_run", job_id=job.key, error=describe(error))
-            return End(job, "failed", failure("error", describe(error), retryable=True))
+            end = End(job, "failed", failure("error", describe(error), retryable=True))
+        self._over(job, end)
+        return end
 
     def _over(self, job: ClaimedJob, end: End | None) -> None:
         self.running.discard(job)
