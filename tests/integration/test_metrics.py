@@ -28,6 +28,7 @@ from tests.support.waiting import wait_until
 from tests.unit.test_deploy import OF_PROCESSES, known
 
 from streamvibe.cli.metrics import next_turn
+from streamvibe.db.migrate import migrate
 from streamvibe.errors import ConfigurationError, DatabaseUnreachable, NotAllowed
 from streamvibe.monitoring.metrics import QueueCollector, Source
 
@@ -184,6 +185,39 @@ def test_a_scrape_says_what_the_tables_hold(database: Database, tmp_path: Path) 
         } == known().keys() - OF_PROCESSES.keys()
         # An answer may be asked to have one metric only.
         assert {key[0] for key in scraped(url, "/metrics?name[]=streamvibe_jobs")} == {"streamvibe_jobs"}
+
+
+def test_a_queue_that_is_older_than_its_counters(database: Database) -> None:
+    """An upgrade begins with what the queue holds, noted or added up, and goes on from there."""
+    conn = database.connect()
+    fill(conn)
+    kit.call(conn, "compact_stats", p_limit=20)
+    conn.execute(
+        "DROP VIEW streamvibe.counter_now; DROP TABLE streamvibe.counter, streamvibe.counter_note;"
+        " DROP FUNCTION streamvibe.counts_of, streamvibe.histogram_bound, streamvibe.histogram_bounds;"
+        " ALTER TABLE public.job_queue DROP COLUMN traceparent;"
+        " DELETE FROM streamvibe.schema_migration WHERE name = '0015_metrics.sql'"
+    )
+    migrate(database.dsn)
+    found = samples(streamvibe(database.dsn, "stats", "--prometheus").out)
+    ended = (
+        "SELECT job_type, status, count(*) AS n FROM job_queue WHERE completed_at IS NOT NULL GROUP BY 1, 2"
+    )
+    rows = kit.query(conn, ended)
+    name = "streamvibe_jobs_ended_total"
+    assert {key[1:]: value for key, value in found.items() if key[0] == name and value} == {
+        (row["job_type"], row["status"]): row["n"] for row in rows
+    }
+    for row in rows:
+        if row["status"] == "completed":
+            assert found["streamvibe_job_processing_seconds_count", row["job_type"]] == row["n"]
+    [job] = kit.claim(conn)
+    kit.complete(conn, [job])
+    found = samples(streamvibe(database.dsn, "stats", "--prometheus").out)
+    completed = sum(
+        row["n"] for row in rows if (row["job_type"], row["status"]) == (job["job_type"], "completed")
+    )
+    assert found[name, job["job_type"], "completed"] == completed + 1
 
 
 def test_the_command_prints_the_same(database: Database) -> None:
