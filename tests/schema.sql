@@ -1179,6 +1179,8 @@ BEGIN
     LEFT JOIN streamvibe.worker w ON (w.heartbeat_at + w.lease >= v_now) = (s.state = 'alive')
     GROUP BY s.state
     UNION ALL
+    SELECT 'now', '{}', extract(epoch FROM v_now)::double precision
+    UNION ALL
     SELECT 'leader', '{}', (l.leader_id IS NOT NULL AND l.expires_at >= v_now)::integer::double precision FROM streamvibe.leader l
     UNION ALL
     SELECT 'duty_started', ARRAY[d.name, coalesce(d.schedule, d.usual_schedule)], extract(epoch FROM d.last_started_at)::double precision
@@ -1799,10 +1801,11 @@ BEGIN
         v_locked := (streamvibe.lock_jobs(v_claim.job_ids)).locked;
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(u.id) FILTER (WHERE u.id IN (SELECT unnest(v_locked))), '{}') AS ids,
+               array_agg(q.job_type) FILTER (WHERE u.id IN (SELECT unnest(v_locked))) AS types,
                coalesce(array_agg(u.id) FILTER (WHERE u.id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
                coalesce(bool_and(q.isolated), false) AND count(*) = 1 AS was_alone INTO v_held
         FROM unnest(v_claim.job_ids) u(id)
-        CROSS JOIN LATERAL (SELECT j.status, j.isolated FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+        CROSS JOIN LATERAL (SELECT j.status, j.isolated, j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
         WHERE q.status IN ('pending', 'processing');
         IF v_held.busy = '{}' THEN
             DELETE FROM streamvibe.claim c WHERE c.token = v_claim.token;
@@ -1819,10 +1822,10 @@ BEGIN
             FROM streamvibe.apply_failures(v_claim.worker_id, v_held.ids, ARRAY[jsonb_build_object(
                 'kind', 'crash', 'retryable', true, 'message', 'its transaction broke while it ran alone')],
                 ARRAY[v_claim.claimed_at], v_now) a;
-            PERFORM streamvibe.count_recovered('crashed', v_held.ids);
+            PERFORM streamvibe.count_recovered('crashed', v_held.types);
         ELSE
             PERFORM streamvibe.put_back(v_held.ids, true);
-            PERFORM streamvibe.count_recovered('isolated', v_held.ids);
+            PERFORM streamvibe.count_recovered('isolated', v_held.types);
             RETURN QUERY SELECT u.id, v_claim.worker_id, 'isolated' FROM unnest(v_held.ids) u(id);
         END IF;
     END LOOP;
@@ -1864,12 +1867,13 @@ BEGIN
         v_locked := (streamvibe.lock_jobs(ARRAY(SELECT h.job_id FROM streamvibe.held_jobs(v_worker.id, v_claims) h))).locked;
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))), '{}') AS ids,
+               array_agg(q.job_type) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))) AS types,
                coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
                min(h.claimed_at) AS claimed_at,
                count(*) > 1 OR EXISTS (SELECT FROM streamvibe.claim c
                                        WHERE c.worker_id = v_worker.id AND c.in_transaction) AS are_several INTO v_held
         FROM streamvibe.held_jobs(v_worker.id, v_claims) h
-        CROSS JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = h.job_id OFFSET 0) q
+        CROSS JOIN LATERAL (SELECT j.status, j.job_type FROM public.job_queue j WHERE j.id = h.job_id OFFSET 0) q
         WHERE q.status IN ('pending', 'processing');
         IF v_held.are_several AND v_worker.left_over IS NULL THEN
             v_worker.left_over := 'isolate';
@@ -1890,10 +1894,11 @@ BEGIN
             FROM streamvibe.apply_failures(v_worker.id, v_held.ids, ARRAY(SELECT jsonb_build_object(
                 'kind', 'crash', 'retryable', true, 'message', 'its worker died while it ran this job alone')
                 FROM unnest(v_held.ids)), ARRAY[v_held.claimed_at], v_now) a;
-            PERFORM streamvibe.count_recovered('crashed', v_held.ids);
+            PERFORM streamvibe.count_recovered('crashed', v_held.types);
         ELSE
             PERFORM streamvibe.put_back(v_held.ids, v_worker.left_over = 'isolate');
-            PERFORM streamvibe.count_recovered(CASE v_worker.left_over WHEN 'isolate' THEN 'isolated' ELSE 'released' END, v_held.ids);
+            PERFORM streamvibe.count_recovered(CASE v_worker.left_over WHEN 'isolate' THEN 'isolated' ELSE 'released' END,
+                                               v_held.types);
             RETURN QUERY
             SELECT u.id, v_worker.id, CASE v_worker.left_over WHEN 'isolate' THEN 'isolated' ELSE 'released' END
             FROM unnest(v_held.ids) u(id);
@@ -1904,12 +1909,13 @@ BEGIN
         SELECT q.id FROM public.job_queue q
         WHERE q.status = 'processing' AND q.started_at < v_now - interval '30 minutes'
           AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)))).locked;
-    SELECT coalesce(array_agg(u.id), '{}') AS ids, coalesce(array_agg(q.worker_id), '{}') AS workers INTO v_held
+    SELECT coalesce(array_agg(u.id), '{}') AS ids, coalesce(array_agg(q.worker_id), '{}') AS workers, array_agg(q.job_type) AS types
+    INTO v_held
     FROM unnest(v_locked) u(id)
     CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
     WHERE q.status = 'processing' AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token);
     PERFORM streamvibe.put_back(v_held.ids, true);
-    PERFORM streamvibe.count_recovered('isolated', v_held.ids);
+    PERFORM streamvibe.count_recovered('isolated', v_held.types);
     RETURN QUERY SELECT u.id, u.worker_id, 'isolated' FROM unnest(v_held.ids, v_held.workers) u(id, worker_id);
 END
 $$;
@@ -2806,14 +2812,14 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.count_recovered(p_outcome text, p_job_ids uuid[]) RETURNS void
+CREATE FUNCTION streamvibe.count_recovered(p_outcome text, p_job_types text[]) RETURNS void
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
-    SELECT 'recovered', q.job_type, p_outcome, count(*)
-    FROM unnest(p_job_ids) u(id) CROSS JOIN LATERAL (SELECT j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
-    GROUP BY q.job_type
+    SELECT 'recovered', u.job_type, p_outcome, count(*)
+    FROM unnest(p_job_types) u(job_type)
+    GROUP BY u.job_type
 $$;
 
 CREATE FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) RETURNS bigint
@@ -5623,7 +5629,7 @@ REVOKE ALL ON FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[]) F
 REVOKE ALL ON FUNCTION streamvibe.count_partition(p_partition_name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.count_partition(p_partition_name text) TO service_role;
 
-REVOKE ALL ON FUNCTION streamvibe.count_recovered(p_outcome text, p_job_ids uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.count_recovered(p_outcome text, p_job_types text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) FROM PUBLIC;
 
