@@ -1,5 +1,6 @@
 """Spans of requests and attempts, with OpenTelemetry's own SDK: one trace from who asks to a handler elsewhere."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -145,8 +146,18 @@ def test_a_request_that_is_refused(database18: Database) -> None:
     assert (send["status"], send["description"].split(":")[0]) == ("ERROR", "UnknownJobType")
 
 
+def test_without_opentelemetry_it_is_not_imported() -> None:
+    """A client and a worker of an application that does not use it do not, either."""
+    code = (
+        "import sys, streamvibe.cli.worker, streamvibe.client, streamvibe.worker;"
+        " sys.exit('opentelemetry' in sys.modules or 'prometheus_client' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 async def test_without_a_provider_nothing_is_made(database18: Database) -> None:
     """Neither spans nor contexts: a request sends nothing more, and the job keeps none."""
+    importlib.import_module("opentelemetry.trace")  # as an application does that may install one later
     assert not tracing.is_on()
     assert tracing.asking("greet") is tracing.asking(None)
     database18.connect().execute("SELECT register_job_type('greet')")

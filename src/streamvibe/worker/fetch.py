@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -164,7 +165,7 @@ class Fetcher:
             if free <= 0:
                 return 0
             alone = self._alone.could_run()
-            asked_ns = tracing.now_ns()
+            asked_ns = time.time_ns()
             try:
                 rows = await self._session.fetch(
                     statements.CLAIM, (self._worker_id, min(free, MOST_JOBS), self._names, alone, False)
@@ -177,7 +178,9 @@ class Fetcher:
                 return 0
             jobs = [ClaimedJob(row, self._on_lines) for row in rows]
             if jobs and tracing.is_on():
-                tracing.claimed(asked_ns, ((job.job_type, job.traceparent) for job in jobs))
+                from streamvibe import spans
+
+                spans.claimed(asked_ns, ((job.job_type, job.traceparent) for job in jobs))
             for job in jobs:
                 self._holding.add(job)
             if self._stopping.is_set():

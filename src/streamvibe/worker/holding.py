@@ -96,10 +96,12 @@ class Holding:
                 job.task = loop.create_task(run(job))
 
     async def _traced(self, job: ClaimedJob) -> End | None:
-        with tracing.processing(job.job_type, job.key, job.attempt, job.traceparent) as span:
+        from streamvibe import spans
+
+        with spans.processing(job.job_type, job.key, job.attempt, job.traceparent) as span:
             end = await self._run(job)
             failed = orjson.loads(end.payload or "{}") if end is not None and end.kind == "failed" else {}
-            tracing.ended(span, end.kind if end else "lost", failed.get("kind"), failed.get("message"))
+            spans.ended(span, end.kind if end else "lost", failed.get("kind"), failed.get("message"))
             return end
 
     async def _run(self, job: ClaimedJob) -> End | None:
