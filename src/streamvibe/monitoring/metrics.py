@@ -157,7 +157,7 @@ def _up(is_up: bool) -> Metric:
 def families(rows: Iterable[Row], next_turn: NextTurn) -> Iterator[Metric]:
     """What the function returned, as metrics."""
     found: dict[str, list[tuple[list[str], float]]] = {}
-    for metric, labels, value in rows:
+    for metric, labels, value in sorted(rows):
         found.setdefault(metric, []).append((labels, value))
     for family in FAMILIES:
         if family.kind == "histogram":

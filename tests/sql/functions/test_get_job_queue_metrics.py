@@ -254,6 +254,9 @@ def test_the_oldest(clocked: Queue) -> None:
     kit.worker(conn, "w2")
     assert len(kit.claim(conn, "w2", limit=100, p_job_types=["email"])) == 2
     assert of(metrics(clocked.service), "oldest_due_seconds") == {}
+    kit.job_id(conn, job_type="email")
+    clocked.advance(20 * kit.SECOND)
+    assert of(metrics(clocked.service), "oldest_due_seconds") == {"email": pytest.approx(21, abs=3)}
     assert ("oldest_due_seconds", "email") not in metrics(clocked.service, ages=False)
 
 
