@@ -5,6 +5,7 @@ views of one number, so ask for their maximum, never for their sum (deploy/READM
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -216,23 +217,21 @@ class Source:
         self._statement_seconds = statement_seconds
         self._url = mask_url(dsn)
         self._connection: psycopg.Connection[Any] | None = None
-        self._ages_from = datetime.min.replace(tzinfo=UTC)
+        self._ages_from = float("-inf")  # monotonic
 
     def read(self) -> list[Row]:
         """Every number. Without the oldest jobs' ages while looking for them takes too long.
 
         Raises the error tree; psycopg errors that it does not know pass through.
         """
-        with_ages = datetime.now(UTC) >= self._ages_from
+        with_ages = time.monotonic() >= self._ages_from
         try:
             return self._read(with_ages)
         except psycopg.errors.QueryCanceled as error:
             if not with_ages:
                 raise
             log.warning("ages_take_too_long", seconds=self._statement_seconds, error=str(error))
-            self._ages_from = datetime.fromtimestamp(
-                datetime.now(UTC).timestamp() + WITHOUT_AGES_SECONDS, UTC
-            )
+            self._ages_from = time.monotonic() + WITHOUT_AGES_SECONDS
             return self._read(with_ages=False)
 
     def _read(self, with_ages: bool) -> list[Row]:
