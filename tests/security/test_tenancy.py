@@ -67,6 +67,9 @@ FOR_SERVICE = {
     "get_index_bloat",
     "get_table_health",
     "get_job_queue_alerts",
+    "get_slow_statements",
+    "make_report",
+    "get_reports",
 }
 # Beside those in public.
 LEAVES = {"old_partitions", "seal_partition", "count_partition", "drop_partition"}
