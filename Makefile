@@ -56,7 +56,7 @@ pg15:
 	@sh tools/ensure-postgresql-15
 
 test: setup pg15
-	$(BIN)/pytest -n $(PROCESSES) --maxprocesses 4 $(ARGS)
+	$(BIN)/pytest -n $(PROCESSES) --maxprocesses 4 $$(sh tools/ensure-pg-cron) $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

@@ -8,8 +8,17 @@ from tests.support.servers import Server, pg15_bin, pg18_bin, running
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--rewrite-schema, for make schema."""
+    """--rewrite-schema, for make schema; --without-pg-cron, for a machine that cannot have that extension."""
     parser.addoption("--rewrite-schema", action="store_true", help="rewrite tests/schema.sql, then compare")
+    parser.addoption("--without-pg-cron", action="store_true", help="leave out the tests that need pg_cron")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what was asked to be left out; pytest counts it as deselected."""
+    if config.getoption("--without-pg-cron"):
+        left_out = [item for item in items if item.get_closest_marker("pg_cron")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -130,6 +130,9 @@ DECLARE
     v_last bigint;
     v_odd boolean := false;
     v_passed_over boolean := false;
+    v_before pg_snapshot;
+    v_found_all boolean;
+    v_low_water text;
     v_token bigint;
 BEGIN
     PERFORM streamvibe.require_service('claim_jobs');
@@ -160,14 +163,15 @@ BEGIN
         PERFORM set_config('streamvibe.odd_claim', CASE WHEN v_odd THEN 'on' ELSE 'off' END, false);
     END IF;
     v_started := clock_timestamp();
-    v_seen := streamvibe.low_water(v_types, v_started);
 
     -- Another worker may commit its claim between this look and the locks: its rows are then free to lock and
-    -- not in the list this look saw. So the lists are read again once the locks are held, and what they name
+    -- not in the list this look saw. So the lists that came since are read once the locks are held, and what they name
     -- is let go; when nothing is left, look again with fresh eyes.
     FOR v_try IN 1..5 LOOP
         v_ids := '{}';
         v_last := NULL;
+        v_before := pg_current_snapshot();
+        v_seen := streamvibe.low_water(v_types, v_started);
         <<steps>>
         FOR v_step IN
             SELECT o.* FROM streamvibe.pickup_order(v_waited, v_odd, v_now, v_seen.seen_us, v_seen.seen_rank) o
@@ -194,25 +198,27 @@ BEGIN
             END LOOP;
             EXIT WHEN cardinality(v_ids) >= p_limit;
         END LOOP;
+        v_found_all := cardinality(v_ids) >= p_limit;
         v_ids := ARRAY(SELECT u.id FROM unnest(v_ids) WITH ORDINALITY u(id, n)
-                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
+                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c
+                                          WHERE NOT pg_visible_in_snapshot(c.made_in, v_before))
                        ORDER BY u.n);
-        IF v_seen.seen_rank IS NOT NULL AND cardinality(v_ids) < p_limit THEN
+        IF v_seen.seen_rank IS NOT NULL AND NOT v_found_all THEN
             -- There may be more below the mark: nothing is said to be empty, nor a worker put to sleep, before a look
             -- at everything.
-            v_seen.seen_us := NULL;
-            v_seen.seen_rank := NULL;
             PERFORM set_config('streamvibe.low_water', '', false);
             CONTINUE;
         END IF;
         EXIT WHEN v_ids <> '{}' OR v_last IS NULL;
     END LOOP;
-    IF v_waited = '{}' AND cardinality(v_ids) >= p_limit AND NOT v_passed_over THEN
-        PERFORM streamvibe.note_low_water(v_seen, v_types, v_started, v_now, cardinality(v_ids), v_last);
+    IF v_waited = '{}' AND v_found_all AND NOT v_passed_over THEN
+        v_low_water := streamvibe.note_low_water(v_seen, v_types, v_started, v_now, p_limit, v_last);
     END IF;
 
     IF NOT p_in_transaction THEN
-        IF v_worker.asleep <> (v_ids = '{}') THEN
+        -- On a quiet queue it goes on being told: saying for each job that it is awake, and then that it sleeps, would cost
+        -- more than the messages do.
+        IF v_worker.asleep <> (v_ids = '{}') AND (cardinality(v_ids) <> 1 OR p_limit = 1) THEN
             UPDATE streamvibe.worker w SET asleep = v_ids = '{}' WHERE w.id = p_worker_id;
         END IF;
     ELSIF v_worker.transactions_asleep <> (v_ids = '{}') OR NOT v_types <@ v_worker.transaction_types THEN
@@ -224,8 +230,8 @@ BEGIN
     IF v_ids = '{}' THEN
         RETURN;
     END IF;
-    INSERT INTO streamvibe.claim (worker_id, claimed_at, in_transaction, job_ids)
-    VALUES (p_worker_id, v_now, p_in_transaction, v_ids)
+    INSERT INTO streamvibe.claim (worker_id, claimed_at, in_transaction, job_ids, low_water)
+    VALUES (p_worker_id, v_now, p_in_transaction, v_ids, v_low_water)
     RETURNING claim.token INTO v_token;
     RETURN QUERY
     SELECT v_token, q.id, q.user_id, q.job_type, q.params, q.retry_count + 1, t.max_attempts::integer, t.timeout,
@@ -1389,6 +1395,85 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.get_reports(p_kind text DEFAULT 'weekly'::text, p_limit integer DEFAULT 1) RETURNS TABLE(kind text, period_start timestamp with time zone, period_end timestamp with time zone, made_at timestamp with time zone, content jsonb)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('get_reports');
+    PERFORM streamvibe.report_unit(p_kind);
+    PERFORM streamvibe.check_page(p_limit, NULL);
+    RETURN QUERY
+    SELECT r.kind, r.period_start, r.period_end, r.made_at, r.content FROM streamvibe.report r
+    WHERE r.kind = p_kind ORDER BY r.period_start DESC LIMIT p_limit;
+END
+$$;
+
+CREATE FUNCTION public.get_slow_statements(p_limit integer DEFAULT 20) RETURNS TABLE(statement text, calls bigint, total_seconds double precision, mean_seconds double precision, max_seconds double precision, rows_per_call double precision, blocks_per_call double precision, query_id bigint, since timestamp with time zone, problem text, fix text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    -- A setting of the library's, which everybody may see: shared_preload_libraries is hidden from most.
+    v_is_loaded CONSTANT boolean := current_setting('pg_stat_statements.max', true) IS NOT NULL;
+    v_schema name := (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                      WHERE e.extname = 'pg_stat_statements');
+    v_view oid := (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                   WHERE n.nspname = v_schema AND c.relname = 'pg_stat_statements');
+    v_load CONSTANT text := 'ALTER SYSTEM SET shared_preload_libraries = ''pg_stat_statements'' (beside what is there), and restart PostgreSQL';
+    v_ours text;
+    v_hidden bigint;
+BEGIN
+    PERFORM streamvibe.require_service('get_slow_statements');
+    PERFORM streamvibe.check_page(p_limit, NULL);
+    IF v_schema IS NULL THEN
+        problem := 'the extension pg_stat_statements is not in this database';
+        fix := CASE WHEN v_is_loaded THEN '' ELSE v_load || '; then ' END || 'CREATE EXTENSION pg_stat_statements';
+    ELSIF NOT v_is_loaded THEN
+        problem := 'the extension pg_stat_statements is there, but its library is not loaded';
+        fix := v_load;
+    ELSIF NOT (has_schema_privilege(v_schema, 'USAGE') AND has_table_privilege(v_view, 'SELECT')) THEN
+        problem := format('the role %s may not read %I.pg_stat_statements', current_user, v_schema);
+        fix := format('GRANT USAGE ON SCHEMA %1$I TO %2$I; GRANT SELECT ON %1$I.pg_stat_statements, %1$I.pg_stat_statements_info TO %2$I',
+                      v_schema, current_user);
+    ELSIF (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = v_view AND a.attname IN ('total_exec_time', 'toplevel')) < 2 THEN
+        problem := 'the extension pg_stat_statements is older than the server';
+        fix := 'ALTER EXTENSION pg_stat_statements UPDATE';
+    END IF;
+    IF problem IS NOT NULL THEN
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    v_ours := (SELECT '\m(streamvibe\.|job_queue\M|job_log\M|(' || string_agg(DISTINCT o.function_name, '|') || ')\M"?\s*\()'
+               FROM streamvibe.own_functions() o WHERE o.schema_name = 'public');
+    RETURN QUERY EXECUTE format($query$
+        SELECT t.said, t.calls, t.total / 1000, t.total / t.calls / 1000, t.longest / 1000, t.rows / t.calls::double precision,
+               t.blocks / t.calls::double precision, t.queryid, i.stats_reset, NULL::text, NULL::text
+        FROM (SELECT s.queryid, streamvibe.without_literals(min(s.query)) AS said, sum(s.calls)::bigint AS calls,
+                     sum(s.total_exec_time) AS total, max(s.max_exec_time) AS longest, sum(s.rows) AS rows,
+                     sum(s.shared_blks_hit + s.shared_blks_read) AS blocks
+              FROM %1$I.pg_stat_statements s
+              WHERE s.dbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                AND s.query ~ $1 AND s.calls > 0
+              GROUP BY s.queryid) t
+        CROSS JOIN %1$I.pg_stat_statements_info i
+        -- Once more: the name may have stood in a constant.
+        WHERE t.said ~ $1 AND t.said !~* '^(create|alter|drop|grant|revoke|comment|do)\M'
+        ORDER BY t.total DESC, t.queryid LIMIT $2
+    $query$, v_schema) USING v_ours, p_limit;
+    EXECUTE format($query$
+        SELECT count(*) FROM %I.pg_stat_statements s
+        WHERE s.dbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) AND s.queryid IS NULL
+    $query$, v_schema) INTO v_hidden;
+    IF v_hidden > 0 THEN
+        RETURN QUERY SELECT NULL::text, NULL::bigint, NULL::double precision, NULL::double precision, NULL::double precision,
+            NULL::double precision, NULL::double precision, NULL::bigint, NULL::timestamptz,
+            format('the role %s may not see %s statements of other roles', current_user, v_hidden),
+            format('GRANT pg_read_all_stats TO %I', current_user);
+    END IF;
+END
+$_$;
+
 CREATE FUNCTION public.get_table_health() RETURNS TABLE(table_name text, leaves integer, live_rows bigint, dead_rows bigint, size_bytes bigint, index_bytes bigint, last_vacuum timestamp with time zone, last_analyze timestamp with time zone, changed_since_analyze bigint, transaction_age integer, worst_table text, verdict text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1683,6 +1768,48 @@ BEGIN
     RETURN QUERY
     SELECT s.* FROM streamvibe.statuses_now(
         ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id) WHERE u.id NOT IN (SELECT unnest(v_leased))), v_mine.busy) s;
+END
+$$;
+
+CREATE FUNCTION public.make_report(p_kind text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_now CONSTANT timestamptz := streamvibe.now();
+    v_unit CONSTANT text := streamvibe.report_unit(p_kind);
+    v_to CONSTANT timestamptz := date_trunc(v_unit, v_now, 'UTC');
+    v_from CONSTANT timestamptz := date_trunc(v_unit, v_to - interval '1 hour', 'UTC');
+    v_today CONSTANT timestamptz := date_trunc('day', v_now, 'UTC');
+    v_installed_at timestamptz;
+    v_before streamvibe.report;
+    v_days integer;
+    v_made integer := 0;
+BEGIN
+    PERFORM streamvibe.require_service('make_report');
+    v_installed_at := (SELECT min(m.applied_at) FROM streamvibe.schema_migration m);
+    INSERT INTO streamvibe.report (kind, period_start, period_end, made_at, content)
+    SELECT 'daily', d.day, d.day + interval '24 hours', v_now, streamvibe.day_figures(d.day)
+    FROM (SELECT v_today - n * interval '24 hours' AS day FROM generate_series(1, 7) n) d
+    WHERE d.day + interval '24 hours' > v_installed_at
+      AND NOT EXISTS (SELECT FROM streamvibe.report r WHERE r.kind = 'daily' AND r.period_start = d.day)
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS v_days = ROW_COUNT;
+    IF p_kind <> 'daily' AND v_to > v_installed_at
+       AND NOT EXISTS (SELECT FROM streamvibe.report r WHERE r.kind = p_kind AND r.period_start = v_from) THEN
+        SELECT r.* INTO v_before FROM streamvibe.report r
+        WHERE r.kind = p_kind AND r.period_start < v_from ORDER BY r.period_start DESC LIMIT 1;
+        INSERT INTO streamvibe.report (kind, period_start, period_end, made_at, content)
+        VALUES (p_kind, v_from, v_to, v_now,
+                streamvibe.report_content(v_from, v_to, v_before.content)
+                || jsonb_build_object('compared_with', v_before.period_start))
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS v_made = ROW_COUNT;
+    END IF;
+    DELETE FROM streamvibe.report r
+    USING (VALUES ('daily', interval '100 days'), ('weekly', '2 years'), ('monthly', '10 years')) k(kind, age)
+    WHERE r.kind = k.kind AND r.period_end < v_now - k.age;
+    RETURN CASE WHEN p_kind = 'daily' THEN v_days ELSE v_made END > 0;
 END
 $$;
 
@@ -2626,6 +2753,18 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.beside_before(p_list jsonb, p_before jsonb, p_keys text[]) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT coalesce(jsonb_agg(n.line || jsonb_build_object('before', b.line - 'before') ORDER BY n.place), '[]')
+    FROM jsonb_array_elements(p_list) WITH ORDINALITY n(line, place)
+    LEFT JOIN LATERAL (
+        SELECT o.line FROM jsonb_array_elements(p_before) o(line)
+        WHERE NOT EXISTS (SELECT FROM unnest(p_keys) k(key) WHERE o.line -> k.key IS DISTINCT FROM n.line -> k.key)
+        LIMIT 1) b ON true
+$$;
+
 CREATE FUNCTION streamvibe.check_batch_size(p_limit integer) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3079,6 +3218,66 @@ CREATE FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) RETURNS text
     SELECT 'v1' || translate(encode(uuid_send(p_id)
                || substring(int8send(hashtextextended(p_filter, uuid_hash_extended(p_id, 1))) FROM 1 FOR 5),
            'base64'), '+/', '-_')
+$$;
+
+CREATE FUNCTION streamvibe.day_figures(p_day timestamp with time zone) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    v_end CONSTANT timestamptz := p_day + interval '24 hours';
+BEGIN
+    RETURN (
+        WITH counted AS (
+            SELECT e.job_type, sum(e.jobs) FILTER (WHERE e.status = 'completed') AS completed,
+                   sum(e.jobs) FILTER (WHERE e.status = 'failed') AS failed,
+                   sum(e.jobs) FILTER (WHERE e.status = 'cancelled') AS cancelled,
+                   sum(e.waiting_us) AS waiting_us, sum(e.processing_us) AS processing_us
+            FROM (SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+                  WHERE s.minutes = 60 AND s.since >= p_day AND s.since < v_end
+                  UNION ALL
+                  SELECT n.job_type, n.status, n.jobs, n.waiting_us, n.processing_us FROM streamvibe.stat_note n
+                  WHERE n.minute >= p_day AND n.minute < v_end) e
+            WHERE e.status IN ('completed', 'failed', 'cancelled')
+            GROUP BY e.job_type
+        ), buckets AS (
+            SELECT e.job_type, e.measure, e.bucket, sum(e.jobs) AS jobs
+            FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
+                  WHERE s.minutes = 60 AND s.since >= p_day AND s.since < v_end
+                  UNION ALL
+                  SELECT n.job_type, n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
+                  WHERE n.hour >= p_day AND n.hour < v_end) e
+            GROUP BY e.job_type, e.measure, e.bucket HAVING sum(e.jobs) <> 0
+        ), sketches AS (
+            SELECT b.job_type, jsonb_object_agg(b.bucket, b.jobs) FILTER (WHERE b.measure = 'waiting') AS waiting,
+                   jsonb_object_agg(b.bucket, b.jobs) FILTER (WHERE b.measure = 'processing') AS processing
+            FROM buckets b GROUP BY b.job_type
+        ), errors AS (
+            SELECT f.job_type, coalesce(f.failure_kind, 'error') AS failure_kind, count(*) AS jobs
+            -- The status as a variable, or an index on failures alone is read, with every failure there is.
+            FROM unnest('{failed}'::text[]) s(status)
+            CROSS JOIN LATERAL (SELECT q.job_type, q.failure_kind FROM public.job_queue q
+                                WHERE q.status = s.status AND q.status IN ('completed', 'cancelled', 'failed')
+                                  AND q.completed_at >= p_day AND q.completed_at < v_end) f
+            GROUP BY 1, 2
+        )
+        SELECT jsonb_build_object(
+            'job_types', coalesce((
+                SELECT jsonb_agg(jsonb_build_object(
+                    'job_type', c.job_type, 'completed', coalesce(c.completed, 0), 'failed', coalesce(c.failed, 0),
+                    'cancelled', coalesce(c.cancelled, 0), 'waiting_us', coalesce(c.waiting_us, 0),
+                    'processing_us', coalesce(c.processing_us, 0), 'waiting', coalesce(s.waiting, '{}'),
+                    'processing', coalesce(s.processing, '{}')) ORDER BY c.job_type)
+                FROM counted c LEFT JOIN sketches s USING (job_type)
+                WHERE c.completed <> 0 OR c.failed <> 0 OR c.cancelled <> 0), '[]'),
+            'errors', coalesce((SELECT jsonb_agg(to_jsonb(e) ORDER BY e.job_type, e.failure_kind) FROM errors e), '[]'),
+            'in_part', coalesce((SELECT jsonb_agg(t.name ORDER BY t.name) FROM streamvibe.job_type t
+                                 WHERE p_day + t.retention < streamvibe.now()), '[]'))
+    );
+END
 $$;
 
 CREATE FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) RETURNS integer
@@ -3674,6 +3873,7 @@ CREATE TABLE streamvibe.claim (
     in_transaction boolean DEFAULT false NOT NULL,
     held boolean DEFAULT false NOT NULL,
     job_ids uuid[] NOT NULL,
+    low_water text,
     made_in xid8 DEFAULT pg_current_xact_id() NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
@@ -3903,10 +4103,15 @@ CREATE FUNCTION streamvibe.low_water(p_job_types text[], p_started timestamp wit
     AS $$
 DECLARE
     v_state text[] := string_to_array(nullif(current_setting('streamvibe.low_water', true), ''), ' ');
+    v_started bigint := streamvibe.microseconds(p_started);
 BEGIN
     -- Not for longer than a second either when the clock was set back.
-    IF v_state[1] = md5(p_job_types::text)
-       AND v_state[2]::bigint - streamvibe.microseconds(p_started) BETWEEN 1 AND 1000000 THEN
+    IF v_state[1] = md5(p_job_types::text) AND v_state[2]::bigint - v_started BETWEEN 1 AND 1000000 THEN
+        SELECT o.state INTO v_state
+        FROM (SELECT v_state AS state UNION ALL
+              SELECT string_to_array(c.low_water, ' ') FROM streamvibe.live_claims() c WHERE c.low_water IS NOT NULL) o
+        WHERE o.state[1] = v_state[1] AND o.state[2]::bigint - v_started BETWEEN 1 AND 1000000
+        ORDER BY o.state[4]::bigint DESC LIMIT 1;
         until_us := v_state[2];
         seen_us := v_state[3];
         seen_rank := v_state[4];
@@ -3993,7 +4198,7 @@ CREATE FUNCTION streamvibe.not_paused(p_job_types text[]) RETURNS text[]
                                    WHERE p.kind = 'all' OR p.kind = 'job_type' AND p.name = u.name))
 $$;
 
-CREATE FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) RETURNS void
+CREATE FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types text[], p_started timestamp with time zone, p_now timestamp with time zone, p_rows integer, p_last_rank bigint) RETURNS text
     LANGUAGE plpgsql
     AS $$
 DECLARE
@@ -4004,15 +4209,15 @@ BEGIN
     IF p_low_water.seen_rank IS NULL THEN
         -- A large batch behind thousands of dead rows, a small one behind tens of thousands.
         IF v_wasted < (CASE WHEN p_rows >= 100 THEN 1000 ELSE 5000 END) THEN
-            RETURN;
+            RETURN NULL;
         END IF;
         -- So that full looks waste a fiftieth of the time at most.
         v_until := streamvibe.microseconds(p_started) + least(50 * v_wasted, 1000000);
     ELSIF p_last_rank < p_low_water.seen_rank THEN
         -- It got all it wanted from what came since: not one step further.
-        RETURN;
+        RETURN NULL;
     END IF;
-    PERFORM set_config('streamvibe.low_water',
+    RETURN set_config('streamvibe.low_water',
         concat_ws(' ', md5(p_job_types::text), v_until, streamvibe.microseconds(p_now),
                   p_last_rank),
         false);
@@ -4156,6 +4361,73 @@ BEGIN
     END IF;
     kind := CASE WHEN p_job_type IS NOT NULL THEN 'job_type' WHEN p_user_id IS NOT NULL THEN 'user' ELSE 'all' END;
     name := coalesce(p_job_type, p_user_id::text, '');
+END
+$$;
+
+CREATE FUNCTION streamvibe.period_figures(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN (
+        WITH day AS MATERIALIZED (
+            SELECT r.content FROM streamvibe.report r
+            WHERE r.kind = 'daily' AND r.period_start >= p_from AND r.period_start < p_to
+        ), figures AS MATERIALIZED (
+            SELECT t.* FROM day d
+            CROSS JOIN LATERAL jsonb_to_recordset(d.content -> 'job_types') t(
+                job_type text, completed bigint, failed bigint, cancelled bigint, waiting_us bigint, processing_us bigint,
+                waiting jsonb, processing jsonb)
+        ), counted AS (
+            -- A row per type, and one for all of them, whose type is NULL.
+            SELECT f.job_type, sum(f.completed) AS completed, sum(f.failed) AS failed, sum(f.cancelled) AS cancelled,
+                   sum(f.waiting_us) AS waiting_us, sum(f.processing_us) AS processing_us
+            FROM figures f GROUP BY GROUPING SETS ((f.job_type), ())
+        ), buckets AS (
+            SELECT f.job_type, m.measure, b.key::smallint AS bucket, sum(b.value::bigint) AS jobs
+            FROM figures f
+            CROSS JOIN LATERAL (VALUES ('wait', f.waiting), ('processing', f.processing)) m(measure, sketch)
+            CROSS JOIN LATERAL jsonb_each_text(m.sketch) b
+            GROUP BY GROUPING SETS ((f.job_type, m.measure, b.key::smallint), (m.measure, b.key::smallint))
+        ), ranked AS (
+            SELECT b.job_type, b.measure, b.bucket,
+                   sum(b.jobs) OVER (PARTITION BY b.job_type, b.measure ORDER BY b.bucket)
+                   / nullif(sum(b.jobs) OVER (PARTITION BY b.job_type, b.measure), 0) AS part
+            FROM buckets b
+        ), percentiles AS (
+            SELECT q.job_type, jsonb_object_agg(q.measure || '_' || q.name || '_seconds', q.seconds) AS of
+            FROM (SELECT r.job_type, r.measure, p.name,
+                         streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.part >= p.share)) AS seconds
+                  FROM ranked r CROSS JOIN (VALUES ('p50', 0.50), ('p95', 0.95), ('p99', 0.99)) p(name, share)
+                  GROUP BY r.job_type, r.measure, p.name) q
+            GROUP BY q.job_type
+        ), summed AS (
+            SELECT c.job_type, c.completed, c.failed,
+                   jsonb_build_object(
+                       'completed', coalesce(c.completed, 0), 'failed', coalesce(c.failed, 0), 'cancelled', coalesce(c.cancelled, 0),
+                       'error_rate', c.failed / nullif(c.completed + c.failed, 0),
+                       'avg_processing_seconds', c.processing_us / 1e6 / nullif(c.completed, 0),
+                       'avg_wait_seconds', c.waiting_us / 1e6 / nullif(c.completed, 0))
+                   || coalesce(p.of, '{}') AS of
+            FROM counted c LEFT JOIN percentiles p ON p.job_type IS NOT DISTINCT FROM c.job_type
+        )
+        SELECT jsonb_build_object(
+            'days', (SELECT count(*) FROM day),
+            'in_part', coalesce((SELECT jsonb_agg(DISTINCT t.name ORDER BY t.name)
+                                 FROM day d CROSS JOIN LATERAL jsonb_array_elements_text(d.content -> 'in_part') t(name)), '[]'),
+            'jobs', (SELECT s.of FROM summed s WHERE s.job_type IS NULL),
+            'job_types', coalesce((
+                SELECT jsonb_agg(jsonb_build_object('job_type', s.job_type) || s.of
+                                 ORDER BY s.failed DESC, s.completed DESC, s.job_type)
+                FROM summed s WHERE s.job_type IS NOT NULL), '[]'),
+            'errors', coalesce((
+                SELECT jsonb_agg(jsonb_build_object('job_type', e.job_type, 'failure_kind', e.failure_kind, 'jobs', e.jobs)
+                                 ORDER BY e.jobs DESC, e.job_type, e.failure_kind)
+                FROM (SELECT e.job_type, e.failure_kind, sum(e.jobs) AS jobs
+                      FROM day d CROSS JOIN LATERAL jsonb_to_recordset(d.content -> 'errors')
+                           e(job_type text, failure_kind text, jobs bigint)
+                      GROUP BY e.job_type, e.failure_kind) e), '[]'))
+    );
 END
 $$;
 
@@ -4381,6 +4653,159 @@ BEGIN
         ON CONFLICT (user_id, idempotency_key) DO UPDATE SET job_id = excluded.job_id
         WHERE idempotency.job_id <> excluded.job_id;
     END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.report_content(p_from timestamp with time zone, p_to timestamp with time zone, p_before jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_now CONSTANT timestamptz := streamvibe.now();
+    v_figures jsonb := streamvibe.period_figures(p_from, p_to);
+    v_of record;
+BEGIN
+    -- Each of the lists with its line of the report before, where there was one.
+    FOR v_of IN SELECT * FROM (VALUES ('job_types', '{job_type}'::text[]), ('errors', '{job_type,failure_kind}')) l(name, keys) LOOP
+        v_figures := jsonb_set(v_figures, ARRAY[v_of.name], streamvibe.beside_before(
+            v_figures -> v_of.name, p_before -> v_of.name, v_of.keys));
+    END LOOP;
+    RETURN v_figures || jsonb_build_object(
+        'jobs', (v_figures -> 'jobs') || jsonb_build_object('before', (p_before -> 'jobs') - 'before'),
+        'queue', (SELECT jsonb_build_object('pending', s.pending_jobs, 'processing', s.processing_jobs, 'jobs', s.total_jobs)
+                  FROM public.get_job_queue_stats() s),
+        'alerts', coalesce((SELECT jsonb_agg(to_jsonb(a)) FROM public.get_job_queue_alerts() a), '[]'),
+        'tables', streamvibe.beside_before(streamvibe.report_tables(), p_before -> 'tables', '{table_name}'),
+        'indexes', streamvibe.report_indexes(p_before -> 'indexes'),
+        'statements', streamvibe.report_statements(p_before -> 'statements'),
+        'partitions', (
+            SELECT jsonb_agg(to_jsonb(p) ORDER BY p.parent_name)
+            FROM (SELECT l.parent_name, count(*) AS leaves, min(l.lower_at) AS oldest_from, max(l.upper_at) AS ahead_until,
+                         count(*) FILTER (WHERE l.sealed_at IS NOT NULL) AS sealed
+                  FROM streamvibe.partition l GROUP BY l.parent_name) p),
+        'duties', coalesce((
+            SELECT jsonb_agg(to_jsonb(d) ORDER BY d.failures DESC, d.duty)
+            FROM (SELECT r.duty, count(*) AS failures, (array_agg(r.error ORDER BY r.id DESC))[1] AS last_error
+                  FROM streamvibe.duty_run r
+                  WHERE r.error IS NOT NULL AND r.started_at >= p_from AND r.started_at < p_to
+                  GROUP BY r.duty) d), '[]'),
+        'growth', streamvibe.report_growth(v_now, p_before -> 'growth'));
+END
+$$;
+
+CREATE FUNCTION streamvibe.report_growth(p_now timestamp with time zone, p_before jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_days double precision := extract(epoch FROM p_now - (p_before ->> 'at')::timestamptz) / 86400;
+BEGIN
+    RETURN (
+        SELECT jsonb_build_object(
+            'at', p_now, 'database_bytes', n.database_bytes, 'queue_bytes', n.queue_bytes, 'jobs', n.jobs,
+            'database_bytes_per_day', g.database_bytes, 'jobs_per_day', g.jobs,
+            'days_until_10m_jobs', CASE WHEN n.jobs >= 10000000 THEN 0 WHEN g.jobs > 0 THEN ceil((10000000 - n.jobs) / g.jobs) END,
+            'before', p_before - 'before')
+        FROM (SELECT pg_database_size(current_database()) AS database_bytes,
+                     (SELECT sum(h.size_bytes + h.index_bytes)::bigint FROM public.get_table_health() h) AS queue_bytes,
+                     (SELECT s.total_jobs FROM public.get_job_queue_stats() s) AS jobs) n
+        CROSS JOIN LATERAL (
+            SELECT (n.database_bytes - (p_before ->> 'database_bytes')::bigint) / nullif(v_days, 0) AS database_bytes,
+                   (n.jobs - (p_before ->> 'jobs')::bigint) / nullif(v_days, 0) AS jobs) g
+    );
+END
+$$;
+
+CREATE FUNCTION streamvibe.report_indexes(p_before jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN (
+        WITH listed AS (
+            SELECT u.index_name, u.table_name, u.size_bytes, u.scans AS scans_total, u.since, u.verdict,
+                   b.bloat_bytes, b.method AS bloat_method, o.size_bytes AS size_bytes_before,
+                   -- A dropped leaf takes its scans with it.
+                   CASE WHEN o.since IS NOT DISTINCT FROM u.since AND u.scans >= o.scans_total THEN u.scans - o.scans_total END AS scans,
+                   CASE WHEN b.bloat_bytes > 10 * 1024 * 1024 AND b.bloat_bytes > u.size_bytes / 2
+                        THEN 'REINDEX INDEX CONCURRENTLY ' || b.worst_index END AS advice
+            FROM public.get_index_usage() u
+            LEFT JOIN public.get_index_bloat() b USING (index_name, table_name)
+            LEFT JOIN jsonb_to_recordset(p_before) o(index_name text, table_name text, size_bytes bigint, scans_total bigint,
+                                                     since timestamptz) USING (index_name, table_name)
+        )
+        SELECT jsonb_agg(to_jsonb(l) ORDER BY l.verdict <> 'invalid', l.advice IS NULL, l.verdict NOT IN ('unused'),
+                         l.bloat_bytes DESC NULLS LAST, l.size_bytes DESC, l.index_name)
+        FROM listed l
+    );
+END
+$$;
+
+CREATE FUNCTION streamvibe.report_statements(p_before jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN (
+        WITH found AS MATERIALIZED (
+            SELECT * FROM public.get_slow_statements(100)
+        ), listed AS (
+            SELECT f.statement, f.query_id::text AS query_id, f.max_seconds, f.blocks_per_call, f.calls AS calls_total,
+                   f.total_seconds AS total_seconds_total, f.since, o.calls_total IS NULL AS is_total,
+                   f.calls - coalesce(o.calls_total, 0) AS calls,
+                   f.total_seconds - coalesce(o.total_seconds_total, 0) AS total_seconds,
+                   (f.total_seconds - coalesce(o.total_seconds_total, 0)) / nullif(f.calls - coalesce(o.calls_total, 0), 0) AS mean_seconds
+            FROM found f
+            LEFT JOIN jsonb_to_recordset(p_before -> 'items') o(query_id text, calls_total bigint, total_seconds_total double precision,
+                                                                since timestamptz)
+                -- A statement that was forgotten meanwhile began again.
+                ON o.query_id = f.query_id::text AND o.since = f.since AND o.calls_total <= f.calls
+                   AND o.total_seconds_total <= f.total_seconds
+            WHERE f.problem IS NULL
+        )
+        SELECT jsonb_build_object(
+            'problem', (SELECT f.problem FROM found f WHERE f.problem IS NOT NULL),
+            'fix', (SELECT f.fix FROM found f WHERE f.problem IS NOT NULL),
+            'items', coalesce((SELECT jsonb_agg(to_jsonb(l) ORDER BY l.total_seconds DESC, l.query_id)
+                               FROM listed l WHERE l.calls > 0), '[]'))
+    );
+END
+$$;
+
+CREATE FUNCTION streamvibe.report_tables() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN (
+        SELECT jsonb_agg(jsonb_build_object(
+                   'table_name', h.table_name, 'live_rows', h.live_rows, 'dead_rows', h.dead_rows,
+                   'size_bytes', h.size_bytes, 'index_bytes', h.index_bytes, 'last_vacuum', h.last_vacuum,
+                   'last_analyze', h.last_analyze, 'verdict', h.verdict,
+                   'advice', CASE h.verdict
+                       WHEN 'bloated' THEN
+                           'Dead rows gather faster than autovacuum removes them: streamvibe doctor names what holds them back. '
+                           'When nothing does: ALTER TABLE ' || h.worst_table || ' SET (autovacuum_vacuum_cost_delay = 0). '
+                           'Space already lost comes back with VACUUM FULL ' || h.worst_table || ', which locks everybody out of it.'
+                       WHEN 'not analyzed' THEN 'ANALYZE ' || h.worst_table
+                       WHEN 'wraparound' THEN 'VACUUM (FREEZE) ' || h.worst_table || '; autovacuum does not get to it'
+                   END) ORDER BY h.verdict = 'ok', h.size_bytes + h.index_bytes DESC, h.table_name)
+        FROM public.get_table_health() h
+    );
+END
+$$;
+
+CREATE FUNCTION streamvibe.report_unit(p_kind text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_unit text := CASE p_kind WHEN 'daily' THEN 'day' WHEN 'weekly' THEN 'week' WHEN 'monthly' THEN 'month' END;
+BEGIN
+    IF v_unit IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_kind', p_kind, 'p_kind is no kind of report', 'Use daily, weekly or monthly.');
+    END IF;
+    RETURN v_unit;
 END
 $$;
 
@@ -4729,6 +5154,29 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.without_literals(p_statement text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    -- Tags of dollar quotes do not begin with a digit: $1 is a parameter.
+    v_said text := regexp_replace(p_statement, '\$([^\s$''"0-9][^\s$''"]*)?\$.*$', '…');
+BEGIN
+    -- In one pass, since each of these may contain what looks like the begin of another. Quoted names stay.
+    v_said := regexp_replace(v_said, '("([^"]|"")*")'
+                             || '|(?<!\w)[eE]''([^''\\]|\\.|'''')*''|''([^'']|'''')*'''
+                             || '|--[^\n\r]*|/\*([^*]|\*+[^*/])*\*+/'
+                             || '|(?<![\w$])\.?[0-9][\w.]*', '\1?', 'g');
+    v_said := regexp_replace(v_said, '("([^"]|"")*")\?', '\1', 'g');
+    -- Comments that it begins with.
+    v_said := btrim(regexp_replace(regexp_replace(v_said, '\s+', ' ', 'g'), '^[? ]+', ''));
+    IF v_said ~ '''|/\*|\*/' OR mod(length(v_said) - length(replace(v_said, '"', '')), 2) = 1 THEN
+        RETURN substring(v_said FROM '\w+') || ' …';
+    END IF;
+    RETURN CASE WHEN length(v_said) > 1000 THEN left(v_said, 999) || '…' ELSE v_said END;
+END
+$_$;
+
 CREATE TABLE creators.content (
     platform text NOT NULL COLLATE pg_catalog."C",
     platform_content_id text NOT NULL COLLATE pg_catalog."C",
@@ -4951,7 +5399,7 @@ CREATE VIEW streamvibe.job AS
     job_type,
         CASE
             WHEN ((status = 'pending'::text) AND (id IN ( SELECT unnest(c.job_ids) AS unnest
-               FROM streamvibe.live_claims() c(token, worker_id, claimed_at, in_transaction, held, job_ids, made_in)))) THEN 'processing'::text
+               FROM streamvibe.live_claims() c(token, worker_id, claimed_at, in_transaction, held, job_ids, low_water, made_in)))) THEN 'processing'::text
             ELSE status
         END AS status,
     (job_priority)::integer AS job_priority,
@@ -5055,6 +5503,16 @@ CREATE TABLE streamvibe.pause (
     reason text,
     CONSTRAINT pause_check CHECK (((kind = 'all'::text) = (name = ''::text))),
     CONSTRAINT pause_kind_check CHECK ((kind = ANY (ARRAY['all'::text, 'job_type'::text, 'user'::text])))
+);
+
+CREATE TABLE streamvibe.report (
+    kind text NOT NULL COLLATE pg_catalog."C",
+    period_start timestamp with time zone NOT NULL,
+    period_end timestamp with time zone NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    content jsonb NOT NULL,
+    CONSTRAINT report_check CHECK ((period_end > period_start)),
+    CONSTRAINT report_kind_check CHECK ((kind = ANY (ARRAY['daily'::text, 'weekly'::text, 'monthly'::text])))
 );
 
 CREATE TABLE streamvibe.schema_migration (
@@ -5243,6 +5701,9 @@ ALTER TABLE ONLY streamvibe.partition
 
 ALTER TABLE ONLY streamvibe.pause
     ADD CONSTRAINT pause_pkey PRIMARY KEY (kind, name);
+
+ALTER TABLE ONLY streamvibe.report
+    ADD CONSTRAINT report_pkey PRIMARY KEY (kind, period_start);
 
 ALTER TABLE ONLY streamvibe.schema_migration
     ADD CONSTRAINT schema_migration_pkey PRIMARY KEY (kind, name);
@@ -5517,6 +5978,12 @@ GRANT ALL ON FUNCTION public.get_maintenance_runs(p_duty text, p_limit integer) 
 REVOKE ALL ON FUNCTION public.get_pauses() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_pauses() TO service_role;
 
+REVOKE ALL ON FUNCTION public.get_reports(p_kind text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_reports(p_kind text, p_limit integer) TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_slow_statements(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_slow_statements(p_limit integer) TO service_role;
+
 REVOKE ALL ON FUNCTION public.get_table_health() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_table_health() TO service_role;
 
@@ -5546,6 +6013,9 @@ GRANT ALL ON FUNCTION public.keep_claim(p_worker_id text, p_token bigint, p_in_t
 
 REVOKE ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_started_at timestamp with time zone[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.make_report(p_kind text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.make_report(p_kind text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.pause_jobs(p_job_type text, p_user_id uuid, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.pause_jobs(p_job_type text, p_user_id uuid, p_reason text) TO service_role;
@@ -5610,6 +6080,8 @@ REVOKE ALL ON FUNCTION streamvibe.authorize(p_user_id uuid, p_all_allowed boolea
 REVOKE ALL ON FUNCTION streamvibe.begin_duty(p_fence bigint, p_duty text) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.begin_duty(p_fence bigint, p_duty text) TO service_role;
 
+REVOKE ALL ON FUNCTION streamvibe.beside_before(p_list jsonb, p_before jsonb, p_keys text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.check_batch_size(p_limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.check_contained(p_field text, p_value jsonb) FROM PUBLIC;
@@ -5643,6 +6115,8 @@ REVOKE ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe bool
 GRANT ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean, p_traceparent text) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.day_figures(p_day timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) FROM PUBLIC;
 
@@ -5758,6 +6232,8 @@ GRANT ALL ON FUNCTION streamvibe.parents_to_analyze() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.pause_key(p_job_type text, p_user_id uuid, OUT kind text, OUT name text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.period_figures(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.pickup_order(p_waited integer[], p_odd boolean, p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.pickup_rank(p_priority smallint, p_scheduled_for timestamp with time zone, p_created_at timestamp with time zone, p_turn integer) FROM PUBLIC;
@@ -5780,6 +6256,18 @@ REVOKE ALL ON FUNCTION streamvibe.register_duties(p_fence bigint, p_names text[]
 GRANT ALL ON FUNCTION streamvibe.register_duties(p_fence bigint, p_names text[], p_schedules text[]) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.report_content(p_from timestamp with time zone, p_to timestamp with time zone, p_before jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.report_growth(p_now timestamp with time zone, p_before jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.report_indexes(p_before jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.report_statements(p_before jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.report_tables() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.report_unit(p_kind text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.require_leader(p_fence bigint) FROM PUBLIC;
 
@@ -5816,6 +6304,8 @@ REVOKE ALL ON FUNCTION streamvibe.unreadable_field(p_request jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION streamvibe.user_job_ids(p_user_id uuid, p_status text, p_job_type text, p_from uuid, p_below uuid, p_limit integer, p_offset integer, p_newest_first boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.wake_workers(p_job_type text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.without_literals(p_statement text) FROM PUBLIC;
 
 GRANT SELECT ON TABLE creators.content TO service_role;
 

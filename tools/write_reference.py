@@ -26,7 +26,16 @@ import streamvibe.testing
 from streamvibe import errors
 from streamvibe.cli.main import app
 from streamvibe.maintenance import Maintenance
-from streamvibe.model import BulkOutcome, JobChange, LogLine, NewJob, QueueStats
+from streamvibe.model import (
+    BulkOutcome,
+    JobChange,
+    LogLine,
+    NewJob,
+    QueueStats,
+    Report,
+    SlowStatement,
+    SlowStatements,
+)
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -96,7 +105,16 @@ def python_reference() -> str:
     parts.append("## Other types that methods take and return\n\nFrom `streamvibe.model`:\n")
     parts += [
         f"### {value.__name__}\n\n{_stub(value.__name__, _home(value))}"
-        for value in (NewJob, BulkOutcome, JobChange, LogLine, QueueStats)
+        for value in (
+            NewJob,
+            BulkOutcome,
+            JobChange,
+            LogLine,
+            QueueStats,
+            Report,
+            SlowStatements,
+            SlowStatement,
+        )
     ]
     parts.append("From `streamvibe.maintenance`:\n")
     parts.append(f"### Maintenance\n\n{_stub('Maintenance', _home(Maintenance))}")

@@ -242,6 +242,47 @@ class DutyRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What maintenance reported of a period, from ``period_start`` to before ``period_end``."""
+
+    kind: str
+    """weekly or monthly; daily: the figures those are added up from"""
+    period_start: datetime
+    period_end: datetime
+    made_at: datetime
+    content: dict[str, Any]
+    """jobs, job_types, errors, queue, alerts, growth, tables, indexes, partitions, statements, duties: lists begin with
+    the worst; ``before`` is what the report before said."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStatement:
+    """A statement on the queue, without anybody's constants, in all the calls since ``since``."""
+
+    statement: str
+    calls: int
+    total_seconds: float
+    mean_seconds: float
+    max_seconds: float
+    rows_per_call: float
+    blocks_per_call: float
+    """Pages read, from memory or disk."""
+    query_id: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStatements:
+    """The statements on the queue that took the most time, the longest in all first."""
+
+    items: list[SlowStatement]
+    problem: str | None
+    """Why there is nothing, or not everything, to show: pg_stat_statements is not there, or hides some."""
+    fix: str | None
+    """What to do about that, in SQL."""
+
+
+@dataclass(frozen=True, slots=True)
 class WaitReason:
     """One reason why a job is not running."""
 

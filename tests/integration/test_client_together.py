@@ -117,6 +117,30 @@ async def test_nobody_waits_for_another_users_lock(database: Database) -> None:
         assert {asked.outcome for asked in await asyncio.gather(*waiting)} == {Outcome.CREATED}
 
 
+async def test_one_after_the_other(database: Database) -> None:
+    """Who asks for one thing after the other asks without a task in between; one that waits then keeps nobody."""
+    database.connect().execute("SELECT register_job_type('note')")
+    held = database.connect()
+    user = uuid4()
+    async with Client(database.dsn, application_name="together") as client:
+        for n in range(3):
+            await client.request("note", {"n": n}, user_id=user)
+        held.execute("BEGIN")
+        held.execute("SELECT * FROM request_job(%s, 'note', '{\"n\": 4}')", [user])
+        before = asyncio.all_tasks()
+        waiting = asyncio.create_task(client.request("note", {"n": 5}, user_id=user))
+        await _until(database.connect(), 1)
+        assert asyncio.all_tasks() - before == {waiting}
+        for _ in range(3):
+            made = await asyncio.gather(*(client.request("note", {}, user_id=uuid4()) for _ in range(20)))
+            assert {asked.outcome for asked in made} == {Outcome.CREATED}
+        assert not waiting.done()
+        held.execute("ROLLBACK")
+        assert (await waiting).outcome is Outcome.CREATED
+        # Nothing of it is left that would keep the next from going at once.
+        assert (await client.request("note", {}, user_id=user)).outcome is Outcome.CREATED
+
+
 async def test_more_waiting_requests_than_connections(database: Database) -> None:
     """Forty requests of users whose locks are held take no connections that others need; later they are made."""
     database.connect().execute("SELECT register_job_type('note')")

@@ -344,3 +344,24 @@ async def test_what_only_the_owner_may_do_is_left_out(database18: Database) -> N
             ended = "SELECT count(DISTINCT duty) FROM streamvibe.duty_run WHERE done = 0 AND error IS NULL"
             await eventually(lambda: queue.value(ended) == 2, "both have run")
         assert queue.value("SELECT count(*) FROM streamvibe.duty_run WHERE error IS NOT NULL") == 0
+
+
+async def test_reports_are_made_by_maintenance(database18: Database) -> None:
+    """As the service, once a period however often it looks; the figures of the days come with it."""
+    queue = Queue(database18)
+    database18.advance_clock(timedelta(days=40))
+    async with maintained(
+        database18, only("daily_report", "weekly_report", "monthly_report"), "service_role"
+    ):
+        looked = (
+            "SELECT count(*) FROM (SELECT FROM streamvibe.duty_run GROUP BY duty HAVING sum(runs) >= 3) d"
+        )
+        await eventually(lambda: queue.value(looked) == 3, "each has looked three times")
+    made = "SELECT count(*) FROM get_reports(%s, 1000)"
+    assert [queue.value(made.replace("%s", f"'{kind}'")) for kind in ("daily", "weekly", "monthly")] == [
+        7,
+        1,
+        1,
+    ]
+    assert queue.value("SELECT count(*) FROM streamvibe.duty_run WHERE error IS NOT NULL") == 0
+    assert queue.value("SELECT sum(done) FROM streamvibe.duty_run WHERE duty = 'weekly_report'") == 1

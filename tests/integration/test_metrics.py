@@ -236,7 +236,7 @@ def test_the_command_prints_the_same(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [["--json"], ["--type", "email"], ["--since", "2030-01-01Z"], ["--recount"]]
+    "option", [["--json"], ["--type", "email"], ["--since", "2030-01-01Z"], ["--recount"], ["--slow"]]
 )
 def test_options_that_do_not_go_with_it(database18: Database, option: list[str]) -> None:
     """Refused by name."""

@@ -68,6 +68,9 @@ FOR_SERVICE = {
     "get_table_health",
     "get_job_queue_alerts",
     "get_job_queue_metrics",
+    "get_slow_statements",
+    "make_report",
+    "get_reports",
 }
 # Beside those in public.
 LEAVES = {"old_partitions", "seal_partition", "count_partition", "drop_partition"}

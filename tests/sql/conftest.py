@@ -30,6 +30,7 @@ OURS = (
     "pause",
     "duty",
     "duty_run",
+    "report",
 )
 # Leaves of the past are made by single tests.
 DROP_OLD_LEAVES = """

@@ -24,6 +24,8 @@ from streamvibe.cli.logs import logs_app
 from streamvibe.cli.maintain import maintain_app, pause_command, pauses_command, resume_command
 from streamvibe.cli.migrate import migrate_command
 from streamvibe.cli.output import print_error, print_hint
+from streamvibe.cli.report import report_command
+from streamvibe.cli.schedule import schedule_command
 from streamvibe.cli.stats import stats_command
 from streamvibe.cli.wording import on_the_command_line
 from streamvibe.cli.worker import up_command, worker_command
@@ -49,6 +51,8 @@ app.add_typer(jobs_app, name="jobs")
 app.add_typer(logs_app, name="logs")
 app.command("stats")(stats_command)
 app.command("workers")(workers_command)
+maintain_app.command("report")(report_command)
+maintain_app.command("schedule")(schedule_command)
 app.add_typer(maintain_app, name="maintain")
 app.command("pause")(pause_command)
 app.command("resume")(resume_command)

@@ -5,10 +5,20 @@ from typing import Annotated
 import typer
 
 from streamvibe.cli.jobs_input import read_time
-from streamvibe.cli.output import AsJson, database_dsn, print_fields, print_if_empty, print_json, print_rows
+from streamvibe.cli.output import (
+    AsJson,
+    database_dsn,
+    plain,
+    print_fields,
+    print_hint,
+    print_if_empty,
+    print_json,
+    print_rows,
+)
+from streamvibe.cli.report import print_statements
 from streamvibe.client import SyncClient
 from streamvibe.errors import InvalidArgument
-from streamvibe.model import JobStatus, QueueStats
+from streamvibe.model import JobStatus, QueueStats, SlowStatements
 
 
 def stats_command(
@@ -27,9 +37,21 @@ def stats_command(
         bool,
         typer.Option("--prometheus", help="Print everything that /metrics has, in Prometheus' text format."),
     ] = False,
+    slow: Annotated[
+        bool,
+        typer.Option(
+            "--slow",
+            help="Print the statements on the queue that took the most time in all, by pg_stat_statements.",
+        ),
+    ] = False,
+    limit: Annotated[int, typer.Option(help="With --slow: how many, 1 to 1000.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Print the queue in numbers: jobs by status and type, times and their percentiles, error rates."""
+    """Print the queue in numbers: jobs by status and type, times and their percentiles, error rates.
+
+    JSON of --slow: items (statement, calls, total_seconds, mean_seconds, max_seconds, rows_per_call, blocks_per_call,
+    query_id, since), problem, fix (why there is nothing, or not everything, to show).
+    """
     if recount and (since or job_type):
         raise InvalidArgument(
             "counting anew is about all jobs",
@@ -43,6 +65,7 @@ def stats_command(
             ("--since", since),
             ("--type", job_type),
             ("--recount", recount),
+            ("--slow", slow),
         ):
             if given:
                 raise InvalidArgument(
@@ -56,7 +79,17 @@ def stats_command(
 
         print(exposition(database_dsn(), next_turn), end="")
         return
+    if slow and (since or job_type or recount):
+        raise InvalidArgument(
+            "slow statements are those of the whole queue, since they are counted",
+            field="--slow",
+            received=f"--slow with {'--since' if since else '--type' if job_type else '--recount'}",
+            fix="Ask for them without other options than --limit",
+        )
     with SyncClient(database_dsn(), max_size=1) as client:
+        if slow:
+            _print_slow(client.slow_statements(limit=limit), as_json)
+            return
         if recount:
             wrong = client.recount_stats()
             if as_json:
@@ -83,6 +116,17 @@ def stats_command(
             ),
             named=True,
         )
+
+
+def _print_slow(found: SlowStatements, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    print_statements([plain(one) for one in found.items])
+    if found.problem is not None:
+        print_hint(f"{found.problem[0].upper()}{found.problem[1:]}. {found.fix}")
+    else:
+        print_if_empty(found.items, "statement on the queue was counted yet")
 
 
 def _totals(stats: QueueStats) -> list[tuple[str, object]]:

@@ -35,7 +35,9 @@ from streamvibe.model import (
     Pause,
     QueueStats,
     Recounted,
+    Report,
     Requested,
+    SlowStatements,
     WaitReason,
     WorkerState,
 )
@@ -54,6 +56,7 @@ WaitReasons = list[WaitReason]
 Pauses = list[Pause]
 DutyStates = list[DutyState]
 DutyRuns = list[DutyRun]
+Reports = list[Report]
 
 
 class Client:
@@ -528,6 +531,18 @@ class Client:
     ) -> None:
         """Change when a duty runs (cron in UTC, or ``every 30 seconds``; "": as usual), or whether. For the service."""
         await self._fetch(operations.set_maintenance_duty(duty, schedule, enabled), connection)
+
+    async def reports(
+        self, kind: str = "weekly", *, limit: int = 1, connection: Connection | None = None
+    ) -> Reports:
+        """The ``weekly`` or ``monthly`` reports that maintenance made, newest first; for the service."""
+        return await self._fetch(operations.get_reports(kind, limit), connection)
+
+    async def slow_statements(
+        self, *, limit: int = 20, connection: Connection | None = None
+    ) -> SlowStatements:
+        """The statements on the queue that took the most time, by pg_stat_statements; for the service."""
+        return await self._fetch(operations.get_slow_statements(limit), connection)
 
     async def register(self, *job_types: JobType[Any, Any], connection: Connection | None = None) -> None:
         """Register job types, or change their settings; for the service. A worker does it when it starts."""

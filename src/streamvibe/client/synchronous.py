@@ -36,7 +36,9 @@ from streamvibe.model import (
     Pause,
     QueueStats,
     Recounted,
+    Report,
     Requested,
+    SlowStatements,
     WaitReason,
     WorkerState,
 )
@@ -55,6 +57,7 @@ WaitReasons = list[WaitReason]
 Pauses = list[Pause]
 DutyStates = list[DutyState]
 DutyRuns = list[DutyRun]
+Reports = list[Report]
 
 
 class SyncClient:
@@ -519,6 +522,16 @@ class SyncClient:
     ) -> None:
         """Change when a duty runs (cron in UTC, or ``every 30 seconds``; "": as usual), or whether. For the service."""
         self._fetch(operations.set_maintenance_duty(duty, schedule, enabled), connection)
+
+    def reports(
+        self, kind: str = "weekly", *, limit: int = 1, connection: Connection | None = None
+    ) -> Reports:
+        """The ``weekly`` or ``monthly`` reports that maintenance made, newest first; for the service."""
+        return self._fetch(operations.get_reports(kind, limit), connection)
+
+    def slow_statements(self, *, limit: int = 20, connection: Connection | None = None) -> SlowStatements:
+        """The statements on the queue that took the most time, by pg_stat_statements; for the service."""
+        return self._fetch(operations.get_slow_statements(limit), connection)
 
     def register(self, *job_types: JobType[Any, Any], connection: Connection | None = None) -> None:
         """Register job types, or change their settings; for the service. A worker does it when it starts."""

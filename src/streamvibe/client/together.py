@@ -1,7 +1,8 @@
 """Requests that one process makes at the same time are sent together: a transaction and a commit for several.
 
 What is asked for in one turn of the event loop goes at once, in two transactions when it is much. While those are under
-way, what is asked for gathers, and the next takes it: the more there is to do, the less each costs.
+way, what is asked for gathers, and the next takes it: the more there is to do, the less each costs. Who asks for one thing
+after the other pays for none of that.
 
 No request waits for another user's lock. A transaction for several takes locks that are free; who finds their user's
 taken asks again a little later. A request that goes alone may wait for its user's lock on its connection: few may do
@@ -26,6 +27,8 @@ MOST_ALONE = 2
 #: What one transaction takes at most. Each request is a subtransaction, of a new user two; PostgreSQL keeps 64 at hand.
 MOST_REQUESTS = 30
 MOST_CHARACTERS = 1_000_000
+#: After so many requests during none of which another was asked for, the next goes without waiting for company.
+ALONE_IN_A_ROW = 3
 #: How long a request waits for a transaction to come back before another begins.
 PATIENCE_SECONDS = 0.01
 #: How long who found their user's lock taken waits before the next try, at first and at most.
@@ -58,15 +61,33 @@ class Together:
         self._watch: asyncio.TimerHandle | None = None  # set while somebody waits
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_starting = False
+        self._in_a_row = 0  # requests that nobody else asked beside
         self._is_service = True  # until the database says otherwise
 
     async def ask(self, request: Statement[T]) -> T:
         """Make this request, and return what became of it. Cancelled meanwhile: it may have been made."""
         if not self._is_service:
             return await self._execute(request)  # type: ignore[no-any-return]
+        if self._lanes or self._waiting:
+            self._in_a_row = 0
+        elif self._in_a_row >= ALONE_IN_A_ROW:
+            return await self._go_at_once(request)
+        else:
+            self._in_a_row += 1
         answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue(_Waiting(request, answered))
         return await answered
+
+    async def _go_at_once(self, request: Statement[T]) -> T:
+        """Without a task and timers, a third of what a request costs here."""
+        self._lanes += 1
+        self._alone += 1
+        try:
+            return await self._execute(request)  # type: ignore[no-any-return]
+        finally:
+            self._alone -= 1
+            self._lanes -= 1
+            self._start_soon()
 
     def _queue(self, waiting: _Waiting) -> None:
         if waiting.answered.done():

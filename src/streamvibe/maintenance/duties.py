@@ -15,6 +15,8 @@ class Duty:
     run by itself, as long as it takes, and gives up where it waits for a lock.
     ``judges_workers``: it takes a late heartbeat for a death, so it must not run before heartbeats could arrive. Its
     statement takes the time after which it must not judge, and also returns what time the database has.
+    ``plain``: one statement that does the same, for a scheduler that knows no others (``maintenance.pg_cron``), where
+    ``sql`` does not.
     """
 
     name: str
@@ -24,6 +26,17 @@ class Duty:
     steps: Sequence[str] = ()
     commands: bool = False
     judges_workers: bool = False
+    plain: str | None = None
+
+
+def _report(kind: str, schedule: str) -> Duty:
+    return Duty(
+        f"{kind}_report",
+        schedule,
+        f"SELECT '{kind}'",
+        steps=("SELECT make_report(%s)",),
+        plain=f"SELECT make_report('{kind}')",
+    )
 
 
 DUTIES: Sequence[Duty] = (
@@ -53,7 +66,17 @@ DUTIES: Sequence[Duty] = (
             "SELECT streamvibe.drop_partition(%s)",
         ),
     ),
-    Duty("analyze_parents", "40 2 * * *", "SELECT streamvibe.parents_to_analyze()", commands=True),
+    Duty(
+        "analyze_parents",
+        "40 2 * * *",
+        "SELECT streamvibe.parents_to_analyze()",
+        commands=True,
+        plain="ANALYZE public.job_queue, public.job_log",
+    ),
     # One a night.
     Duty("reindex_bloated", "10 3 * * *", "SELECT streamvibe.indexes_to_rebuild()", commands=True),
+    # Soon after midnight, before the day's jobs leave. What they read takes long where every index is read.
+    _report("daily", "5 0 * * *"),
+    _report("weekly", "25 0 * * 1"),
+    _report("monthly", "45 0 1 * *"),
 )

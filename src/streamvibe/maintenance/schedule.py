@@ -21,9 +21,9 @@ def parse_schedule(text: str) -> Schedule:
 
     Raises InvalidArgument naming ``schedule``.
     """
-    match = _EVERY.fullmatch(text)
-    if match is not None and 0.01 <= float(match[1]) * _UNITS[match[2]] <= LONGEST_SECONDS:
-        pause = timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    seconds = every_seconds(text)
+    if seconds is not None:
+        pause = timedelta(seconds=seconds)
         return lambda moment: moment + pause
     try:
         # Also one that never comes, such as the 30th of February.
@@ -36,6 +36,13 @@ def parse_schedule(text: str) -> Schedule:
             fix="Use minute hour day month weekday, such as '30 3 * * *' (UTC), or 'every 30 seconds'",
         ) from None
     return lambda moment: next(CronSim(text, moment))
+
+
+def every_seconds(text: str) -> float | None:
+    """Of ``every 30 seconds`` the seconds; None: it is no schedule of that kind."""
+    match = _EVERY.fullmatch(text)
+    seconds = float(match[1]) * _UNITS[match[2]] if match is not None else 0.0
+    return seconds if 0.01 <= seconds <= LONGEST_SECONDS else None
 
 
 def check_schedule(text: str) -> None:

@@ -218,6 +218,28 @@ def test_a_sleeping_worker_is_woken_once(queue: Queue) -> None:
     listener.close()
 
 
+def test_a_quiet_queue_goes_on_waking(queue: Queue) -> None:
+    """A worker that found one job where it could have had more is told of the next, and its row is not written."""
+    ready(queue)
+    assert kit.claim(queue.conn, limit=9) == []
+    version = kit.value(queue.conn, "SELECT xmin::text FROM streamvibe.worker")
+    listener = queue.database.connect()
+    listener.execute("LISTEN streamvibe_jobs")
+    for _ in range(2):
+        kit.job_id(queue.conn)
+        assert [note.payload for note in listener.notifies(timeout=10, stop_after=1)] == ["email"]
+        assert len(kit.claim(queue.conn, limit=9)) == 1
+    assert kit.claim(queue.conn, limit=9) == []
+    assert kit.value(queue.conn, "SELECT xmin::text FROM streamvibe.worker") == version
+    kit.job_id(queue.conn)
+    kit.job_id(queue.conn)
+    assert len(kit.claim(queue.conn, limit=9)) == 2
+    list(listener.notifies(timeout=0))
+    kit.job_id(queue.conn)
+    assert list(listener.notifies(timeout=0)) == [], "busy, and told all the same"
+    listener.close()
+
+
 def test_a_worker_asleep_for_other_types_is_left_alone(queue: Queue) -> None:
     """A worker is woken for the types it handles."""
     for name in ("email", "sms"):

@@ -118,3 +118,30 @@ def test_nothing_is_said_to_be_empty_under_a_mark(queue: Queue) -> None:
     note_a_long_look(queue)
     kit.release(queue.conn, jobs[:3])
     assert {job["job_id"] for job in kit.claim(queue.conn, limit=10)} == set(made[:3])
+
+
+def test_what_other_workers_hold_is_not_walked_over(queue: Queue) -> None:
+    """Beside workers that hold 4,000 jobs, a session whose looks take long begins where the last claim ended."""
+    kit.register(queue.conn)
+    kit.worker(queue.conn, p_lease="1 hour")
+    kit.worker(queue.conn, "w2", p_lease="1 hour")
+    queue.conn.execute(FILL)
+    kit.claim(queue.conn, limit=BATCH)
+    other = queue.database.connect()
+    for _ in range(7):
+        kit.claim(other, "w2", limit=BATCH)
+    forget_looks(queue)
+    full = claim_buffers(queue)
+    # The first claim is as far as this session saw; what it is told by the last one counts.
+    note_a_long_look(queue)
+    queue.conn.execute(
+        "UPDATE streamvibe.claim SET low_water = current_setting('streamvibe.low_water') "
+        "WHERE token = (SELECT max(token) FROM streamvibe.claim)"
+    )
+    queue.conn.execute(
+        "SELECT set_config('streamvibe.low_water', regexp_replace(current_setting('streamvibe.low_water'), '[0-9]+$', '0'), "
+        "false)"
+    )
+    assert claim_buffers(queue) < full - 100
+    [row] = kit.query(queue.conn, "SELECT low_water FROM streamvibe.claim ORDER BY token DESC LIMIT 1")
+    assert row["low_water"], "the next claim is not told"

@@ -7,7 +7,7 @@ from uuid import UUID
 from streamvibe.db.statements import arguments, jobs
 from streamvibe.db.statements.statement import Row, Statement, nothing
 from streamvibe.jobtype import JobType
-from streamvibe.model import DutyRun, DutyState, Pause, WaitReason
+from streamvibe.model import DutyRun, DutyState, Pause, Report, SlowStatement, SlowStatements, WaitReason
 
 _PAUSE = """
 SELECT public.pause_jobs(p_job_type := %(job_type)s::text, p_user_id := %(user_id)s::uuid, p_reason := %(reason)s::text)
@@ -26,6 +26,15 @@ FROM public.get_maintenance_runs(p_duty := %(duty)s::text, p_limit := %(limit)s:
 _SET_DUTY = """
 SELECT public.set_maintenance_duty(
     p_duty := %(duty)s::text, p_schedule := %(schedule)s::text, p_enabled := %(enabled)s::boolean)
+"""
+_REPORTS = """
+SELECT kind, period_start, period_end, made_at, content
+FROM public.get_reports(p_kind := %(kind)s::text, p_limit := %(limit)s::integer)
+"""
+_SLOW = """
+SELECT statement, calls, total_seconds, mean_seconds, max_seconds, rows_per_call, blocks_per_call, query_id, since,
+       problem, fix
+FROM public.get_slow_statements(p_limit := %(limit)s::integer)
 """
 _WAIT = """
 SELECT reason, message, ready_at, jobs_ahead, job_ids
@@ -77,6 +86,23 @@ def set_maintenance_duty(duty: str, schedule: str | None, enabled: bool | None) 
         "enabled": enabled,
     }
     return Statement(_SET_DUTY, params, nothing)
+
+
+def get_reports(kind: str, limit: int) -> Statement[list[Report]]:
+    """What maintenance reported."""
+    params = {"kind": arguments.text(kind, "kind"), "limit": arguments.integer(limit, "limit")}
+    return Statement(_REPORTS, params, lambda rows: [Report(*row) for row in rows])
+
+
+def get_slow_statements(limit: int) -> Statement[SlowStatements]:
+    """The statements on the queue that took the most time."""
+
+    def decode(rows: Sequence[Row]) -> SlowStatements:
+        problems = [row[-2:] for row in rows if row[-2] is not None]
+        problem, fix = problems[0] if problems else (None, None)
+        return SlowStatements([SlowStatement(*row[:-2]) for row in rows if row[-2] is None], problem, fix)
+
+    return Statement(_SLOW, {"limit": arguments.integer(limit, "limit")}, decode)
 
 
 def explain_job_wait(job_id: UUID | str, user_id: UUID | str | None) -> Statement[list[WaitReason]]:

@@ -50,6 +50,9 @@ DECLARE
     v_last bigint;
     v_odd boolean := false;
     v_passed_over boolean := false;
+    v_before pg_snapshot;
+    v_found_all boolean;
+    v_low_water text;
     v_token bigint;
 BEGIN
     PERFORM streamvibe.require_service('claim_jobs');
@@ -80,14 +83,15 @@ BEGIN
         PERFORM set_config('streamvibe.odd_claim', CASE WHEN v_odd THEN 'on' ELSE 'off' END, false);
     END IF;
     v_started := clock_timestamp();
-    v_seen := streamvibe.low_water(v_types, v_started);
 
     -- Another worker may commit its claim between this look and the locks: its rows are then free to lock and
-    -- not in the list this look saw. So the lists are read again once the locks are held, and what they name
+    -- not in the list this look saw. So the lists that came since are read once the locks are held, and what they name
     -- is let go; when nothing is left, look again with fresh eyes.
     FOR v_try IN 1..5 LOOP
         v_ids := '{}';
         v_last := NULL;
+        v_before := pg_current_snapshot();
+        v_seen := streamvibe.low_water(v_types, v_started);
         <<steps>>
         FOR v_step IN
             SELECT o.* FROM streamvibe.pickup_order(v_waited, v_odd, v_now, v_seen.seen_us, v_seen.seen_rank) o
@@ -114,25 +118,27 @@ BEGIN
             END LOOP;
             EXIT WHEN cardinality(v_ids) >= p_limit;
         END LOOP;
+        v_found_all := cardinality(v_ids) >= p_limit;
         v_ids := ARRAY(SELECT u.id FROM unnest(v_ids) WITH ORDINALITY u(id, n)
-                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c)
+                       WHERE u.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c
+                                          WHERE NOT pg_visible_in_snapshot(c.made_in, v_before))
                        ORDER BY u.n);
-        IF v_seen.seen_rank IS NOT NULL AND cardinality(v_ids) < p_limit THEN
+        IF v_seen.seen_rank IS NOT NULL AND NOT v_found_all THEN
             -- There may be more below the mark: nothing is said to be empty, nor a worker put to sleep, before a look
             -- at everything.
-            v_seen.seen_us := NULL;
-            v_seen.seen_rank := NULL;
             PERFORM set_config('streamvibe.low_water', '', false);
             CONTINUE;
         END IF;
         EXIT WHEN v_ids <> '{}' OR v_last IS NULL;
     END LOOP;
-    IF v_waited = '{}' AND cardinality(v_ids) >= p_limit AND NOT v_passed_over THEN
-        PERFORM streamvibe.note_low_water(v_seen, v_types, v_started, v_now, cardinality(v_ids), v_last);
+    IF v_waited = '{}' AND v_found_all AND NOT v_passed_over THEN
+        v_low_water := streamvibe.note_low_water(v_seen, v_types, v_started, v_now, p_limit, v_last);
     END IF;
 
     IF NOT p_in_transaction THEN
-        IF v_worker.asleep <> (v_ids = '{}') THEN
+        -- On a quiet queue it goes on being told: saying for each job that it is awake, and then that it sleeps, would cost
+        -- more than the messages do.
+        IF v_worker.asleep <> (v_ids = '{}') AND (cardinality(v_ids) <> 1 OR p_limit = 1) THEN
             UPDATE streamvibe.worker w SET asleep = v_ids = '{}' WHERE w.id = p_worker_id;
         END IF;
     ELSIF v_worker.transactions_asleep <> (v_ids = '{}') OR NOT v_types <@ v_worker.transaction_types THEN
@@ -144,8 +150,8 @@ BEGIN
     IF v_ids = '{}' THEN
         RETURN;
     END IF;
-    INSERT INTO streamvibe.claim (worker_id, claimed_at, in_transaction, job_ids)
-    VALUES (p_worker_id, v_now, p_in_transaction, v_ids)
+    INSERT INTO streamvibe.claim (worker_id, claimed_at, in_transaction, job_ids, low_water)
+    VALUES (p_worker_id, v_now, p_in_transaction, v_ids, v_low_water)
     RETURNING claim.token INTO v_token;
     RETURN QUERY
     SELECT v_token, q.id, q.user_id, q.job_type, q.params, q.retry_count + 1, t.max_attempts::integer, t.timeout,
