@@ -2961,6 +2961,20 @@ CREATE FUNCTION streamvibe.count_recovered(p_outcome text, p_job_types text[]) R
     GROUP BY u.job_type
 $$;
 
+CREATE FUNCTION streamvibe.count_removed(p_job_ids uuid[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+    SELECT 'removed', q.job_type, '', count(*)
+    FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
+    CROSS JOIN LATERAL (SELECT j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    GROUP BY q.job_type
+$$;
+
 CREATE FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3297,10 +3311,7 @@ BEGIN
                                          AND q.retry_at IS NULL
                                        FOR UPDATE SKIP LOCKED) l);
     PERFORM streamvibe.count_jobs(-1, v_ids);
-    INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
-    SELECT 'removed', q.job_type, '', count(*)
-    FROM unnest(v_ids) u(id) CROSS JOIN LATERAL (SELECT j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
-    GROUP BY q.job_type;
+    PERFORM streamvibe.count_removed(v_ids);
     DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
     RETURN cardinality(v_ids);
 END
@@ -6102,6 +6113,8 @@ REVOKE ALL ON FUNCTION streamvibe.count_partition(p_partition_name text) FROM PU
 GRANT ALL ON FUNCTION streamvibe.count_partition(p_partition_name text) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.count_recovered(p_outcome text, p_job_types text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.count_removed(p_job_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) FROM PUBLIC;
 

@@ -15,10 +15,7 @@ BEGIN
                                          AND q.retry_at IS NULL
                                        FOR UPDATE SKIP LOCKED) l);
     PERFORM streamvibe.count_jobs(-1, v_ids);
-    INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
-    SELECT 'removed', q.job_type, '', count(*)
-    FROM unnest(v_ids) u(id) CROSS JOIN LATERAL (SELECT j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
-    GROUP BY q.job_type;
+    PERFORM streamvibe.count_removed(v_ids);
     DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
     RETURN cardinality(v_ids);
 END
