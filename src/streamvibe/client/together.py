@@ -1,8 +1,8 @@
 """Requests that one process makes at the same time are sent together: a transaction and a commit for several.
 
 What is asked for in one turn of the event loop goes at once, in two transactions when it is much. While those are under
-way, what is asked for gathers, and the next takes it: the more there is to do, the less each costs. Who asks for one thing
-after the other pays for none of that.
+way, what is asked for gathers, and the next takes it: the more there is to do, the less each costs. Who asks for one
+thing after the other pays for none of that.
 
 No request waits for another user's lock. A transaction for several takes locks that are free; who finds their user's
 taken asks again a little later. A request that goes alone may wait for its user's lock on its connection: few may do

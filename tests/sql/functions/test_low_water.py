@@ -139,8 +139,8 @@ def test_what_other_workers_hold_is_not_walked_over(queue: Queue) -> None:
         "WHERE token = (SELECT max(token) FROM streamvibe.claim)"
     )
     queue.conn.execute(
-        "SELECT set_config('streamvibe.low_water', regexp_replace(current_setting('streamvibe.low_water'), '[0-9]+$', '0'), "
-        "false)"
+        "SELECT set_config('streamvibe.low_water', "
+        "regexp_replace(current_setting('streamvibe.low_water'), '[0-9]+$', '0'), false)"
     )
     assert claim_buffers(queue) < full - 100
     [row] = kit.query(queue.conn, "SELECT low_water FROM streamvibe.claim ORDER BY token DESC LIMIT 1")
