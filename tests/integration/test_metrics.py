@@ -29,6 +29,7 @@ from tests.unit.test_deploy import OF_PROCESSES, known
 
 from streamvibe.cli.metrics import next_turn
 from streamvibe.db.migrate import migrate
+from streamvibe.db.migrate_files import SQL_ROOT
 from streamvibe.errors import ConfigurationError, DatabaseUnreachable, NotAllowed
 from streamvibe.monitoring.metrics import QueueCollector, Source
 
@@ -198,8 +199,9 @@ def test_a_queue_that_is_older_than_its_counters(database: Database) -> None:
         "DROP VIEW streamvibe.counter_now; DROP TABLE streamvibe.counter, streamvibe.counter_note;"
         " DROP FUNCTION streamvibe.counts_of, streamvibe.histogram_bound, streamvibe.histogram_bounds;"
         " ALTER TABLE public.job_queue DROP COLUMN traceparent;"
-        " DELETE FROM streamvibe.schema_migration WHERE name = '0015_metrics.sql'"
+        " DELETE FROM streamvibe.schema_migration WHERE kind = 'function'"
     )
+    conn.execute((SQL_ROOT / "migrations" / "0015_metrics.sql").read_bytes())
     migrate(database.dsn)
     found = samples(streamvibe(database.dsn, "stats", "--prometheus").out)
     ended = (
