@@ -21,7 +21,7 @@ UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version
 help:
 	@echo "make demo     see a job go all the way through, on a PostgreSQL of its own"
 	@echo "make test     run the tests (PostgreSQL 18 and 15)"
-	@echo "make check    linters, types, import layers, lock file"
+	@echo "make check    linters, types, import layers, lock file, alert rules"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make schema   rewrite tests/schema.sql from the migrations"
 	@echo "make readme   rewrite the README's demo output and the generated reference pages"
@@ -64,6 +64,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_lock.py
+	@sh tools/check-alert-rules
 
 format: setup
 	$(BIN)/ruff check --fix-only .

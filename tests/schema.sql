@@ -104,7 +104,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.claim_jobs(p_worker_id text, p_limit integer DEFAULT 1, p_job_types text[] DEFAULT NULL::text[], p_alone boolean DEFAULT true, p_in_transaction boolean DEFAULT false) RETURNS TABLE(token bigint, job_id uuid, user_id uuid, job_type text, params jsonb, attempt integer, max_attempts integer, timeout interval, isolated boolean, scheduled_for timestamp with time zone, created_at timestamp with time zone)
+CREATE FUNCTION public.claim_jobs(p_worker_id text, p_limit integer DEFAULT 1, p_job_types text[] DEFAULT NULL::text[], p_alone boolean DEFAULT true, p_in_transaction boolean DEFAULT false) RETURNS TABLE(token bigint, job_id uuid, user_id uuid, job_type text, params jsonb, attempt integer, max_attempts integer, timeout interval, isolated boolean, scheduled_for timestamp with time zone, created_at timestamp with time zone, traceparent text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -235,7 +235,7 @@ BEGIN
     RETURNING claim.token INTO v_token;
     RETURN QUERY
     SELECT v_token, q.id, q.user_id, q.job_type, q.params, q.retry_count + 1, t.max_attempts::integer, t.timeout,
-           q.isolated, q.scheduled_for, q.created_at
+           q.isolated, q.scheduled_for, q.created_at, q.traceparent
     FROM unnest(v_ids) WITH ORDINALITY u(id, n)
     CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
     JOIN streamvibe.job_type t ON t.name = q.job_type
@@ -340,6 +340,11 @@ BEGIN
     ), room AS (
         -- Each row that a leaf left behind is of an hour.
         SELECT CASE WHEN count(*) < p_limit THEN (p_limit - count(*)) / 50 + 1 ELSE 0 END AS hours FROM noted
+    ), counts AS MATERIALIZED (
+        DELETE FROM streamvibe.counter_note d
+        WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.counter_note l
+                                  LIMIT (SELECT greatest(p_limit - count(*), 0) FROM noted)))
+        RETURNING d.*
     ), left_behind AS MATERIALIZED (
         DELETE FROM streamvibe.leaf_stat d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
@@ -355,9 +360,9 @@ BEGIN
                                   LIMIT (SELECT r.hours FROM room r)))
         RETURNING d.*
     ), taken AS MATERIALIZED (
-        SELECT n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us FROM noted n
+        SELECT n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us, false AS is_of_leaf FROM noted n
         UNION ALL
-        SELECT l.job_type, l.status, u.minute, u.jobs, u.waiting_us, u.processing_us
+        SELECT l.job_type, l.status, u.minute, u.jobs, u.waiting_us, u.processing_us, true
         FROM left_behind l
         CROSS JOIN LATERAL unnest(l.minutes, l.jobs, l.waiting_us, l.processing_us) u(minute, jobs, waiting_us, processing_us)
     ), summed AS (
@@ -374,6 +379,20 @@ BEGIN
         SET jobs = s.jobs + excluded.jobs, waiting_us = s.waiting_us + excluded.waiting_us,
             processing_us = s.processing_us + excluded.processing_us
         RETURNING s.minutes, s.since, s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us
+    ), counted AS (
+        INSERT INTO streamvibe.counter AS c (name, job_type, detail, value)
+        SELECT e.name, e.job_type, e.detail, sum(e.value)
+        FROM (SELECT n.name, n.job_type, n.detail, n.value FROM counts n
+              UNION ALL
+              SELECT s.name, n.job_type, s.detail, s.value
+              FROM noted n
+              CROSS JOIN LATERAL streamvibe.counts_of(n.status, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed) s
+              WHERE n.jobs > 0 AND n.status IN ('completed', 'failed', 'cancelled')
+              UNION ALL
+              SELECT 'removed', t.job_type, '', -t.jobs FROM taken t WHERE t.is_of_leaf) e
+        GROUP BY e.name, e.job_type, e.detail
+        ORDER BY e.name, e.job_type, e.detail
+        ON CONFLICT (name, job_type, detail) DO UPDATE SET value = c.value + excluded.value
     ), sketched AS (
         INSERT INTO streamvibe.stat_sketch AS s (minutes, since, job_type, measure, bucket, jobs)
         SELECT w.minutes, CASE w.minutes WHEN 0 THEN 'epoch' ELSE e.hour END, e.job_type, e.measure, e.bucket, sum(e.jobs)
@@ -394,7 +413,7 @@ BEGIN
     )
     SELECT t.count, s.minutes, s.since, s.job_types, s.statuses, b.minutes AS sketch_minutes, b.since AS sketch_since,
            b.job_types AS sketch_job_types, b.measures, b.buckets INTO v_done
-    FROM (SELECT ((SELECT count(*) FROM noted)
+    FROM (SELECT ((SELECT count(*) FROM noted) + (SELECT count(*) FROM counts)
                   + 50 * ((SELECT count(*) FROM left_behind) + (SELECT count(*) FROM sketches_left_behind)))::integer AS count) t,
          (SELECT array_agg(s.minutes) AS minutes, array_agg(s.since) AS since, array_agg(s.job_type) AS job_types,
                  array_agg(s.status) AS statuses
@@ -490,7 +509,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false) RETURNS TABLE(ordinal integer, job_id uuid, outcome text)
+CREATE FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false, p_traceparent text DEFAULT NULL::text) RETURNS TABLE(ordinal integer, job_id uuid, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -524,7 +543,7 @@ BEGIN
             PERFORM streamvibe.refuse_unreadable_job(p_jobs);
             RAISE;
     END;
-    RETURN QUERY SELECT c.* FROM streamvibe.create_staged_jobs(v_batch, p_dedupe, p_enforce_limit) c;
+    RETURN QUERY SELECT c.* FROM streamvibe.create_staged_jobs(v_batch, p_dedupe, p_enforce_limit, p_traceparent) c;
 END
 $$;
 
@@ -597,6 +616,11 @@ BEGIN
       AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     GET DIAGNOSTICS v_count = ROW_COUNT;
     PERFORM streamvibe.count_jobs(1, v_ids);
+    INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+    SELECT 'failed', q.job_type, 'expired', count(*)
+    FROM unnest(v_ids) u(id) CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    WHERE q.status = 'failed'
+    GROUP BY q.job_type;
     RETURN v_count;
 END
 $$;
@@ -816,7 +840,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_dedupe_window interval DEFAULT '00:05:00'::interval) RETURNS TABLE(job_id uuid, is_new boolean, existing_status text)
+CREATE FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_dedupe_window interval DEFAULT '00:05:00'::interval, p_traceparent text DEFAULT NULL::text) RETURNS TABLE(job_id uuid, is_new boolean, existing_status text)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -825,7 +849,7 @@ CREATE FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_par
     AS $$
     SELECT r.job_id, r.outcome = 'created', CASE WHEN r.outcome = 'joined' THEN r.status END
     FROM public.request_job(p_user_id, p_job_type, p_params, p_force := true,
-                            p_dedupe_window := p_dedupe_window) r
+                            p_dedupe_window := p_dedupe_window, p_traceparent := p_traceparent) r
 $$;
 
 CREATE FUNCTION public.forget_idempotency_keys(p_limit integer DEFAULT 10000) RETURNS integer
@@ -1072,6 +1096,140 @@ BEGIN
         RETURN QUERY SELECT 'stuck', 'critical', v_stuck::double precision, 0::double precision,
             v_stuck || ' jobs are held by workers that are gone', 'SELECT * FROM recover_stuck_jobs()';
     END IF;
+END
+$$;
+
+CREATE FUNCTION public.get_job_queue_metrics(p_ages boolean DEFAULT true) RETURNS TABLE(metric text, labels text[], value double precision)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    v_live record;
+    v_pending text[];
+BEGIN
+    PERFORM streamvibe.require_service('get_job_queue_metrics');
+    WITH held AS MATERIALIZED (
+        -- Their rows say pending; a worker has them.
+        SELECT q.job_type, count(*) AS n
+        FROM (SELECT DISTINCT unnest(c.job_ids) AS id FROM streamvibe.live_claims() c) h
+        CROSS JOIN LATERAL (SELECT j.job_type, j.status FROM public.job_queue j WHERE j.id = h.id OFFSET 0) q
+        WHERE q.status = 'pending'
+        GROUP BY q.job_type
+    ), counted AS (
+        SELECT e.job_type, e.status, sum(e.jobs) AS n
+        FROM (SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat s WHERE s.minutes = 0
+              UNION ALL SELECT n.job_type, n.status, n.jobs FROM streamvibe.stat_note n
+              UNION ALL SELECT h.job_type, m.status, m.sign * h.n FROM held h
+                        CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
+              UNION ALL SELECT t.name, m.status, 0 FROM streamvibe.job_type t
+                        CROSS JOIN (VALUES ('pending'), ('processing'), ('completed'), ('failed'), ('cancelled')) m(status)) e
+        GROUP BY e.job_type, e.status
+    )
+    SELECT array_agg(c.job_type) AS job_types, array_agg(c.status) AS statuses, array_agg(c.n) AS numbers INTO v_live FROM counted c;
+    RETURN QUERY
+    SELECT 'jobs', ARRAY[u.job_type, u.status], u.n::double precision
+    FROM unnest(v_live.job_types, v_live.statuses, v_live.numbers) u(job_type, status, n);
+
+    -- Those that are in the queue, and those that were. Of a dropped leaf neither is true before compact_stats() has its numbers.
+    RETURN QUERY
+    SELECT 'created', ARRAY[e.job_type], sum(e.jobs)::double precision
+    FROM (SELECT s.job_type, s.jobs FROM streamvibe.stat s WHERE s.minutes = 0
+          UNION ALL SELECT d.job_type, d.jobs FROM streamvibe.stat_delta d
+          UNION ALL SELECT c.job_type, c.value FROM streamvibe.counter_now c WHERE c.name = 'removed'
+          UNION ALL SELECT t.name, 0 FROM streamvibe.job_type t) e
+    GROUP BY e.job_type;
+
+    RETURN QUERY
+    WITH counters AS MATERIALIZED (
+        SELECT c.name, c.job_type, c.detail, sum(c.value) AS n FROM streamvibe.counter_now c
+        WHERE c.name <> 'removed' GROUP BY c.name, c.job_type, c.detail
+    )
+    SELECT c.name, ARRAY[c.job_type, c.detail], c.n::double precision FROM counters c WHERE c.name IN ('failed', 'asked', 'recovered')
+    UNION ALL
+    -- A counter that is not there before it first counts would miss that in every rate.
+    SELECT 'ended', ARRAY[e.job_type, e.status], sum(e.n)::double precision
+    FROM (SELECT c.job_type, c.detail AS status, c.n FROM counters c WHERE c.name = 'ended'
+          UNION ALL
+          SELECT t.name, m.status, 0 FROM streamvibe.job_type t
+          CROSS JOIN (VALUES ('completed'), ('failed'), ('cancelled')) m(status)) e
+    GROUP BY e.job_type, e.status
+    UNION ALL
+    SELECT m.metric, ARRAY[t.job_type, b.bound::text], coalesce(c.n, 0)::double precision
+    FROM (SELECT DISTINCT c.job_type FROM counters c WHERE c.name IN ('waited', 'processed')) t
+    CROSS JOIN (VALUES ('waiting', 'waited'), ('processing', 'processed')) m(metric, name)
+    CROSS JOIN unnest(streamvibe.histogram_bounds()) b(bound)
+    LEFT JOIN counters c ON c.name = m.name AND c.job_type = t.job_type AND c.detail = b.bound::text
+    UNION ALL
+    SELECT CASE c.name WHEN 'waiting_us' THEN 'waiting_seconds' ELSE 'processing_seconds' END, ARRAY[c.job_type],
+           (c.n / 1000000)::double precision
+    FROM counters c WHERE c.name IN ('waiting_us', 'processing_us');
+
+    IF p_ages THEN
+        v_pending := ARRAY(SELECT u.job_type FROM unnest(v_live.job_types, v_live.statuses, v_live.numbers) u(job_type, status, n)
+                           WHERE u.status = 'pending' AND u.n > 0);
+        RETURN QUERY
+        SELECT 'oldest_due_seconds', ARRAY[u.job_type],
+               coalesce(greatest(extract(epoch FROM v_now - o.due_at), 0), 0)::double precision
+        FROM (SELECT unnest(v_live.job_types) AS job_type UNION SELECT t.name FROM streamvibe.job_type t) u
+        LEFT JOIN streamvibe.oldest_due(v_pending) o ON o.job_type = u.job_type;
+    END IF;
+
+    RETURN QUERY
+    SELECT 'workers', ARRAY[s.state], count(w.id)::double precision
+    FROM (VALUES ('alive'), ('dead')) s(state)
+    LEFT JOIN streamvibe.worker w ON (w.heartbeat_at + w.lease >= v_now) = (s.state = 'alive')
+    GROUP BY s.state
+    UNION ALL
+    SELECT 'now', '{}', extract(epoch FROM v_now)::double precision
+    UNION ALL
+    SELECT 'leader', '{}', (l.leader_id IS NOT NULL AND l.expires_at >= v_now)::integer::double precision FROM streamvibe.leader l
+    UNION ALL
+    SELECT 'duty_started', ARRAY[d.name, coalesce(d.schedule, d.usual_schedule)], extract(epoch FROM d.last_started_at)::double precision
+    FROM streamvibe.duty d WHERE d.enabled AND d.last_started_at IS NOT NULL
+    UNION ALL
+    SELECT 'duty_failed', ARRAY[d.name], (d.last_error IS NOT NULL)::integer::double precision FROM streamvibe.duty d WHERE d.enabled
+    UNION ALL
+    SELECT 'pauses', ARRAY[k.kind], count(p.kind)::double precision
+    FROM (VALUES ('all'), ('job_type'), ('user')) k(kind) LEFT JOIN streamvibe.pause p ON p.kind = k.kind
+    GROUP BY k.kind
+    UNION ALL
+    SELECT 'partitions_ahead_seconds', ARRAY[t.parent],
+           greatest(coalesce(extract(epoch FROM max(p.upper_at) - v_now), 0), 0)::double precision
+    FROM (VALUES ('job_queue'), ('job_log')) t(parent) LEFT JOIN streamvibe.partition p ON p.parent_name = t.parent
+    GROUP BY t.parent;
+
+    RETURN QUERY
+    WITH holders AS MATERIALIZED (
+        SELECT 'session' AS holder, greatest(age(a.backend_xid), age(a.backend_xmin)) AS transactions, a.xact_start AS since
+        FROM pg_stat_activity a
+        WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
+          -- A transaction elsewhere holds back only what it may read, which a catalogue snapshot may be.
+          AND (a.datname = current_database() OR a.backend_xid IS NOT NULL)
+          AND coalesce(a.backend_xid, a.backend_xmin) IS NOT NULL
+        UNION ALL
+        SELECT 'prepared', age(p.transaction), p.prepared FROM pg_prepared_xacts p
+        UNION ALL
+        SELECT 'slot', greatest(age(s.xmin), age(s.catalog_xmin)), NULL FROM pg_replication_slots s
+        UNION ALL
+        SELECT 'standby', age(r.backend_xmin), NULL FROM pg_stat_replication r
+    )
+    SELECT 'horizon_transactions', ARRAY[k.holder], coalesce(max(h.transactions), 0)::double precision
+    FROM (VALUES ('session'), ('prepared'), ('slot'), ('standby')) k(holder) LEFT JOIN holders h USING (holder) GROUP BY k.holder
+    UNION ALL
+    SELECT 'horizon_seconds', ARRAY[k.holder],
+           greatest(coalesce(extract(epoch FROM clock_timestamp() - min(h.since)), 0), 0)::double precision
+    FROM (VALUES ('session'), ('prepared')) k(holder) LEFT JOIN holders h USING (holder) GROUP BY k.holder;
+
+    RETURN QUERY
+    SELECT m.metric, ARRAY[h.table_name], m.value::double precision
+    FROM public.get_table_health() h
+    CROSS JOIN LATERAL (VALUES ('table_rows', h.live_rows), ('table_dead_rows', h.dead_rows), ('table_bytes', h.size_bytes),
+                               ('table_index_bytes', h.index_bytes)) m(metric, value);
 END
 $$;
 
@@ -1584,7 +1742,6 @@ CREATE FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
-    v_pending uuid[];
     v_leased uuid[];
     v_mine record;
 BEGIN
@@ -1592,9 +1749,6 @@ BEGIN
     SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
         ARRAY[cardinality(p_started_at)]) l;
     v_now := streamvibe.now();
-    -- Those that are processing already stay what they are.
-    v_pending := ARRAY(SELECT u.id FROM unnest(v_mine.locked) u(id) WHERE u.id NOT IN (SELECT unnest(v_mine.processing)));
-    PERFORM streamvibe.count_jobs(-1, v_pending);
     WITH leased AS (
         UPDATE public.job_queue q
         SET status = 'processing', worker_id = p_worker_id, claim_token = r.token, updated_at = v_now,
@@ -1603,10 +1757,14 @@ BEGIN
         WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') = 'pending'
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
-        RETURNING q.id
+        RETURNING q.id, q.job_type, q.created_at
+    ), noted AS (
+        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
+        SELECT l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
+        FROM leased l CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
+        GROUP BY l.job_type, m.status, streamvibe.minute_of(l.created_at)
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
-    PERFORM streamvibe.count_jobs(1, v_pending);
     RETURN QUERY
     SELECT s.* FROM streamvibe.statuses_now(
         ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id) WHERE u.id NOT IN (SELECT unnest(v_leased))), v_mine.busy) s;
@@ -1684,7 +1842,7 @@ BEGIN
     WITH noted AS (
         DELETE FROM streamvibe.stat_delta d
         RETURNING d.job_type, d.status, d.jobs::bigint AS jobs, coalesce(d.waiting_us, 0) AS waiting_us,
-                  coalesce(d.processing_us, 0) AS processing_us
+                  coalesce(d.processing_us, 0) AS processing_us, d.waited, d.processed
     ), gone AS (
         DELETE FROM streamvibe.dropped_leaf g RETURNING g.leaf_number
     ), left_behind AS (
@@ -1702,6 +1860,26 @@ BEGIN
     ), fresh AS (
         INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
         SELECT c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed FROM counted c
+    ), kept AS (
+        -- The new notes look like jobs that come to an end now, and took the place of those that did.
+        INSERT INTO streamvibe.counter AS c (name, job_type, detail, value)
+        SELECT e.name, e.job_type, e.detail, sum(e.value)
+        FROM (SELECT s.name, n.job_type, s.detail, s.value
+              FROM noted n
+              CROSS JOIN LATERAL streamvibe.counts_of(n.status, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed) s
+              UNION ALL
+              SELECT s.name, n.job_type, s.detail, -s.value
+              FROM counted n
+              CROSS JOIN LATERAL streamvibe.counts_of(n.status, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed) s
+              UNION ALL
+              SELECT 'removed', n.job_type, '', n.jobs FROM noted n
+              UNION ALL
+              SELECT 'removed', a.job_type, '', a.jobs FROM added a WHERE a.minutes = 0
+              UNION ALL
+              SELECT 'removed', n.job_type, '', -n.jobs FROM counted n) e
+        GROUP BY e.name, e.job_type, e.detail
+        ORDER BY e.name, e.job_type, e.detail
+        ON CONFLICT (name, job_type, detail) DO UPDATE SET value = c.value + excluded.value
     )
     SELECT e.job_type, e.status, sum(e.was)::bigint, sum(e.is_now)::bigint
     FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now, -n.waiting_us AS waiting, -n.processing_us AS processing
@@ -1750,10 +1928,11 @@ BEGIN
         v_locked := (streamvibe.lock_jobs(v_claim.job_ids)).locked;
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(u.id) FILTER (WHERE u.id IN (SELECT unnest(v_locked))), '{}') AS ids,
+               array_agg(q.job_type) FILTER (WHERE u.id IN (SELECT unnest(v_locked))) AS types,
                coalesce(array_agg(u.id) FILTER (WHERE u.id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
                coalesce(bool_and(q.isolated), false) AND count(*) = 1 AS was_alone INTO v_held
         FROM unnest(v_claim.job_ids) u(id)
-        CROSS JOIN LATERAL (SELECT j.status, j.isolated FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+        CROSS JOIN LATERAL (SELECT j.status, j.isolated, j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
         WHERE q.status IN ('pending', 'processing');
         IF v_held.busy = '{}' THEN
             DELETE FROM streamvibe.claim c WHERE c.token = v_claim.token;
@@ -1770,8 +1949,10 @@ BEGIN
             FROM streamvibe.apply_failures(v_claim.worker_id, v_held.ids, ARRAY[jsonb_build_object(
                 'kind', 'crash', 'retryable', true, 'message', 'its transaction broke while it ran alone')],
                 ARRAY[v_claim.claimed_at], v_now) a;
+            PERFORM streamvibe.count_recovered('crashed', v_held.types);
         ELSE
             PERFORM streamvibe.put_back(v_held.ids, true);
+            PERFORM streamvibe.count_recovered('isolated', v_held.types);
             RETURN QUERY SELECT u.id, v_claim.worker_id, 'isolated' FROM unnest(v_held.ids) u(id);
         END IF;
     END LOOP;
@@ -1813,12 +1994,13 @@ BEGIN
         v_locked := (streamvibe.lock_jobs(ARRAY(SELECT h.job_id FROM streamvibe.held_jobs(v_worker.id, v_claims) h))).locked;
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))), '{}') AS ids,
+               array_agg(q.job_type) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))) AS types,
                coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
                min(h.claimed_at) AS claimed_at,
                count(*) > 1 OR EXISTS (SELECT FROM streamvibe.claim c
                                        WHERE c.worker_id = v_worker.id AND c.in_transaction) AS are_several INTO v_held
         FROM streamvibe.held_jobs(v_worker.id, v_claims) h
-        CROSS JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = h.job_id OFFSET 0) q
+        CROSS JOIN LATERAL (SELECT j.status, j.job_type FROM public.job_queue j WHERE j.id = h.job_id OFFSET 0) q
         WHERE q.status IN ('pending', 'processing');
         IF v_held.are_several AND v_worker.left_over IS NULL THEN
             v_worker.left_over := 'isolate';
@@ -1839,8 +2021,11 @@ BEGIN
             FROM streamvibe.apply_failures(v_worker.id, v_held.ids, ARRAY(SELECT jsonb_build_object(
                 'kind', 'crash', 'retryable', true, 'message', 'its worker died while it ran this job alone')
                 FROM unnest(v_held.ids)), ARRAY[v_held.claimed_at], v_now) a;
+            PERFORM streamvibe.count_recovered('crashed', v_held.types);
         ELSE
             PERFORM streamvibe.put_back(v_held.ids, v_worker.left_over = 'isolate');
+            PERFORM streamvibe.count_recovered(CASE v_worker.left_over WHEN 'isolate' THEN 'isolated' ELSE 'released' END,
+                                               v_held.types);
             RETURN QUERY
             SELECT u.id, v_worker.id, CASE v_worker.left_over WHEN 'isolate' THEN 'isolated' ELSE 'released' END
             FROM unnest(v_held.ids) u(id);
@@ -1851,11 +2036,13 @@ BEGIN
         SELECT q.id FROM public.job_queue q
         WHERE q.status = 'processing' AND q.started_at < v_now - interval '30 minutes'
           AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)))).locked;
-    SELECT coalesce(array_agg(u.id), '{}') AS ids, coalesce(array_agg(q.worker_id), '{}') AS workers INTO v_held
+    SELECT coalesce(array_agg(u.id), '{}') AS ids, coalesce(array_agg(q.worker_id), '{}') AS workers, array_agg(q.job_type) AS types
+    INTO v_held
     FROM unnest(v_locked) u(id)
     CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
     WHERE q.status = 'processing' AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token);
     PERFORM streamvibe.put_back(v_held.ids, true);
+    PERFORM streamvibe.count_recovered('isolated', v_held.types);
     RETURN QUERY SELECT u.id, u.worker_id, 'isolated' FROM unnest(v_held.ids, v_held.workers) u(id, worker_id);
 END
 $$;
@@ -1988,7 +2175,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_priority integer DEFAULT NULL::integer, p_scheduled_for timestamp with time zone DEFAULT NULL::timestamp with time zone, p_force boolean DEFAULT false, p_idempotency_key text DEFAULT NULL::text, p_dedupe_window interval DEFAULT NULL::interval, p_cache_ttl interval DEFAULT NULL::interval, p_enforce_limit boolean DEFAULT true) RETURNS TABLE(outcome text, job_id uuid, status text, result jsonb, result_age interval)
+CREATE FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}'::jsonb, p_priority integer DEFAULT NULL::integer, p_scheduled_for timestamp with time zone DEFAULT NULL::timestamp with time zone, p_force boolean DEFAULT false, p_idempotency_key text DEFAULT NULL::text, p_dedupe_window interval DEFAULT NULL::interval, p_cache_ttl interval DEFAULT NULL::interval, p_enforce_limit boolean DEFAULT true, p_traceparent text DEFAULT NULL::text) RETURNS TABLE(outcome text, job_id uuid, status text, result jsonb, result_age interval, traceparent text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -2095,6 +2282,10 @@ BEGIN
             result := v_found.result;
             result_age := v_now - v_found.completed_at;
         END IF;
+        IF p_traceparent IS NOT NULL THEN
+            traceparent := (SELECT q.traceparent FROM public.job_queue q WHERE q.id = v_id);
+        END IF;
+        INSERT INTO streamvibe.counter_note (name, job_type, detail, value) VALUES ('asked', p_job_type, outcome, 1);
         RETURN NEXT;
         RETURN;
     END IF;
@@ -2130,9 +2321,10 @@ BEGIN
     END IF;
     INSERT INTO public.job_queue
         (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
-         idempotency_key)
+         idempotency_key, traceparent)
     VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_type.priority, v_due, v_due + v_type.expires_after, v_now,
-            v_turn, p_idempotency_key);
+            v_turn, p_idempotency_key,
+            CASE WHEN p_traceparent IS NOT NULL THEN streamvibe.readable_traceparent(p_traceparent) END);
     INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
     VALUES (p_job_type, 'pending', streamvibe.minute_of(v_now), 1);
     IF p_idempotency_key IS NOT NULL THEN
@@ -2148,7 +2340,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.request_jobs(p_requests jsonb) RETURNS TABLE(ordinal integer, outcome text, job_id uuid, status text, result jsonb, result_age interval, error jsonb)
+CREATE FUNCTION public.request_jobs(p_requests jsonb) RETURNS TABLE(ordinal integer, outcome text, job_id uuid, status text, result jsonb, result_age interval, error jsonb, traceparent text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -2180,15 +2372,16 @@ BEGIN
         result := NULL;
         result_age := NULL;
         error := NULL;
+        traceparent := NULL;
         BEGIN
             IF jsonb_typeof(v_request) <> 'object' THEN
                 PERFORM streamvibe.raise_error('SV001', 'p_requests[' || ordinal || ']', left(v_request::text, 200),
                     'the element is not an object', 'Pass objects with user_id, job_type and params.');
             ELSIF v_request - ARRAY['user_id', 'job_type', 'params', 'priority', 'scheduled_for', 'force',
-                      'idempotency_key', 'dedupe_window', 'cache_ttl', 'enforce_limit'] <> '{}' THEN
+                      'idempotency_key', 'dedupe_window', 'cache_ttl', 'enforce_limit', 'traceparent'] <> '{}' THEN
                 PERFORM streamvibe.raise_error('SV001', 'p_requests[' || ordinal || ']', left(v_request::text, 200),
                     'the element has an unknown field', 'Use user_id, job_type, params, priority, scheduled_for, force, '
-                    || 'idempotency_key, dedupe_window, cache_ttl and enforce_limit.');
+                    || 'idempotency_key, dedupe_window, cache_ttl, enforce_limit and traceparent.');
             END IF;
             v_field := 'user_id';
             v_user_id := (v_request ->> 'user_id')::uuid;
@@ -2197,14 +2390,14 @@ BEGIN
                 v_patience := '1ms';
             ELSE
                 v_field := NULL;
-                SELECT r.outcome, r.job_id, r.status, r.result, r.result_age
-                INTO outcome, job_id, status, result, result_age
+                SELECT r.outcome, r.job_id, r.status, r.result, r.result_age, r.traceparent
+                INTO outcome, job_id, status, result, result_age, traceparent
                 FROM public.request_job(
                     v_user_id, v_request ->> 'job_type', coalesce(v_request -> 'params', '{}'),
                     (v_request ->> 'priority')::integer, (v_request ->> 'scheduled_for')::timestamptz,
                     coalesce((v_request ->> 'force')::boolean, false), v_request ->> 'idempotency_key',
                     (v_request ->> 'dedupe_window')::interval, (v_request ->> 'cache_ttl')::interval,
-                    coalesce((v_request ->> 'enforce_limit')::boolean, true)) r;
+                    coalesce((v_request ->> 'enforce_limit')::boolean, true), v_request ->> 'traceparent') r;
             END IF;
         EXCEPTION WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS v_code = RETURNED_SQLSTATE, v_message = MESSAGE_TEXT,
@@ -2448,8 +2641,12 @@ CREATE FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uuid[], p_
 #variable_conflict use_column
 DECLARE
     v_wait_in_place interval := (SELECT s.retry_in_place_max FROM streamvibe.setting s);
+    -- What is noted for others would look as if they had ended again.
+    v_live uuid[] := ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id)
+                           CROSS JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+                           WHERE q.status IN ('pending', 'processing'));
 BEGIN
-    PERFORM streamvibe.count_jobs(-1, p_job_ids);
+    PERFORM streamvibe.count_jobs(-1, v_live);
     RETURN QUERY
     WITH decided AS MATERIALIZED (
         SELECT f.job_id, f.failure, f.started_at, t.expires_after,
@@ -2481,7 +2678,11 @@ BEGIN
     WHERE q.id = d.job_id AND q.id = ANY (p_job_ids)
       AND coalesce(q.status, '') IN ('pending', 'processing')
     RETURNING q.id, q.status, CASE WHEN q.status = 'pending' THEN q.scheduled_for ELSE q.retry_at END;
-    PERFORM streamvibe.count_jobs(1, p_job_ids);
+    PERFORM streamvibe.count_jobs(1, v_live);
+    INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+    SELECT 'failed', q.job_type, streamvibe.counted_kind(q.failure_kind), count(*)
+    FROM unnest(v_live) u(id) CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    GROUP BY q.job_type, streamvibe.counted_kind(q.failure_kind);
 END
 $$;
 
@@ -2750,6 +2951,30 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.count_recovered(p_outcome text, p_job_types text[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+    SELECT 'recovered', u.job_type, p_outcome, count(*)
+    FROM unnest(p_job_types) u(job_type)
+    GROUP BY u.job_type
+$$;
+
+CREATE FUNCTION streamvibe.count_removed(p_job_ids uuid[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+    SELECT 'removed', q.job_type, '', count(*)
+    FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
+    CROSS JOIN LATERAL (SELECT j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    GROUP BY q.job_type
+$$;
+
 CREATE FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2802,7 +3027,30 @@ CREATE FUNCTION streamvibe.counted_jobs(p_from uuid DEFAULT '00000000-0000-0000-
     GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at))
 $$;
 
-CREATE FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false) RETURNS TABLE(ordinal integer, job_id uuid, outcome text)
+CREATE FUNCTION streamvibe.counted_kind(p_kind text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT CASE WHEN p_kind IN ('error', 'permanent', 'retry_later', 'timeout', 'crash', 'expired', 'invalid_params', 'invalid_result')
+                THEN p_kind ELSE 'other' END
+$$;
+
+CREATE FUNCTION streamvibe.counts_of(p_status text, p_jobs bigint, p_waiting_us bigint, p_processing_us bigint, p_waited smallint[], p_processed smallint[]) RETURNS TABLE(name text, detail text, value bigint)
+    LANGUAGE sql IMMUTABLE ROWS 3 PARALLEL SAFE
+    AS $$
+    SELECT 'ended', p_status, p_jobs WHERE p_jobs > 0 AND p_status IN ('completed', 'failed', 'cancelled')
+    UNION ALL
+    SELECT m.name, '', m.us
+    FROM (VALUES ('waiting_us', p_waiting_us), ('processing_us', p_processing_us)) m(name, us)
+    WHERE p_jobs > 0 AND p_status = 'completed' AND m.us IS NOT NULL
+    UNION ALL
+    SELECT m.name, streamvibe.histogram_bound(u.bucket), pg_catalog.count(*)
+    FROM (VALUES ('waited', p_waited), ('processed', p_processed)) m(name, buckets)
+    CROSS JOIN LATERAL pg_catalog.unnest(m.buckets) u(bucket)
+    WHERE p_jobs > 0 AND p_status = 'completed'
+    GROUP BY 1, 2
+$$;
+
+CREATE FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false, p_traceparent text DEFAULT NULL::text) RETURNS TABLE(ordinal integer, job_id uuid, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_nestloop TO 'off'
@@ -2819,6 +3067,7 @@ DECLARE
     -- Ids are made a microsecond apart, in the order of the elements: a batch of 1,000,000 reaches a second ahead.
     v_us bigint;
     v_random bigint := streamvibe.random_bits();
+    v_traceparent text := streamvibe.readable_traceparent(p_traceparent);
 BEGIN
     PERFORM streamvibe.require_service('create_jobs');
     SELECT s.ordinal, s.job_type INTO v_unknown
@@ -2868,10 +3117,11 @@ BEGIN
                   WHERE s.batch = p_batch ORDER BY s.ordinal) n
         ), inserted AS (
             INSERT INTO public.job_queue
-                (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
+                (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
+                 traceparent)
             SELECT a.id, a.at, a.user_id, a.job_type, a.params, coalesce(a.priority, a.usual),
                    greatest(a.scheduled_for, v_now), greatest(a.scheduled_for, v_now) + a.expires_after, v_now,
-                   u.turn + row_number() OVER (PARTITION BY a.user_id, a.job_type ORDER BY a.ordinal) - 1
+                   u.turn + row_number() OVER (PARTITION BY a.user_id, a.job_type ORDER BY a.ordinal) - 1, v_traceparent
             FROM accepted a
             JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
                                    FROM (SELECT DISTINCT s.user_id, s.job_type FROM streamvibe.staging s
@@ -2940,9 +3190,11 @@ BEGIN
               ORDER BY f.ordinal) n
     ), inserted AS (
         INSERT INTO public.job_queue
-            (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
+            (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
+             traceparent)
         SELECT a.id, a.at, s.user_id, s.job_type, s.params, s.priority, s.due,
-               s.due + s.expires_after, v_now, u.turn + row_number() OVER (PARTITION BY s.user_id, s.job_type ORDER BY a.ordinal) - 1
+               s.due + s.expires_after, v_now, u.turn + row_number() OVER (PARTITION BY s.user_id, s.job_type ORDER BY a.ordinal) - 1,
+               v_traceparent
         FROM accepted a JOIN staged s USING (ordinal)
         JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
                                FROM (SELECT DISTINCT w.user_id, w.job_type FROM wanted w) d) p
@@ -2954,12 +3206,16 @@ BEGIN
         INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
         SELECT i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*) FROM inserted i
         GROUP BY i.job_type, streamvibe.minute_of(i.created_at)
+    ), answered AS MATERIALIZED (
+        SELECT f.ordinal, f.job_type, coalesce(f.twin, a.id) AS id,
+               CASE WHEN f.twin IS NOT NULL THEN 'joined' WHEN a.id IS NULL THEN 'refused'
+                    WHEN f.original = f.ordinal THEN 'created' ELSE 'joined' END AS outcome
+        FROM first_of_kind f LEFT JOIN accepted a ON a.ordinal = f.original
+    ), counted AS (
+        INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+        SELECT 'asked', w.job_type, w.outcome, count(*) FROM answered w WHERE w.outcome = 'joined' GROUP BY w.job_type, w.outcome
     )
-    SELECT f.ordinal, coalesce(f.twin, a.id),
-           CASE WHEN f.twin IS NOT NULL THEN 'joined' WHEN a.id IS NULL THEN 'refused'
-                WHEN f.original = f.ordinal THEN 'created' ELSE 'joined' END
-    FROM first_of_kind f LEFT JOIN accepted a ON a.ordinal = f.original
-    ORDER BY f.ordinal;
+    SELECT w.ordinal, w.id, w.outcome FROM answered w ORDER BY w.ordinal;
     END IF;
 
     PERFORM streamvibe.wake_workers(d.job_type)
@@ -3055,6 +3311,7 @@ BEGIN
                                          AND q.retry_at IS NULL
                                        FOR UPDATE SKIP LOCKED) l);
     PERFORM streamvibe.count_jobs(-1, v_ids);
+    PERFORM streamvibe.count_removed(v_ids);
     DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
     RETURN cardinality(v_ids);
 END
@@ -3381,6 +3638,17 @@ CREATE FUNCTION streamvibe.held_jobs(p_worker_id text, p_tokens bigint[]) RETURN
     FROM streamvibe.claim c CROSS JOIN LATERAL unnest(c.job_ids) u(id)
     WHERE c.token = ANY (p_tokens) AND c.worker_id = p_worker_id
 $$;
+
+CREATE FUNCTION streamvibe.histogram_bound(p_bucket smallint) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT (streamvibe.histogram_bounds())[1 + pg_catalog.width_bucket(p_bucket::integer,
+        '{-264,-229,-183,-149,-114,-68,-34,1,47,81,116,171,206,286,341,410,480}'::integer[])]::text
+$$;
+
+CREATE FUNCTION streamvibe.histogram_bounds() RETURNS double precision[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT '{0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10,30,60,300,900,3600,14400,Infinity}'::double precision[] $$;
 
 CREATE FUNCTION streamvibe.id_bound(p_at timestamp with time zone) RETURNS uuid
     LANGUAGE sql IMMUTABLE STRICT
@@ -4010,6 +4278,61 @@ CREATE FUNCTION streamvibe.old_partitions() RETURNS SETOF streamvibe.partition
     ORDER BY p.parent_name, p.lower_at
 $$;
 
+CREATE FUNCTION streamvibe.oldest_due(p_job_types text[]) RETURNS TABLE(job_type text, due_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    v_below uuid := streamvibe.id_floor(v_now + interval '1 minute');
+    v_held uuid[] := ARRAY(SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
+    v_types text[] := '{}';
+    v_due timestamptz[] := '{}';
+    v_type text;
+    v_rank bigint;
+    v_first record;
+BEGIN
+    FOREACH v_type IN ARRAY p_job_types LOOP
+        v_rank := 0;
+        LOOP
+            SELECT d.* INTO v_first
+            FROM (VALUES (v_type, 'pending')) t(name, status)
+            CROSS JOIN LATERAL (
+                SELECT q.scheduled_for,
+                       streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) AS rank
+                FROM public.job_queue q
+                WHERE q.job_type = t.name
+                  AND q.status = t.status AND q.status IN ('pending', 'processing', 'failed')
+                  AND streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn) >= v_rank
+                  AND q.id < v_below AND q.id NOT IN (SELECT unnest(v_held))
+                ORDER BY streamvibe.pickup_rank(q.job_priority, q.scheduled_for, q.created_at, q.turn)
+                LIMIT 1) d;
+            EXIT WHEN NOT FOUND;
+            v_types := v_types || v_type;
+            v_due := v_due || v_first.scheduled_for;
+            v_rank := ((v_first.rank >> 58) + 1) << 58;
+        END LOOP;
+    END LOOP;
+    RETURN QUERY
+    SELECT f.job_type, min(f.scheduled_for)
+    FROM (SELECT u.job_type, u.scheduled_for FROM unnest(v_types, v_due) u(job_type, scheduled_for) WHERE u.scheduled_for <= v_now
+          UNION ALL
+          SELECT o.job_type, o.scheduled_for
+          FROM generate_series(0, 9) p(priority)
+          CROSS JOIN LATERAL (
+              SELECT q.job_type, q.scheduled_for FROM public.job_queue q
+              WHERE q.status = 'pending' AND q.job_priority = p.priority AND q.scheduled_for <= v_now
+                AND q.id < v_below AND q.id NOT IN (SELECT unnest(v_held))
+              ORDER BY q.scheduled_for LIMIT 100) o
+          WHERE o.job_type = ANY (p_job_types)) f
+    GROUP BY f.job_type;
+END
+$$;
+
 CREATE FUNCTION streamvibe.own_functions() RETURNS TABLE(function regprocedure, schema_name name, function_name name)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4257,6 +4580,13 @@ BEGIN
         'Pass next_cursor of the page before, unchanged and with the same filters, or NULL for the first page.');
     RETURN NULL;
 END
+$_$;
+
+CREATE FUNCTION streamvibe.readable_traceparent(p_traceparent text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $_$
+    SELECT CASE WHEN length(p_traceparent) < 1000 THEN substring(p_traceparent FROM
+        '^(?:(?=00-.{52}$)|(?!00|ff))([0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(?:-.*)?$') END
 $_$;
 
 CREATE FUNCTION streamvibe.refuse_held_claim() RETURNS trigger
@@ -4952,6 +5282,7 @@ CREATE TABLE public.job_queue (
     progress_message text,
     params jsonb DEFAULT '{}'::jsonb NOT NULL,
     result jsonb,
+    traceparent text COLLATE pg_catalog."C",
     CONSTRAINT job_queue_finished_has_end CHECK (((completed_at IS NULL) = (status = ANY (ARRAY['pending'::text, 'processing'::text])))),
     CONSTRAINT job_queue_params_object CHECK ((jsonb_typeof(params) = 'object'::text)),
     CONSTRAINT job_queue_priority_range CHECK (((job_priority >= 0) AND (job_priority <= 9))),
@@ -4974,6 +5305,8 @@ COMMENT ON COLUMN public.job_queue.turn IS 'How many minutes later than its own 
 
 COMMENT ON COLUMN public.job_queue.isolated IS 'Was held by a worker that died with several jobs: runs alone in its process next time.';
 
+COMMENT ON COLUMN public.job_queue.traceparent IS 'The W3C trace context of who asked for the job.';
+
 CREATE TABLE streamvibe.account (
     user_id uuid NOT NULL,
     max_live_jobs integer,
@@ -4988,6 +5321,55 @@ ALTER TABLE streamvibe.claim ALTER COLUMN token ADD GENERATED ALWAYS AS IDENTITY
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE streamvibe.counter (
+    name text NOT NULL COLLATE pg_catalog."C",
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    detail text NOT NULL COLLATE pg_catalog."C",
+    value bigint NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE streamvibe.counter_note (
+    name text NOT NULL COLLATE pg_catalog."C",
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    detail text NOT NULL COLLATE pg_catalog."C",
+    value bigint NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000');
+
+CREATE TABLE streamvibe.stat_delta (
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    status text NOT NULL COLLATE pg_catalog."C",
+    minute timestamp with time zone NOT NULL,
+    jobs integer NOT NULL,
+    waiting_us bigint,
+    processing_us bigint,
+    waited smallint[],
+    processed smallint[]
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', toast_tuple_target='8160');
+
+CREATE VIEW streamvibe.counter_now AS
+ SELECT c.name,
+    c.job_type,
+    c.detail,
+    c.value
+   FROM streamvibe.counter c
+UNION ALL
+ SELECT n.name,
+    n.job_type,
+    n.detail,
+    n.value
+   FROM streamvibe.counter_note n
+UNION ALL
+ SELECT e.name,
+    d.job_type,
+    e.detail,
+    e.value
+   FROM (streamvibe.stat_delta d
+     CROSS JOIN LATERAL streamvibe.counts_of(d.status, (d.jobs)::bigint, d.waiting_us, d.processing_us, d.waited, d.processed) e(name, detail, value))
+  WHERE ((d.jobs > 0) AND (d.status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])));
 
 CREATE TABLE streamvibe.dropped_leaf (
     leaf_number bigint NOT NULL
@@ -5100,6 +5482,7 @@ CREATE TABLE streamvibe.job_queue_leaf (
     progress_message text,
     params jsonb DEFAULT '{}'::jsonb CONSTRAINT job_queue_params_not_null NOT NULL,
     result jsonb,
+    traceparent text COLLATE pg_catalog."C",
     CONSTRAINT job_queue_finished_has_end CHECK (((completed_at IS NULL) = (status = ANY (ARRAY['pending'::text, 'processing'::text])))),
     CONSTRAINT job_queue_params_object CHECK ((jsonb_typeof(params) = 'object'::text)),
     CONSTRAINT job_queue_priority_range CHECK (((job_priority >= 0) AND (job_priority <= 9))),
@@ -5180,18 +5563,6 @@ CREATE TABLE streamvibe.setting (
     CONSTRAINT setting_only_row_check CHECK (only_row),
     CONSTRAINT setting_partition_width_check CHECK (((partition_width >= '1 day'::interval) AND (partition_width = date_trunc('day'::text, partition_width)) AND (EXTRACT(year FROM partition_width) = (0)::numeric) AND (EXTRACT(month FROM partition_width) = (0)::numeric)))
 );
-
-CREATE TABLE streamvibe.stat_delta (
-    job_type text NOT NULL COLLATE pg_catalog."C",
-    status text NOT NULL COLLATE pg_catalog."C",
-    minute timestamp with time zone NOT NULL,
-    jobs integer NOT NULL,
-    waiting_us bigint,
-    processing_us bigint,
-    waited smallint[],
-    processed smallint[]
-)
-WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', toast_tuple_target='8160');
 
 CREATE VIEW streamvibe.sketch_note AS
  SELECT d.job_type,
@@ -5318,6 +5689,9 @@ ALTER TABLE ONLY streamvibe.account
 
 ALTER TABLE ONLY streamvibe.claim
     ADD CONSTRAINT claim_pkey PRIMARY KEY (token);
+
+ALTER TABLE ONLY streamvibe.counter
+    ADD CONSTRAINT counter_pkey PRIMARY KEY (name, job_type, detail);
 
 ALTER TABLE ONLY streamvibe.dropped_leaf
     ADD CONSTRAINT dropped_leaf_pkey PRIMARY KEY (leaf_number);
@@ -5565,8 +5939,8 @@ GRANT ALL ON FUNCTION public.compact_stats(p_limit integer) TO service_role;
 REVOKE ALL ON FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_results jsonb[], p_started_at timestamp with time zone[]) TO service_role;
 
-REVOKE ALL ON FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean, p_enforce_limit boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean, p_enforce_limit boolean) TO service_role;
+REVOKE ALL ON FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean, p_enforce_limit boolean, p_traceparent text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean, p_enforce_limit boolean, p_traceparent text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.ensure_partitions(p_ahead interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.ensure_partitions(p_ahead interval) TO service_role;
@@ -5581,9 +5955,9 @@ GRANT ALL ON FUNCTION public.explain_job_wait(p_job_id uuid, p_user_id uuid) TO 
 REVOKE ALL ON FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[]) TO service_role;
 
-REVOKE ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval) TO authenticated;
-GRANT ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval) TO service_role;
+REVOKE ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval, p_traceparent text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval, p_traceparent text) TO authenticated;
+GRANT ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text, p_params jsonb, p_dedupe_window interval, p_traceparent text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.forget_idempotency_keys(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.forget_idempotency_keys(p_limit integer) TO service_role;
@@ -5608,6 +5982,9 @@ GRANT ALL ON FUNCTION public.get_job_logs(p_job_id uuid, p_user_id uuid, p_log_l
 
 REVOKE ALL ON FUNCTION public.get_job_queue_alerts(p_pending bigint, p_processing interval, p_failure_rate double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_job_queue_alerts(p_pending bigint, p_processing interval, p_failure_rate double precision) TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_job_queue_metrics(p_ages boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_job_queue_metrics(p_ages boolean) TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_job_queue_stats(p_since timestamp with time zone, p_job_type text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_job_queue_stats(p_since timestamp with time zone, p_job_type text) TO service_role;
@@ -5688,9 +6065,9 @@ GRANT ALL ON FUNCTION public.release_jobs(p_worker_id text, p_tokens bigint[], p
 REVOKE ALL ON FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_progress real[], p_messages text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_progress real[], p_messages text[]) TO service_role;
 
-REVOKE ALL ON FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone, p_force boolean, p_idempotency_key text, p_dedupe_window interval, p_cache_ttl interval, p_enforce_limit boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone, p_force boolean, p_idempotency_key text, p_dedupe_window interval, p_cache_ttl interval, p_enforce_limit boolean) TO authenticated;
-GRANT ALL ON FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone, p_force boolean, p_idempotency_key text, p_dedupe_window interval, p_cache_ttl interval, p_enforce_limit boolean) TO service_role;
+REVOKE ALL ON FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone, p_force boolean, p_idempotency_key text, p_dedupe_window interval, p_cache_ttl interval, p_enforce_limit boolean, p_traceparent text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone, p_force boolean, p_idempotency_key text, p_dedupe_window interval, p_cache_ttl interval, p_enforce_limit boolean, p_traceparent text) TO authenticated;
+GRANT ALL ON FUNCTION public.request_job(p_user_id uuid, p_job_type text, p_params jsonb, p_priority integer, p_scheduled_for timestamp with time zone, p_force boolean, p_idempotency_key text, p_dedupe_window interval, p_cache_ttl interval, p_enforce_limit boolean, p_traceparent text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.request_jobs(p_requests jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.request_jobs(p_requests jsonb) TO service_role;
@@ -5748,12 +6125,20 @@ REVOKE ALL ON FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[]) F
 REVOKE ALL ON FUNCTION streamvibe.count_partition(p_partition_name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.count_partition(p_partition_name text) TO service_role;
 
+REVOKE ALL ON FUNCTION streamvibe.count_recovered(p_outcome text, p_job_types text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.count_removed(p_job_ids uuid[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.counted_jobs(p_from uuid, p_before uuid) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean) TO service_role;
+REVOKE ALL ON FUNCTION streamvibe.counted_kind(p_kind text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.counts_of(p_status text, p_jobs bigint, p_waiting_us bigint, p_processing_us bigint, p_waited smallint[], p_processed smallint[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean, p_traceparent text) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean, p_enforce_limit boolean, p_traceparent text) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) FROM PUBLIC;
 
@@ -5793,6 +6178,10 @@ REVOKE ALL ON FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_ma
 REVOKE ALL ON FUNCTION streamvibe.has_wild_number(p_document jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.held_jobs(p_worker_id text, p_tokens bigint[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.histogram_bound(p_bucket smallint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.histogram_bounds() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.id_bound(p_at timestamp with time zone) FROM PUBLIC;
 
@@ -5858,6 +6247,8 @@ REVOKE ALL ON FUNCTION streamvibe.note_low_water(p_low_water record, p_job_types
 REVOKE ALL ON FUNCTION streamvibe.old_partitions() FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.old_partitions() TO service_role;
 
+REVOKE ALL ON FUNCTION streamvibe.oldest_due(p_job_types text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.own_functions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.own_relations() FROM PUBLIC;
@@ -5880,6 +6271,8 @@ REVOKE ALL ON FUNCTION streamvibe.raise_error(p_code text, p_field text, p_recei
 REVOKE ALL ON FUNCTION streamvibe.random_bits() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.read_cursor(p_cursor text, p_filter text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.readable_traceparent(p_traceparent text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.refuse_held_claim() FROM PUBLIC;
 

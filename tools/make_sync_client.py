@@ -26,7 +26,7 @@ REPLACEMENTS = (
     # A caller without an event loop makes one request at a time.
     (r"        self\._together = .*\n", ""),
     (r"        Given up while it is under way, .*\n", ""),
-    (r"        if connection is None:\n +return await self\._together\..*\n", ""),
+    (r"            if connection is None:\n +requested = await self\._together\..*\n +else:\n    ", ""),
     (r"from streamvibe\.client\.together import Together\n", ""),
     (r"import asyncio\n", "import threading\nimport time\n"),
     (r"await asyncio\.to_thread\(([\w.]+)\)", r"\1()"),

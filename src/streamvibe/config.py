@@ -13,6 +13,7 @@ file is TOML with the settings' names at its top level: the file named by STREAM
     embedded_ports             STREAMVIBE_EMBEDDED_PORTS             none: a private socket, no TCP port
     embedded_user              STREAMVIBE_EMBEDDED_USER              streamvibe (only when root starts it)
     embedded_timeout_seconds   STREAMVIBE_EMBEDDED_TIMEOUT_SECONDS   60
+    metrics_address            STREAMVIBE_METRICS_ADDRESS            none: no metrics are served
 
 XDG_DATA_HOME, where it is set, takes the place of ~/.local/share. Secrets never show: their ``repr`` is
 masked, connection strings show all but their passwords.
@@ -41,6 +42,7 @@ from streamvibe.masking import MASK, mask_url
 
 ENV_PREFIX = "STREAMVIBE_"
 CONFIG_FILE = "streamvibe.toml"
+LOOPBACK = "127.0.0.1"
 
 
 class DatabaseUrl(SecretStr):
@@ -58,6 +60,25 @@ class PortRange(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.first}-{self.last}"
+
+
+class Address(NamedTuple):
+    """Where a server listens: a host's name or IP address, and a TCP port (0: a free one)."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _parse_address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(?:(?:\[([0-9a-fA-F:.%]+)\]|([^\s:\[\]/]+)):)?(\d{1,5})", value.strip())
+    if match is None or int(match[3]) > 65535:
+        raise ValueError("must be a port, or a host and a port")
+    return Address(match[1] or match[2] or LOOPBACK, int(match[3]))
 
 
 def _parse_ports(value: object) -> object:
@@ -81,6 +102,7 @@ _FIXES = {
     "embedded_ports": "Write a range like 5440-5449, or leave it unset for the private socket alone",
     "embedded_user": "Name a system user other than root, or leave it unset",
     "embedded_timeout_seconds": "Give a number of seconds from 1 to 3600",
+    "metrics_address": "Write a port such as 9187 (for 127.0.0.1 alone), or HOST:PORT such as 0.0.0.0:9187",
 }
 
 
@@ -115,6 +137,8 @@ class Settings(BaseSettings):
     """The system user the embedded server runs as when root starts it; made if missing."""
     embedded_timeout_seconds: float = Field(default=60, ge=1, le=3600)
     """How long to wait for the embedded server to start or stop."""
+    metrics_address: Annotated[Address | None, NoDecode, BeforeValidator(_parse_address)] = None
+    """Where `worker`, `up` and `maintain run` serve /metrics: a port of 127.0.0.1, or HOST:PORT."""
 
     def __init__(self, **arguments: Any) -> None:
         try:

@@ -100,6 +100,8 @@ class Requested(Generic[R]):
     result_age: timedelta | None
     load_result: Callable[[Any], R] | None = field(default=None, repr=False, compare=False)
     """Makes the job type's result object of a JSON value; None when only the type's name is known."""
+    traceparent: str | None = field(default=None, repr=False, compare=False)
+    """The W3C trace context of the job joined or found, when this request was traced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ async def test_a_round_that_ends_while_somebody_begins_to_wait_counts(
     sessions = [Gated(database18.dsn) for _ in range(2)]
     lanes = Lanes([Flusher(session, "w", lambda _ends: None) for session in sessions])
     running = asyncio.create_task(lanes.run())
-    row = (1, str(uuid4()), str(uuid4()), "any", "{}", 1, 3, 30.0, False)
+    row = (1, str(uuid4()), str(uuid4()), "any", "{}", 1, 3, 30.0, False, None)
     lanes.add_end(End(ClaimedJob(row, lambda _job: None), "released", None))
     await asyncio.sleep(0.2)
     assert lanes.waiting == 1

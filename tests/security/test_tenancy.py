@@ -67,6 +67,7 @@ FOR_SERVICE = {
     "get_index_bloat",
     "get_table_health",
     "get_job_queue_alerts",
+    "get_job_queue_metrics",
     "get_slow_statements",
     "make_report",
     "get_reports",

@@ -25,6 +25,8 @@ OURS = (
     "leaf_stat",
     "leaf_sketch",
     "dropped_leaf",
+    "counter",
+    "counter_note",
     "pause",
     "duty",
     "duty_run",

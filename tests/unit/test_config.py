@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streamvibe import config
-from streamvibe.config import PortRange, Settings
+from streamvibe.config import Address, PortRange, Settings
 from streamvibe.errors import ConfigurationError
 from streamvibe.masking import MASK, mask_url
 
@@ -64,6 +64,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch: pytest.MonkeyP
         "EMBEDDED_PORTS": "5440-5449",
         "EMBEDDED_USER": "pg",
         "EMBEDDED_TIMEOUT_SECONDS": "5",
+        "METRICS_ADDRESS": "[::1]:9187",
     }
     assert {name.lower() for name in values} == set(Settings.model_fields)
     for name, value in values.items():
@@ -73,6 +74,7 @@ def test_every_setting_can_come_from_the_environment(monkeypatch: pytest.MonkeyP
     assert settings.database_url is not None and settings.database_url.get_secret_value() == URL
     assert settings.embedded_ports == PortRange(5440, 5449)
     assert settings.embedded_timeout_seconds == 5
+    assert settings.metrics_address == Address("::1", 9187)
     monkeypatch.setenv("STREAMVIBE_DATABASE_URL", "")
     assert Settings().database_url is None
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from streamvibe.cli.metrics import MetricsPort, metrics_served
 from streamvibe.cli.output import (
     AsJson,
     database_dsn,
@@ -30,7 +31,7 @@ Everything = Annotated[bool, typer.Option("--all", help="Every job.")]
 
 
 @maintain_app.command("run")
-def run_command() -> None:
+def run_command(metrics_port: MetricsPort = None) -> None:
     """Do maintenance until Ctrl-C, without running jobs. `streamvibe up` does it, too; of many one leads at a time."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     dsn = database_dsn()
@@ -42,7 +43,8 @@ def run_command() -> None:
         print_remark("Maintenance runs while this process leads. Ctrl-C stops it.")
         await maintenance.run()
 
-    asyncio.run(run())
+    with metrics_served(dsn, metrics_port):
+        asyncio.run(run())
     print_remark("Stopped.")
 
 

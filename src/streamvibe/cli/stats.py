@@ -33,6 +33,10 @@ def stats_command(
             "--recount", help="Count every job anew, and print what was wrong: reads the whole queue."
         ),
     ] = False,
+    prometheus: Annotated[
+        bool,
+        typer.Option("--prometheus", help="Print everything that /metrics has, in Prometheus' text format."),
+    ] = False,
     slow: Annotated[
         bool,
         typer.Option(
@@ -55,6 +59,26 @@ def stats_command(
             received=f"--recount with {'--since' if since else '--type'}",
             fix="Recount first, then ask for the numbers without --recount",
         )
+    if prometheus:
+        for name, given in (
+            ("--json", as_json),
+            ("--since", since),
+            ("--type", job_type),
+            ("--recount", recount),
+            ("--slow", slow),
+        ):
+            if given:
+                raise InvalidArgument(
+                    "Prometheus' text format is of the whole queue, and of nothing else",
+                    field="--prometheus",
+                    received=f"--prometheus with {name}",
+                    fix=f"Leave out {name}, or --prometheus",
+                )
+        from streamvibe.cli.metrics import next_turn
+        from streamvibe.monitoring.metrics import exposition
+
+        print(exposition(database_dsn(), next_turn), end="")
+        return
     if slow and (since or job_type or recount):
         raise InvalidArgument(
             "slow statements are those of the whole queue, since they are counted",

@@ -13,6 +13,7 @@ import typer
 from uvloop import new_event_loop
 
 from streamvibe.cli.app_loader import load_job_types
+from streamvibe.cli.metrics import MetricsPort, metrics_served
 from streamvibe.cli.output import database_dsn, print_remark
 from streamvibe.cli.platform import platform
 from streamvibe.client import Client
@@ -39,16 +40,20 @@ Grace = Annotated[
 EXIT_SECONDS = 10.0
 
 
-def worker_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0) -> None:
+def worker_command(
+    app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0, metrics_port: MetricsPort = None
+) -> None:
     """Run jobs until Ctrl-C (SIGINT or SIGTERM): your own (--app), or the platform's.
 
     Ends with 1 when handlers that do not stop have taken every place for 30 seconds: let a supervisor start it again.
     """
     job_types = _job_types(app)
-    _run_until_stopped(database_dsn(), job_types, concurrency, grace, maintain=False)
+    _run_until_stopped(database_dsn(), job_types, concurrency, grace, metrics_port, maintain=False)
 
 
-def up_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0) -> None:
+def up_command(
+    app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0, metrics_port: MetricsPort = None
+) -> None:
     """Keep everything running until Ctrl-C: the database, its schema, a worker, and maintenance.
 
     A role that is the service but may not migrate can run it too: the schema is then used as it is.
@@ -64,7 +69,7 @@ def up_command(app: App = None, concurrency: Concurrency = 20, grace: Grace = 10
             f"The role {error.received} may not migrate, nor see what is pending: the schema is used as it is. "
             "After an upgrade, run `streamvibe migrate` as its owner."
         )
-    _run_until_stopped(dsn, job_types, concurrency, grace, maintain=True)
+    _run_until_stopped(dsn, job_types, concurrency, grace, metrics_port, maintain=True)
 
 
 def _job_types(apps: list[str] | None) -> list[JobType[Any, Any]]:
@@ -73,12 +78,18 @@ def _job_types(apps: list[str] | None) -> list[JobType[Any, Any]]:
 
 
 def _run_until_stopped(
-    dsn: str, job_types: list[JobType[Any, Any]], concurrency: int, grace: float, *, maintain: bool
+    dsn: str,
+    job_types: list[JobType[Any, Any]],
+    concurrency: int,
+    grace: float,
+    metrics_port: int | None,
+    *,
+    maintain: bool,
 ) -> None:
     leaving = _Leaving()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_run(dsn, job_types, concurrency, grace, leaving, maintain=maintain))
+            runner.run(_run(dsn, job_types, concurrency, grace, metrics_port, leaving, maintain=maintain))
     finally:
         leaving.done()
 
@@ -106,6 +117,7 @@ async def _run(
     job_types: list[JobType[Any, Any]],
     concurrency: int,
     grace: float,
+    metrics_port: int | None,
     leaving: _Leaving,
     *,
     maintain: bool,
@@ -142,6 +154,7 @@ async def _run(
         # What the worker does first, too: a database that cannot be used is an error before anything is said to run.
         async with Client(dsn, max_size=1) as client:
             await client.register(*job_types)
+        stack.enter_context(metrics_served(dsn, metrics_port, worker.handlers_running))
         names = ", ".join(sorted(job_type.name for job_type in job_types))
         print_remark(f"Worker {worker.worker_id} runs {names}. Ctrl-C stops it.")
         if not maintain:

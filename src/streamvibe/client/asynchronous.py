@@ -13,6 +13,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import PoolTimeout
 from typing_extensions import TypeVar
 
+from streamvibe import tracing
 from streamvibe.client import shared
 from streamvibe.client.together import Together
 from streamvibe.db.pool import APPLICATION_NAME, PREPARE_THRESHOLD, AsyncPool
@@ -150,21 +151,26 @@ class Client:
         Raises InvalidArgument, UnknownJobType, PayloadTooLarge, LimitReached, IdempotencyConflict,
         IsolationNotSupported.
         """
-        statement: Statement[Requested[R]] = jobs.request_job(
-            job_type,
-            params,
-            user_id=user_id,
-            force=force,
-            priority=priority,
-            scheduled_for=scheduled_for,
-            idempotency_key=idempotency_key,
-            dedupe_window=dedupe_window,
-            cache_ttl=cache_ttl,
-            enforce_limit=enforce_limit,
-        )
-        if connection is None:
-            return await self._together.ask(statement)
-        return await self._fetch(statement, connection)
+        with tracing.asking(job_type) as asking:
+            statement: Statement[Requested[R]] = jobs.request_job(
+                job_type,
+                params,
+                user_id=user_id,
+                force=force,
+                priority=priority,
+                scheduled_for=scheduled_for,
+                idempotency_key=idempotency_key,
+                dedupe_window=dedupe_window,
+                cache_ttl=cache_ttl,
+                enforce_limit=enforce_limit,
+                traceparent=asking.traceparent,
+            )
+            if connection is None:
+                requested = await self._together.ask(statement)
+            else:
+                requested = await self._fetch(statement, connection)
+            asking.answered(requested.outcome, requested.job_id, requested.traceparent)
+            return requested
 
     async def create_many(
         self,
@@ -185,13 +191,23 @@ class Client:
         anything else, jobs are taken when the chunk before them is committed.
         """
         outcomes: list[BulkOutcome] = []
-        batches = bulk.Batches(new_jobs, chunk_size=chunk_size, dedupe=dedupe, enforce_limit=enforce_limit)
-        with shared.noting_created(outcomes, committed=connection is None):
+        with (
+            tracing.asking(None) as asking,
+            shared.noting_created(outcomes, committed=connection is None),
+        ):
+            batches = bulk.Batches(
+                new_jobs,
+                chunk_size=chunk_size,
+                dedupe=dedupe,
+                enforce_limit=enforce_limit,
+                traceparent=asking.traceparent,
+            )
             for batch in batches:
                 create = partial(_create, batch)
                 if connection is None:
                     create = partial(_create_alone, batch, batches)
                 outcomes += await self._run(create, connection)
+            asking.created(len(outcomes))
         return outcomes
 
     async def wait(

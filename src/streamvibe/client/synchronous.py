@@ -15,6 +15,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import PoolTimeout
 from typing_extensions import TypeVar
 
+from streamvibe import tracing
 from streamvibe.client import shared
 from streamvibe.db.pool import APPLICATION_NAME, PREPARE_THRESHOLD, Pool
 from streamvibe.db.statements import bulk, jobs, lists, operations, settings
@@ -148,19 +149,23 @@ class SyncClient:
         Raises InvalidArgument, UnknownJobType, PayloadTooLarge, LimitReached, IdempotencyConflict,
         IsolationNotSupported.
         """
-        statement: Statement[Requested[R]] = jobs.request_job(
-            job_type,
-            params,
-            user_id=user_id,
-            force=force,
-            priority=priority,
-            scheduled_for=scheduled_for,
-            idempotency_key=idempotency_key,
-            dedupe_window=dedupe_window,
-            cache_ttl=cache_ttl,
-            enforce_limit=enforce_limit,
-        )
-        return self._fetch(statement, connection)
+        with tracing.asking(job_type) as asking:
+            statement: Statement[Requested[R]] = jobs.request_job(
+                job_type,
+                params,
+                user_id=user_id,
+                force=force,
+                priority=priority,
+                scheduled_for=scheduled_for,
+                idempotency_key=idempotency_key,
+                dedupe_window=dedupe_window,
+                cache_ttl=cache_ttl,
+                enforce_limit=enforce_limit,
+                traceparent=asking.traceparent,
+            )
+            requested = self._fetch(statement, connection)
+            asking.answered(requested.outcome, requested.job_id, requested.traceparent)
+            return requested
 
     def create_many(
         self,
@@ -181,13 +186,23 @@ class SyncClient:
         anything else, jobs are taken when the chunk before them is committed.
         """
         outcomes: list[BulkOutcome] = []
-        batches = bulk.Batches(new_jobs, chunk_size=chunk_size, dedupe=dedupe, enforce_limit=enforce_limit)
-        with shared.noting_created(outcomes, committed=connection is None):
+        with (
+            tracing.asking(None) as asking,
+            shared.noting_created(outcomes, committed=connection is None),
+        ):
+            batches = bulk.Batches(
+                new_jobs,
+                chunk_size=chunk_size,
+                dedupe=dedupe,
+                enforce_limit=enforce_limit,
+                traceparent=asking.traceparent,
+            )
             for batch in batches:
                 create = partial(_create, batch)
                 if connection is None:
                     create = partial(_create_alone, batch, batches)
                 outcomes += self._run(create, connection)
+            asking.created(len(outcomes))
         return outcomes
 
     def wait(

@@ -124,7 +124,7 @@ class ClaimedJob:
     """A job this worker holds; it is also the handler's Context (``streamvibe.Context`` documents that part)."""
 
     # Most jobs leave most of these as they are, so they are set on the few that do not.
-    task: "asyncio.Task[None] | None" = None
+    task: "asyncio.Task[End | None] | None" = None
     entered = False  # its task has begun
     started = 0.0  # loop time
     started_epoch: float | None = None  # seconds since 1970
@@ -155,6 +155,7 @@ class ClaimedJob:
         self.max_attempts: int = row[6]
         self.timeout_seconds: float = row[7]
         self.isolated: bool = row[8]
+        self.traceparent: str | None = row[9]  # of who asked for it
         self._on_log = on_log
 
     def begin(self, loop_time: float, epoch: float) -> None:

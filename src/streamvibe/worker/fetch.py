@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import psycopg
 
+from streamvibe import tracing
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, WorkerUnknown
 from streamvibe.eventlog import Outage, event_logger
@@ -163,6 +165,7 @@ class Fetcher:
             if free <= 0:
                 return 0
             alone = self._alone.could_run()
+            asked_ns = time.time_ns()
             try:
                 rows = await self._session.fetch(
                     statements.CLAIM, (self._worker_id, min(free, MOST_JOBS), self._names, alone, False)
@@ -174,6 +177,10 @@ class Fetcher:
                 self._wake.set()
                 return 0
             jobs = [ClaimedJob(row, self._on_lines) for row in rows]
+            if jobs and tracing.is_on():
+                from streamvibe import spans
+
+                spans.claimed(asked_ns, ((job.job_type, job.traceparent) for job in jobs))
             for job in jobs:
                 self._holding.add(job)
             if self._stopping.is_set():

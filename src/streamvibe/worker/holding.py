@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 
+from streamvibe import tracing
 from streamvibe.eventlog import event_logger
 from streamvibe.jobtype import JobType
 from streamvibe.worker.context import ClaimedJob, Stop
@@ -87,13 +88,23 @@ class Holding:
         """Run the jobs' handlers, but for those where there is no more reason to."""
         loop = asyncio.get_running_loop()
         now, epoch = loop.time(), time.time()
+        run = self._traced if tracing.is_on() else self._run
         for job in jobs:
             if not job.reported:
                 self.running.add(job)
                 job.begin(now, epoch)
-                job.task = loop.create_task(self._run(job))
+                job.task = loop.create_task(run(job))
 
-    async def _run(self, job: ClaimedJob) -> None:
+    async def _traced(self, job: ClaimedJob) -> End | None:
+        from streamvibe import spans
+
+        with spans.processing(job.job_type, job.key, job.attempt, job.traceparent) as span:
+            end = await self._run(job)
+            failed = orjson.loads(end.payload or "{}") if end is not None and end.kind == "failed" else {}
+            spans.ended(span, end.kind if end else "lost", failed.get("kind"), failed.get("message"))
+            return end
+
+    async def _run(self, job: ClaimedJob) -> End | None:
         job.entered = True
         try:
             end = await execute(job, self._job_types[job.job_type])
@@ -103,6 +114,7 @@ class Holding:
             log.error("job_not_run", job_id=job.key, error=describe(error))
             end = End(job, "failed", failure("error", describe(error), retryable=True))
         self._over(job, end)
+        return end
 
     def _over(self, job: ClaimedJob, end: End | None) -> None:
         self.running.discard(job)

@@ -13,7 +13,7 @@ SELECT job_id::text, reason FROM heartbeat_worker(
 """
 CLAIM = """
 SELECT token, job_id::text, user_id::text, job_type, params::text, attempt, max_attempts,
-       extract(epoch FROM timeout)::double precision, isolated
+       extract(epoch FROM timeout)::double precision, isolated, traceparent
 FROM claim_jobs(p_worker_id => %s, p_limit => %s, p_job_types => %s::text[], p_alone => %s::boolean,
                 p_in_transaction => %s::boolean)
 """

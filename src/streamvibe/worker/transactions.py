@@ -6,12 +6,14 @@ milliseconds, because jobs that are done wait for it, or holds one job.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
 import psycopg
 
+from streamvibe import tracing
 from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, StreamVibeError, WorkerUnknown, translated
 from streamvibe.eventlog import event_logger
@@ -205,6 +207,7 @@ class Transactions:
                 self._empty_looks + 1
             )  # unless it finds something, or is woken meanwhile
             rows: list[tuple[Any, ...]] = []
+            asked_ns = time.time_ns()
             for names, limit in self._portions_next():
                 values = (self._worker_id, limit, names, self._alone.could_run(), True)
                 try:
@@ -216,6 +219,10 @@ class Transactions:
                     break
             loop = asyncio.get_running_loop()
             jobs = [ClaimedJob(row, lambda _: None) for row in rows]
+            if jobs and tracing.is_on():
+                from streamvibe import spans
+
+                spans.claimed(asked_ns, ((job.job_type, job.traceparent) for job in jobs))
             for job in jobs:
                 job.outcome = loop.create_future()
                 self._holding.add(job)

@@ -184,6 +184,10 @@ class Worker:
                     break
         return count
 
+    def handlers_running(self) -> int:
+        """How many handlers run at this moment. From any thread."""
+        return len(self._holding.running)
+
     def stop(self) -> None:
         """Stop claiming, let running handlers go on for ``grace``, then hand their jobs back.
 

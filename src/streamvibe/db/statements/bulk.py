@@ -19,7 +19,8 @@ COPY = (
 _CREATE = """
 SELECT ordinal, job_id, outcome
 FROM streamvibe.create_staged_jobs(
-    p_batch := %(batch)s, p_dedupe := %(dedupe)s, p_enforce_limit := %(enforce_limit)s)
+    p_batch := %(batch)s, p_dedupe := %(dedupe)s, p_enforce_limit := %(enforce_limit)s,
+    p_traceparent := %(traceparent)s::text)
 """
 _FIELDS = tuple(item.name for item in fields(NewJob))
 
@@ -45,6 +46,7 @@ class Batches:
         chunk_size: int | None,
         dedupe: bool,
         enforce_limit: bool,
+        traceparent: str | None = None,
     ) -> None:
         if chunk_size is not None and not 1 <= chunk_size <= 1_000_000:
             raise InvalidArgument(
@@ -57,7 +59,11 @@ class Batches:
         self._is_at_hand = isinstance(jobs, list | tuple)
         self._jobs = zip(count(1), jobs, strict=False)
         self._chunk_size = chunk_size
-        self._options = {"dedupe": bool(dedupe), "enforce_limit": bool(enforce_limit)}
+        self._options = {
+            "dedupe": bool(dedupe),
+            "enforce_limit": bool(enforce_limit),
+            "traceparent": traceparent,
+        }
         self._prepared: Batch | Exception | None = None
 
     def __iter__(self) -> Iterator[Batch]:

@@ -20,16 +20,16 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 _REQUEST = """
-SELECT outcome, job_id, status, result, result_age
+SELECT outcome, job_id, status, result, result_age, traceparent
 FROM public.request_job(
     p_user_id := %(user_id)s, p_job_type := %(job_type)s, p_params := %(params)s::jsonb,
     p_priority := %(priority)s::integer, p_scheduled_for := %(scheduled_for)s::timestamptz,
     p_force := %(force)s, p_idempotency_key := %(idempotency_key)s,
     p_dedupe_window := %(dedupe_window)s::interval, p_cache_ttl := %(cache_ttl)s::interval,
-    p_enforce_limit := %(enforce_limit)s)
+    p_enforce_limit := %(enforce_limit)s, p_traceparent := %(traceparent)s::text)
 """
 _REQUESTS = """
-SELECT outcome, job_id, status, result, result_age, error FROM public.request_jobs(p_requests := %s::jsonb)
+SELECT outcome, job_id, status, result, result_age, traceparent, error FROM public.request_jobs(p_requests := %s::jsonb)
 """
 _CANCEL = """
 SELECT job_id, outcome, status
@@ -64,8 +64,9 @@ def request_job(
     dedupe_window: timedelta | None,
     cache_ttl: timedelta | None,
     enforce_limit: bool,
+    traceparent: str | None = None,
 ) -> Statement[Requested[R]]:
-    """Ask for a job."""
+    """Ask for a job. ``traceparent``: the W3C trace context of who asks."""
     return Statement(
         _REQUEST,
         {
@@ -79,6 +80,7 @@ def request_job(
             "dedupe_window": arguments.duration(dedupe_window, "dedupe_window"),
             "cache_ttl": arguments.duration(cache_ttl, "cache_ttl"),
             "enforce_limit": bool(enforce_limit),
+            "traceparent": traceparent,
         },
         partial(_requested, job_type.load_result if isinstance(job_type, JobType) else None),
     )
@@ -93,10 +95,10 @@ def request_jobs(requests: Sequence[Statement[Any]]) -> Statement[Sequence[Row]]
 
 def answer(request: Statement[R], row: Row) -> R | None:
     """What became of one request. None: another transaction has its user's lock. Raises what it was refused for."""
-    error = row[5]
+    error = row[6]
     if error is not None:
         raise from_parts(error["code"], error["field"], error["message"], error["received"], error["fix"])
-    return None if row[0] == "busy" else request.decode([row[:5]])
+    return None if row[0] == "busy" else request.decode([row[:6]])
 
 
 def characters(request: Statement[Any]) -> int:
@@ -198,9 +200,9 @@ def one(job_id: UUID | str, user_id: UUID | str | None) -> dict[str, object]:
 
 
 def _requested(load: Any, rows: Sequence[Row]) -> Requested[Any]:
-    outcome, job_id, status, result, age = rows[0]
+    outcome, job_id, status, result, age, traceparent = rows[0]
     now = JobStatus(status)
-    return Requested(Outcome(outcome), job_id, now, loaded(load, now, result), age, load)
+    return Requested(Outcome(outcome), job_id, now, loaded(load, now, result), age, load, traceparent)
 
 
 def first(rows: Sequence[Row], job_id: UUID | str) -> Row:

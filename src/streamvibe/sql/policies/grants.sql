@@ -14,7 +14,7 @@ DECLARE
         'cleanup_old_jobs', 'forget_idempotency_keys', 'compact_stats', 'recount_stats', 'get_job_queue_stats', 'get_workers',
         'pause_jobs', 'resume_jobs', 'get_pauses', 'get_maintenance', 'get_maintenance_runs', 'set_maintenance_duty',
         'get_index_usage', 'get_index_bloat', 'get_table_health', 'get_job_queue_alerts', 'get_slow_statements',
-        'make_report', 'get_reports'];
+        'make_report', 'get_reports', 'get_job_queue_metrics'];
     v_private_for_service CONSTANT text[] := ARRAY[
         'create_staged_jobs', 'now', 'old_partitions', 'seal_partition', 'count_partition', 'drop_partition',
         'lead_maintenance', 'resign_maintenance', 'register_duties', 'begin_duty', 'end_duty',

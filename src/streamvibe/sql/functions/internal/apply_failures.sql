@@ -3,7 +3,7 @@
 -- The wait is random between 0 and least(backoff_max, backoff_base * 2^attempt) ("full jitter", so that jobs
 -- that failed together do not come back together), or retry_after_seconds where the handler knows better.
 -- A wait longer than setting.retry_in_place_max is spent as 'failed' with retry_at, outside the user's limit.
--- The caller has locked the jobs' rows, and made sure that they are its to move.
+-- The caller has locked the jobs' rows, and made sure that they are its to move; those that have ended stay as they are.
 CREATE OR REPLACE FUNCTION streamvibe.apply_failures(
     p_worker_id text, p_job_ids uuid[], p_failures jsonb[], p_started_at timestamptz[], p_now timestamptz
 ) RETURNS TABLE (job_id uuid, status text, retry_at timestamptz)
@@ -14,8 +14,12 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_wait_in_place interval := (SELECT s.retry_in_place_max FROM streamvibe.setting s);
+    -- What is noted for others would look as if they had ended again.
+    v_live uuid[] := ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id)
+                           CROSS JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+                           WHERE q.status IN ('pending', 'processing'));
 BEGIN
-    PERFORM streamvibe.count_jobs(-1, p_job_ids);
+    PERFORM streamvibe.count_jobs(-1, v_live);
     RETURN QUERY
     WITH decided AS MATERIALIZED (
         SELECT f.job_id, f.failure, f.started_at, t.expires_after,
@@ -47,6 +51,10 @@ BEGIN
     WHERE q.id = d.job_id AND q.id = ANY (p_job_ids)
       AND coalesce(q.status, '') IN ('pending', 'processing')
     RETURNING q.id, q.status, CASE WHEN q.status = 'pending' THEN q.scheduled_for ELSE q.retry_at END;
-    PERFORM streamvibe.count_jobs(1, p_job_ids);
+    PERFORM streamvibe.count_jobs(1, v_live);
+    INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+    SELECT 'failed', q.job_type, streamvibe.counted_kind(q.failure_kind), count(*)
+    FROM unnest(v_live) u(id) CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    GROUP BY q.job_type, streamvibe.counted_kind(q.failure_kind);
 END
 $$;

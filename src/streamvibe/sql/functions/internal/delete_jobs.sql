@@ -15,6 +15,7 @@ BEGIN
                                          AND q.retry_at IS NULL
                                        FOR UPDATE SKIP LOCKED) l);
     PERFORM streamvibe.count_jobs(-1, v_ids);
+    PERFORM streamvibe.count_removed(v_ids);
     DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
     RETURN cardinality(v_ids);
 END

@@ -1,5 +1,5 @@
--- Add up what transactions noted in the statistics (streamvibe.stat_delta), and what dropped leaves left behind
--- (streamvibe.leaf_stat, leaf_sketch). Readers see the same numbers before and after.
+-- Add up what transactions noted in the statistics (streamvibe.stat_delta) and counters (counter_note), and what dropped leaves left
+-- behind (leaf_stat, leaf_sketch). Readers see the same numbers before and after.
 -- Returns: about how many notes it took, p_limit or more when there are more left; 0 also while another session does the same, or counts anew.
 -- Locks:   the row of streamvibe.stat_keeper (SKIP LOCKED): one session at a time. Nobody who writes jobs waits for it.
 -- Raises:  SV001, SV004, SV006.
@@ -28,6 +28,11 @@ BEGIN
     ), room AS (
         -- Each row that a leaf left behind is of an hour.
         SELECT CASE WHEN count(*) < p_limit THEN (p_limit - count(*)) / 50 + 1 ELSE 0 END AS hours FROM noted
+    ), counts AS MATERIALIZED (
+        DELETE FROM streamvibe.counter_note d
+        WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.counter_note l
+                                  LIMIT (SELECT greatest(p_limit - count(*), 0) FROM noted)))
+        RETURNING d.*
     ), left_behind AS MATERIALIZED (
         DELETE FROM streamvibe.leaf_stat d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
@@ -43,9 +48,9 @@ BEGIN
                                   LIMIT (SELECT r.hours FROM room r)))
         RETURNING d.*
     ), taken AS MATERIALIZED (
-        SELECT n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us FROM noted n
+        SELECT n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us, false AS is_of_leaf FROM noted n
         UNION ALL
-        SELECT l.job_type, l.status, u.minute, u.jobs, u.waiting_us, u.processing_us
+        SELECT l.job_type, l.status, u.minute, u.jobs, u.waiting_us, u.processing_us, true
         FROM left_behind l
         CROSS JOIN LATERAL unnest(l.minutes, l.jobs, l.waiting_us, l.processing_us) u(minute, jobs, waiting_us, processing_us)
     ), summed AS (
@@ -62,6 +67,20 @@ BEGIN
         SET jobs = s.jobs + excluded.jobs, waiting_us = s.waiting_us + excluded.waiting_us,
             processing_us = s.processing_us + excluded.processing_us
         RETURNING s.minutes, s.since, s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us
+    ), counted AS (
+        INSERT INTO streamvibe.counter AS c (name, job_type, detail, value)
+        SELECT e.name, e.job_type, e.detail, sum(e.value)
+        FROM (SELECT n.name, n.job_type, n.detail, n.value FROM counts n
+              UNION ALL
+              SELECT s.name, n.job_type, s.detail, s.value
+              FROM noted n
+              CROSS JOIN LATERAL streamvibe.counts_of(n.status, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed) s
+              WHERE n.jobs > 0 AND n.status IN ('completed', 'failed', 'cancelled')
+              UNION ALL
+              SELECT 'removed', t.job_type, '', -t.jobs FROM taken t WHERE t.is_of_leaf) e
+        GROUP BY e.name, e.job_type, e.detail
+        ORDER BY e.name, e.job_type, e.detail
+        ON CONFLICT (name, job_type, detail) DO UPDATE SET value = c.value + excluded.value
     ), sketched AS (
         INSERT INTO streamvibe.stat_sketch AS s (minutes, since, job_type, measure, bucket, jobs)
         SELECT w.minutes, CASE w.minutes WHEN 0 THEN 'epoch' ELSE e.hour END, e.job_type, e.measure, e.bucket, sum(e.jobs)
@@ -82,7 +101,7 @@ BEGIN
     )
     SELECT t.count, s.minutes, s.since, s.job_types, s.statuses, b.minutes AS sketch_minutes, b.since AS sketch_since,
            b.job_types AS sketch_job_types, b.measures, b.buckets INTO v_done
-    FROM (SELECT ((SELECT count(*) FROM noted)
+    FROM (SELECT ((SELECT count(*) FROM noted) + (SELECT count(*) FROM counts)
                   + 50 * ((SELECT count(*) FROM left_behind) + (SELECT count(*) FROM sketches_left_behind)))::integer AS count) t,
          (SELECT array_agg(s.minutes) AS minutes, array_agg(s.since) AS since, array_agg(s.job_type) AS job_types,
                  array_agg(s.status) AS statuses

@@ -31,6 +31,11 @@ BEGIN
       AND q.id NOT IN (SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     GET DIAGNOSTICS v_count = ROW_COUNT;
     PERFORM streamvibe.count_jobs(1, v_ids);
+    INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+    SELECT 'failed', q.job_type, 'expired', count(*)
+    FROM unnest(v_ids) u(id) CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    WHERE q.status = 'failed'
+    GROUP BY q.job_type;
     RETURN v_count;
 END
 $$;

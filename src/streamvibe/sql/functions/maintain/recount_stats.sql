@@ -1,5 +1,5 @@
 -- Count every job there is, and make the statistics say that: for when somebody changed rows past the functions. Others may
--- go on meanwhile; what they change counts on top.
+-- go on meanwhile; what they change counts on top. Counters of what happened (streamvibe.counter) stay as they are.
 -- Returns: for each type and status whose number was wrong, what it was and what it is; the same twice where only the sums of
 --          times were wrong.
 -- Locks:   the row of streamvibe.stat_keeper: waits for a compact_stats() that is under way; the rows of sealed leaves in
@@ -24,7 +24,7 @@ BEGIN
     WITH noted AS (
         DELETE FROM streamvibe.stat_delta d
         RETURNING d.job_type, d.status, d.jobs::bigint AS jobs, coalesce(d.waiting_us, 0) AS waiting_us,
-                  coalesce(d.processing_us, 0) AS processing_us
+                  coalesce(d.processing_us, 0) AS processing_us, d.waited, d.processed
     ), gone AS (
         DELETE FROM streamvibe.dropped_leaf g RETURNING g.leaf_number
     ), left_behind AS (
@@ -42,6 +42,26 @@ BEGIN
     ), fresh AS (
         INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
         SELECT c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed FROM counted c
+    ), kept AS (
+        -- The new notes look like jobs that come to an end now, and took the place of those that did.
+        INSERT INTO streamvibe.counter AS c (name, job_type, detail, value)
+        SELECT e.name, e.job_type, e.detail, sum(e.value)
+        FROM (SELECT s.name, n.job_type, s.detail, s.value
+              FROM noted n
+              CROSS JOIN LATERAL streamvibe.counts_of(n.status, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed) s
+              UNION ALL
+              SELECT s.name, n.job_type, s.detail, -s.value
+              FROM counted n
+              CROSS JOIN LATERAL streamvibe.counts_of(n.status, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed) s
+              UNION ALL
+              SELECT 'removed', n.job_type, '', n.jobs FROM noted n
+              UNION ALL
+              SELECT 'removed', a.job_type, '', a.jobs FROM added a WHERE a.minutes = 0
+              UNION ALL
+              SELECT 'removed', n.job_type, '', -n.jobs FROM counted n) e
+        GROUP BY e.name, e.job_type, e.detail
+        ORDER BY e.name, e.job_type, e.detail
+        ON CONFLICT (name, job_type, detail) DO UPDATE SET value = c.value + excluded.value
     )
     SELECT e.job_type, e.status, sum(e.was)::bigint, sum(e.is_now)::bigint
     FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now, -n.waiting_us AS waiting, -n.processing_us AS processing

@@ -34,10 +34,11 @@ BEGIN
         v_locked := (streamvibe.lock_jobs(v_claim.job_ids)).locked;
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(u.id) FILTER (WHERE u.id IN (SELECT unnest(v_locked))), '{}') AS ids,
+               array_agg(q.job_type) FILTER (WHERE u.id IN (SELECT unnest(v_locked))) AS types,
                coalesce(array_agg(u.id) FILTER (WHERE u.id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
                coalesce(bool_and(q.isolated), false) AND count(*) = 1 AS was_alone INTO v_held
         FROM unnest(v_claim.job_ids) u(id)
-        CROSS JOIN LATERAL (SELECT j.status, j.isolated FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+        CROSS JOIN LATERAL (SELECT j.status, j.isolated, j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
         WHERE q.status IN ('pending', 'processing');
         IF v_held.busy = '{}' THEN
             DELETE FROM streamvibe.claim c WHERE c.token = v_claim.token;
@@ -54,8 +55,10 @@ BEGIN
             FROM streamvibe.apply_failures(v_claim.worker_id, v_held.ids, ARRAY[jsonb_build_object(
                 'kind', 'crash', 'retryable', true, 'message', 'its transaction broke while it ran alone')],
                 ARRAY[v_claim.claimed_at], v_now) a;
+            PERFORM streamvibe.count_recovered('crashed', v_held.types);
         ELSE
             PERFORM streamvibe.put_back(v_held.ids, true);
+            PERFORM streamvibe.count_recovered('isolated', v_held.types);
             RETURN QUERY SELECT u.id, v_claim.worker_id, 'isolated' FROM unnest(v_held.ids) u(id);
         END IF;
     END LOOP;

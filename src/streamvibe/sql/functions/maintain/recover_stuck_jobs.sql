@@ -45,12 +45,13 @@ BEGIN
         v_locked := (streamvibe.lock_jobs(ARRAY(SELECT h.job_id FROM streamvibe.held_jobs(v_worker.id, v_claims) h))).locked;
         -- Under the locks: what was cancelled meanwhile is no longer one of them.
         SELECT coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))), '{}') AS ids,
+               array_agg(q.job_type) FILTER (WHERE h.job_id IN (SELECT unnest(v_locked))) AS types,
                coalesce(array_agg(h.job_id) FILTER (WHERE h.job_id NOT IN (SELECT unnest(v_locked))), '{}') AS busy,
                min(h.claimed_at) AS claimed_at,
                count(*) > 1 OR EXISTS (SELECT FROM streamvibe.claim c
                                        WHERE c.worker_id = v_worker.id AND c.in_transaction) AS are_several INTO v_held
         FROM streamvibe.held_jobs(v_worker.id, v_claims) h
-        CROSS JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = h.job_id OFFSET 0) q
+        CROSS JOIN LATERAL (SELECT j.status, j.job_type FROM public.job_queue j WHERE j.id = h.job_id OFFSET 0) q
         WHERE q.status IN ('pending', 'processing');
         IF v_held.are_several AND v_worker.left_over IS NULL THEN
             v_worker.left_over := 'isolate';
@@ -71,8 +72,11 @@ BEGIN
             FROM streamvibe.apply_failures(v_worker.id, v_held.ids, ARRAY(SELECT jsonb_build_object(
                 'kind', 'crash', 'retryable', true, 'message', 'its worker died while it ran this job alone')
                 FROM unnest(v_held.ids)), ARRAY[v_held.claimed_at], v_now) a;
+            PERFORM streamvibe.count_recovered('crashed', v_held.types);
         ELSE
             PERFORM streamvibe.put_back(v_held.ids, v_worker.left_over = 'isolate');
+            PERFORM streamvibe.count_recovered(CASE v_worker.left_over WHEN 'isolate' THEN 'isolated' ELSE 'released' END,
+                                               v_held.types);
             RETURN QUERY
             SELECT u.id, v_worker.id, CASE v_worker.left_over WHEN 'isolate' THEN 'isolated' ELSE 'released' END
             FROM unnest(v_held.ids) u(id);
@@ -83,11 +87,13 @@ BEGIN
         SELECT q.id FROM public.job_queue q
         WHERE q.status = 'processing' AND q.started_at < v_now - interval '30 minutes'
           AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token)))).locked;
-    SELECT coalesce(array_agg(u.id), '{}') AS ids, coalesce(array_agg(q.worker_id), '{}') AS workers INTO v_held
+    SELECT coalesce(array_agg(u.id), '{}') AS ids, coalesce(array_agg(q.worker_id), '{}') AS workers, array_agg(q.job_type) AS types
+    INTO v_held
     FROM unnest(v_locked) u(id)
     CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
     WHERE q.status = 'processing' AND NOT EXISTS (SELECT FROM streamvibe.claim c WHERE c.token = q.claim_token);
     PERFORM streamvibe.put_back(v_held.ids, true);
+    PERFORM streamvibe.count_recovered('isolated', v_held.types);
     RETURN QUERY SELECT u.id, u.worker_id, 'isolated' FROM unnest(v_held.ids, v_held.workers) u(id, worker_id);
 END
 $$;

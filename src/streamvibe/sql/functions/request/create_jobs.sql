@@ -3,11 +3,13 @@
 -- The cache is not asked. p_dedupe joins live twins inside each type's window (also within the batch);
 -- p_enforce_limit refuses what is over a user's limit. Both are exact, and both off unless asked for;
 -- what is created counts against its user's limit all the same.
+-- p_traceparent: the W3C trace context of who asks, for all of them, as in request_job().
 -- Returns: a row per element in order; outcome 'created', 'joined' (job_id is the twin) or 'refused' (NULL).
 -- Locks:   with either promise on, the users' rows in streamvibe.account in id order.
 -- Raises:  SV001 naming the element and field, SV002, SV003, SV004, SV006, SV009.
 CREATE OR REPLACE FUNCTION public.create_jobs(
-    p_jobs jsonb, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false
+    p_jobs jsonb, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false,
+    p_traceparent text DEFAULT NULL
 ) RETURNS TABLE (ordinal integer, job_id uuid, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -39,6 +41,6 @@ BEGIN
             PERFORM streamvibe.refuse_unreadable_job(p_jobs);
             RAISE;
     END;
-    RETURN QUERY SELECT c.* FROM streamvibe.create_staged_jobs(v_batch, p_dedupe, p_enforce_limit) c;
+    RETURN QUERY SELECT c.* FROM streamvibe.create_staged_jobs(v_batch, p_dedupe, p_enforce_limit, p_traceparent) c;
 END
 $$;

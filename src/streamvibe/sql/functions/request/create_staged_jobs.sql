@@ -1,7 +1,8 @@
 -- Turn one batch of streamvibe.staging into jobs and empty it. What create_jobs() and COPY both end in.
 -- Call it in the transaction that filled the batch. Contract: see create_jobs.
 CREATE OR REPLACE FUNCTION streamvibe.create_staged_jobs(
-    p_batch uuid, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false
+    p_batch uuid, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false,
+    p_traceparent text DEFAULT NULL
 ) RETURNS TABLE (ordinal integer, job_id uuid, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -18,6 +19,7 @@ DECLARE
     -- Ids are made a microsecond apart, in the order of the elements: a batch of 1,000,000 reaches a second ahead.
     v_us bigint;
     v_random bigint := streamvibe.random_bits();
+    v_traceparent text := streamvibe.readable_traceparent(p_traceparent);
 BEGIN
     PERFORM streamvibe.require_service('create_jobs');
     SELECT s.ordinal, s.job_type INTO v_unknown
@@ -67,10 +69,11 @@ BEGIN
                   WHERE s.batch = p_batch ORDER BY s.ordinal) n
         ), inserted AS (
             INSERT INTO public.job_queue
-                (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
+                (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
+                 traceparent)
             SELECT a.id, a.at, a.user_id, a.job_type, a.params, coalesce(a.priority, a.usual),
                    greatest(a.scheduled_for, v_now), greatest(a.scheduled_for, v_now) + a.expires_after, v_now,
-                   u.turn + row_number() OVER (PARTITION BY a.user_id, a.job_type ORDER BY a.ordinal) - 1
+                   u.turn + row_number() OVER (PARTITION BY a.user_id, a.job_type ORDER BY a.ordinal) - 1, v_traceparent
             FROM accepted a
             JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
                                    FROM (SELECT DISTINCT s.user_id, s.job_type FROM streamvibe.staging s
@@ -139,9 +142,11 @@ BEGIN
               ORDER BY f.ordinal) n
     ), inserted AS (
         INSERT INTO public.job_queue
-            (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn)
+            (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
+             traceparent)
         SELECT a.id, a.at, s.user_id, s.job_type, s.params, s.priority, s.due,
-               s.due + s.expires_after, v_now, u.turn + row_number() OVER (PARTITION BY s.user_id, s.job_type ORDER BY a.ordinal) - 1
+               s.due + s.expires_after, v_now, u.turn + row_number() OVER (PARTITION BY s.user_id, s.job_type ORDER BY a.ordinal) - 1,
+               v_traceparent
         FROM accepted a JOIN staged s USING (ordinal)
         JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
                                FROM (SELECT DISTINCT w.user_id, w.job_type FROM wanted w) d) p
@@ -153,12 +158,16 @@ BEGIN
         INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
         SELECT i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*) FROM inserted i
         GROUP BY i.job_type, streamvibe.minute_of(i.created_at)
+    ), answered AS MATERIALIZED (
+        SELECT f.ordinal, f.job_type, coalesce(f.twin, a.id) AS id,
+               CASE WHEN f.twin IS NOT NULL THEN 'joined' WHEN a.id IS NULL THEN 'refused'
+                    WHEN f.original = f.ordinal THEN 'created' ELSE 'joined' END AS outcome
+        FROM first_of_kind f LEFT JOIN accepted a ON a.ordinal = f.original
+    ), counted AS (
+        INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+        SELECT 'asked', w.job_type, w.outcome, count(*) FROM answered w WHERE w.outcome = 'joined' GROUP BY w.job_type, w.outcome
     )
-    SELECT f.ordinal, coalesce(f.twin, a.id),
-           CASE WHEN f.twin IS NOT NULL THEN 'joined' WHEN a.id IS NULL THEN 'refused'
-                WHEN f.original = f.ordinal THEN 'created' ELSE 'joined' END
-    FROM first_of_kind f LEFT JOIN accepted a ON a.ordinal = f.original
-    ORDER BY f.ordinal;
+    SELECT w.ordinal, w.id, w.outcome FROM answered w ORDER BY w.ordinal;
     END IF;
 
     PERFORM streamvibe.wake_workers(d.job_type)

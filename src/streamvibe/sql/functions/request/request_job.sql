@@ -3,6 +3,8 @@
 --          job that this idempotency key means), or 'created'.
 -- A live job that is wanted later than p_scheduled_for (now) is not joined.
 -- p_force passes the cache. p_dedupe_window '0' never joins. NULL means what the job type says.
+-- p_traceparent: the W3C trace context of who asks. It is kept with a new job, and claimed with it; what cannot be read is
+--          passed over. When it is given, traceparent is that of the job joined or found in the cache.
 -- Only the service may raise the priority above the type's own or switch the limit off.
 -- Locks:   the user's row in streamvibe.account, until the transaction ends. Other users never wait.
 -- Index:   idx_job_queue_identity, idx_job_queue_user_active. Every statement here costs more to start than to run, so
@@ -19,8 +21,11 @@ CREATE OR REPLACE FUNCTION public.request_job(
     p_idempotency_key text DEFAULT NULL,
     p_dedupe_window interval DEFAULT NULL,
     p_cache_ttl interval DEFAULT NULL,
-    p_enforce_limit boolean DEFAULT true
-) RETURNS TABLE (outcome text, job_id uuid, status text, result jsonb, result_age interval)
+    p_enforce_limit boolean DEFAULT true,
+    p_traceparent text DEFAULT NULL
+) RETURNS TABLE (
+    outcome text, job_id uuid, status text, result jsonb, result_age interval, traceparent text
+)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET plan_cache_mode = force_generic_plan
@@ -124,6 +129,10 @@ BEGIN
             result := v_found.result;
             result_age := v_now - v_found.completed_at;
         END IF;
+        IF p_traceparent IS NOT NULL THEN
+            traceparent := (SELECT q.traceparent FROM public.job_queue q WHERE q.id = v_id);
+        END IF;
+        INSERT INTO streamvibe.counter_note (name, job_type, detail, value) VALUES ('asked', p_job_type, outcome, 1);
         RETURN NEXT;
         RETURN;
     END IF;
@@ -159,9 +168,10 @@ BEGIN
     END IF;
     INSERT INTO public.job_queue
         (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
-         idempotency_key)
+         idempotency_key, traceparent)
     VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_type.priority, v_due, v_due + v_type.expires_after, v_now,
-            v_turn, p_idempotency_key);
+            v_turn, p_idempotency_key,
+            CASE WHEN p_traceparent IS NOT NULL THEN streamvibe.readable_traceparent(p_traceparent) END);
     INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
     VALUES (p_job_type, 'pending', streamvibe.minute_of(v_now), 1);
     IF p_idempotency_key IS NOT NULL THEN

@@ -1,6 +1,6 @@
 -- Ask for many jobs in one transaction, each for itself: what one is refused for undoes none of the others. For the service.
 -- p_requests: [{"user_id", "job_type", "params"?, "priority"?, "scheduled_for"?, "force"?, "idempotency_key"?,
---          "dedupe_window"?, "cache_ttl"?, "enforce_limit"?}, ...], 1 to 1000; each means what request_job's parameter of
+--          "dedupe_window"?, "cache_ttl"?, "enforce_limit"?, "traceparent"?}, ...], 1 to 1000; each means what request_job's parameter of
 --          that name does. Every promise of request_job holds, also between elements.
 -- Returns: a row per element in order: request_job's; or outcome 'refused' with the error ("code", "field", "message",
 --          "received", "fix"); or outcome 'busy': another transaction holds the user's lock; ask for that one again.
@@ -9,7 +9,7 @@
 -- Raises:  SV001 when p_requests is not such an array, SV004. What is the server's fault (a full disk) undoes all.
 CREATE OR REPLACE FUNCTION public.request_jobs(p_requests jsonb)
     RETURNS TABLE (
-        ordinal integer, outcome text, job_id uuid, status text, result jsonb, result_age interval, error jsonb
+        ordinal integer, outcome text, job_id uuid, status text, result jsonb, result_age interval, error jsonb, traceparent text
     )
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -39,15 +39,16 @@ BEGIN
         result := NULL;
         result_age := NULL;
         error := NULL;
+        traceparent := NULL;
         BEGIN
             IF jsonb_typeof(v_request) <> 'object' THEN
                 PERFORM streamvibe.raise_error('SV001', 'p_requests[' || ordinal || ']', left(v_request::text, 200),
                     'the element is not an object', 'Pass objects with user_id, job_type and params.');
             ELSIF v_request - ARRAY['user_id', 'job_type', 'params', 'priority', 'scheduled_for', 'force',
-                      'idempotency_key', 'dedupe_window', 'cache_ttl', 'enforce_limit'] <> '{}' THEN
+                      'idempotency_key', 'dedupe_window', 'cache_ttl', 'enforce_limit', 'traceparent'] <> '{}' THEN
                 PERFORM streamvibe.raise_error('SV001', 'p_requests[' || ordinal || ']', left(v_request::text, 200),
                     'the element has an unknown field', 'Use user_id, job_type, params, priority, scheduled_for, force, '
-                    || 'idempotency_key, dedupe_window, cache_ttl and enforce_limit.');
+                    || 'idempotency_key, dedupe_window, cache_ttl, enforce_limit and traceparent.');
             END IF;
             v_field := 'user_id';
             v_user_id := (v_request ->> 'user_id')::uuid;
@@ -56,14 +57,14 @@ BEGIN
                 v_patience := '1ms';
             ELSE
                 v_field := NULL;
-                SELECT r.outcome, r.job_id, r.status, r.result, r.result_age
-                INTO outcome, job_id, status, result, result_age
+                SELECT r.outcome, r.job_id, r.status, r.result, r.result_age, r.traceparent
+                INTO outcome, job_id, status, result, result_age, traceparent
                 FROM public.request_job(
                     v_user_id, v_request ->> 'job_type', coalesce(v_request -> 'params', '{}'),
                     (v_request ->> 'priority')::integer, (v_request ->> 'scheduled_for')::timestamptz,
                     coalesce((v_request ->> 'force')::boolean, false), v_request ->> 'idempotency_key',
                     (v_request ->> 'dedupe_window')::interval, (v_request ->> 'cache_ttl')::interval,
-                    coalesce((v_request ->> 'enforce_limit')::boolean, true)) r;
+                    coalesce((v_request ->> 'enforce_limit')::boolean, true), v_request ->> 'traceparent') r;
             END IF;
         EXCEPTION WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS v_code = RETURNED_SQLSTATE, v_message = MESSAGE_TEXT,

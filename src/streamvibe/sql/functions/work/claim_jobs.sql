@@ -8,6 +8,7 @@
 -- Returns: 0..p_limit rows, highest priority first, then longest due, with a fair share for every user
 --          (streamvibe.pickup_rank); all with the same token. An isolated job comes as the only row, and must run
 --          alone in its process: it may be what killed the last one.
+-- traceparent: the W3C trace context of who asked for the job, if it came with one.
 -- Locks:   the worker's row (waits while the worker's own release_forgotten_claims() or recovery has it), then the jobs'
 --          rows (SKIP LOCKED: no open transaction that has some of them is waited for); until commit.
 -- Index:   idx_job_queue_type_status; the plans are pinned by
@@ -18,7 +19,8 @@ CREATE OR REPLACE FUNCTION public.claim_jobs(
     p_in_transaction boolean DEFAULT false
 ) RETURNS TABLE (
     token bigint, job_id uuid, user_id uuid, job_type text, params jsonb, attempt integer, max_attempts integer,
-    timeout interval, isolated boolean, scheduled_for timestamptz, created_at timestamptz
+    timeout interval, isolated boolean, scheduled_for timestamptz, created_at timestamptz,
+    traceparent text
 )
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -153,7 +155,7 @@ BEGIN
     RETURNING claim.token INTO v_token;
     RETURN QUERY
     SELECT v_token, q.id, q.user_id, q.job_type, q.params, q.retry_count + 1, t.max_attempts::integer, t.timeout,
-           q.isolated, q.scheduled_for, q.created_at
+           q.isolated, q.scheduled_for, q.created_at, q.traceparent
     FROM unnest(v_ids) WITH ORDINALITY u(id, n)
     CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
     JOIN streamvibe.job_type t ON t.name = q.job_type

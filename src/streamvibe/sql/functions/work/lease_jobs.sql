@@ -14,7 +14,6 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
-    v_pending uuid[];
     v_leased uuid[];
     v_mine record;
 BEGIN
@@ -22,9 +21,6 @@ BEGIN
     SELECT l.* INTO v_mine FROM streamvibe.lock_held_jobs(p_worker_id, p_tokens, p_job_ids,
         ARRAY[cardinality(p_started_at)]) l;
     v_now := streamvibe.now();
-    -- Those that are processing already stay what they are.
-    v_pending := ARRAY(SELECT u.id FROM unnest(v_mine.locked) u(id) WHERE u.id NOT IN (SELECT unnest(v_mine.processing)));
-    PERFORM streamvibe.count_jobs(-1, v_pending);
     WITH leased AS (
         UPDATE public.job_queue q
         SET status = 'processing', worker_id = p_worker_id, claim_token = r.token, updated_at = v_now,
@@ -33,10 +29,14 @@ BEGIN
         WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') = 'pending'
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
-        RETURNING q.id
+        RETURNING q.id, q.job_type, q.created_at
+    ), noted AS (
+        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
+        SELECT l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
+        FROM leased l CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
+        GROUP BY l.job_type, m.status, streamvibe.minute_of(l.created_at)
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
-    PERFORM streamvibe.count_jobs(1, v_pending);
     RETURN QUERY
     SELECT s.* FROM streamvibe.statuses_now(
         ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id) WHERE u.id NOT IN (SELECT unnest(v_leased))), v_mine.busy) s;
