@@ -29,7 +29,7 @@ from streamvibe.cli.output import (
     text,
 )
 from streamvibe.client import SyncClient
-from streamvibe.errors import InvalidArgument, JobFailed, WaitTimeout
+from streamvibe.errors import DatabaseUnreachable, InvalidArgument, JobFailed, WaitTimeout
 from streamvibe.model import Job, JobChange, JobResult, JobStatus, Outcome, Requested
 
 jobs_app = typer.Typer(
@@ -143,16 +143,20 @@ def _wait(
     as_json: bool,
 ) -> None:
     latest: Job | None = None
-    with watching(client, as_json=as_json) as show:
+    with watching(client, as_json=as_json) as watch:
 
         def look(job: Job) -> None:
             nonlocal latest
             latest = job
-            show(job)
+            watch.look(job)
+            check_interrupt()
+
+        def away(error: DatabaseUnreachable) -> None:
+            watch.away(error)
             check_interrupt()
 
         try:
-            done = client.wait(asked, timeout=timeout, on_look=look)
+            done = client.wait(asked, timeout=timeout, on_look=look, on_away=away)
         except (JobFailed, WaitTimeout) as error:
             if as_json and latest is not None:
                 print_json(_waited(asked, latest))

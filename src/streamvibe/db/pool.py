@@ -4,13 +4,15 @@ Every connection is in autocommit mode (each function call is one transaction; `
 several), is named in ``pg_stat_activity``, and reads jsonb with orjson. UUIDs are ``uuid.UUID`` as psycopg has it.
 """
 
+import asyncio
 import select
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Self
 
 import orjson
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, Connection, OperationalError
 from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -22,6 +24,8 @@ from streamvibe.masking import mask_url
 APPLICATION_NAME = "streamvibe"
 CONNECT_SECONDS = 5
 PREPARE_THRESHOLD = 5
+#: How often a pool tries to replace a connection that broke, and for how long before it waits to be asked for one.
+RECONNECT_PAUSE_SECONDS, RECONNECT_SECONDS = 0.5, 300.0
 
 
 def configure(conn: Connection[Any] | AsyncConnection[Any]) -> None:
@@ -50,6 +54,43 @@ def _options(application_name: str, prepare_threshold: int | None) -> dict[str, 
     }
 
 
+class _AsyncReplacement(AsyncConnection[TupleRow]):
+    """A connection of a pool, which is made as soon as the database is back.
+
+    The pool itself would try again after ever longer pauses, up to minutes, with a warning each time.
+    """
+
+    @classmethod
+    async def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, is_wanted: Callable[[], bool], **options: Any
+    ) -> Self:
+        until = time.monotonic() + RECONNECT_SECONDS
+        while True:
+            try:
+                return await super().connect(conninfo, **options)
+            except OperationalError:
+                if not is_wanted() or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+
+
+class _Replacement(Connection[TupleRow]):
+    """The same for code without an event loop."""
+
+    @classmethod
+    def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, is_wanted: Callable[[], bool], **options: Any
+    ) -> Self:
+        until = time.monotonic() + RECONNECT_SECONDS
+        while True:
+            try:
+                return super().connect(conninfo, **options)
+            except OperationalError:
+                if not is_wanted() or time.monotonic() > until:
+                    raise
+            time.sleep(RECONNECT_PAUSE_SECONDS)
+
+
 class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
     """A pool for asynchronous code: ``async with AsyncPool(dsn) as pool``.
 
@@ -70,9 +111,11 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
     ) -> None:
         self._dsn, self._options = dsn, _options(application_name, prepare_threshold)
         self.url = mask_url(dsn)
+        self._lent: set[AsyncConnection[TupleRow]] = set()
         super().__init__(
             dsn,
-            kwargs=self._options,
+            connection_class=_AsyncReplacement,
+            kwargs={**self._options, "is_wanted": lambda: not self.closed},
             configure=_configure_async,
             min_size=min_size,
             max_size=max_size,
@@ -100,9 +143,20 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         conn = await super().getconn(timeout)
         while _is_dead(conn):
             await conn.close()
-            await self.putconn(conn)
+            await super().putconn(conn)
             conn = await super().getconn(timeout)
+        self._lent.add(conn)
         return conn
+
+    async def putconn(self, conn: AsyncConnection[TupleRow]) -> None:
+        """Give a connection back."""
+        self._lent.discard(conn)
+        await super().putconn(conn)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all the connections that it may have are in use; else it waits in vain for one to be made."""
+        return len(self._lent) >= self.max_size
 
     async def probe(self) -> None:
         """Make one connection outside the pool and close it: its error says why, which a pool's own never does.
@@ -131,9 +185,11 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
     ) -> None:
         self._dsn, self._options = dsn, _options(application_name, prepare_threshold)
         self.url = mask_url(dsn)
+        self._lent: set[Connection[TupleRow]] = set()
         super().__init__(
             dsn,
-            kwargs=self._options,
+            connection_class=_Replacement,
+            kwargs={**self._options, "is_wanted": lambda: not self.closed},
             configure=configure,
             min_size=min_size,
             max_size=max_size,
@@ -153,9 +209,20 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
         conn = super().getconn(timeout)
         while _is_dead(conn):
             conn.close()
-            self.putconn(conn)
+            super().putconn(conn)
             conn = super().getconn(timeout)
+        self._lent.add(conn)
         return conn
+
+    def putconn(self, conn: Connection[TupleRow]) -> None:
+        """Give a connection back."""
+        self._lent.discard(conn)
+        super().putconn(conn)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all the connections that it may have are in use; as `AsyncPool.is_full`."""
+        return len(self._lent) >= self.max_size
 
     def probe(self) -> None:
         """Make one connection outside the pool, as `AsyncPool.probe` does."""
