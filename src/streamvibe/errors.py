@@ -390,7 +390,8 @@ def _as_given(error: StreamVibeError) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else text + "."
+    # A caret is PostgreSQL's, below the place of a mistake.
+    return text if text.endswith((".", "!", "?", "^")) else text + "."
 
 
 def _rebuild_job_failed(message: str, job: EndedJob) -> JobFailed:

@@ -137,7 +137,7 @@ def test_the_command_says_it_in_one_line(mortal: Server, database: Database, as_
         assert waiting.stderr is not None and waiting.stdout is not None
         wait_until(lambda: database.fetch_value("SELECT count(*) FROM job_queue") == 1, "the request")
         # Its connection is open and idle: it has looked.
-        idle = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'streamvibe cli' AND query ~ 'get_job\\('"
+        idle = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ 'cli' AND query ~ 'get_job\\('"
         wait_until(lambda: database.fetch_value(idle) == 1, "it looks")
         mortal.crash()
         lines: list[str] = []

@@ -89,6 +89,11 @@ def test_errors_travel_between_processes(error: StreamVibeError) -> None:
     assert vars(copy) == vars(error)
 
 
+def test_a_place_that_is_pointed_at_gets_no_full_stop() -> None:
+    """PostgreSQL's caret stands below the place of a mistake."""
+    assert str(InvalidArgument("syntax error\nLINE 1: SELCT\n        ^")).endswith("\n        ^")
+
+
 @pytest.mark.parametrize("after", [float("nan"), float("inf"), -1])
 def test_retry_later_refuses_what_is_no_time(after: float) -> None:
     """RetryLater takes a finite number of seconds that is not negative."""
