@@ -169,12 +169,11 @@ def print_error(error: StreamVibeError, *, as_json: bool) -> None:
     screen = error_console()
     screen.print("[bold red]Error:[/] ", end="")
     screen.print(_sentence(error.message), markup=False)
-    if isinstance(error, JobFailed):
-        # What it was received for was never typed.
-        screen.print(f"Job: {error.received}", markup=False)
-    elif error.received is not None:
+    if error.received is not None:
         place = f" for {error.field}" if error.field is not None else ""
-        screen.print(f"Received{place}: {error.received}", markup=False)
+        # Of a job that was waited for nobody typed the id.
+        what = "Job" if isinstance(error, JobFailed) else f"Received{place}"
+        screen.print(f"{what}: {error.received}", markup=False)
     if error.fix is not None:
         screen.print(_sentence(error.fix), markup=False)
     for note in getattr(error, "__notes__", []):

@@ -70,9 +70,8 @@ def examine(conn: psycopg.Connection[Any]) -> list[Finding]:
     """
     schema = _schema(conn)
     found = [finding for check in checks() for finding in _findings(conn, check, is_complete=not schema)]
-    found += schema
     # What else is wrong may be for want of the schema.
-    return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.check != "schema", f.check))
+    return schema + sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), finding.check))
 
 
 def _schema(conn: psycopg.Connection[Any]) -> list[Finding]:
