@@ -1,6 +1,7 @@
 """``streamvibe jobs request|list|show|result|logs|cancel|retry``."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -165,7 +166,7 @@ def _wait(
             check_interrupt()
 
         def away(error: DatabaseUnreachable) -> None:
-            watch.away(error)
+            watch.away()
             check_interrupt()
 
         try:
@@ -176,8 +177,10 @@ def _wait(
             if isinstance(error, WaitTimeout):
                 error.fix = f"The job goes on; `streamvibe jobs result {asked.job_id}` shows how it ended"
             elif error.job.status == JobStatus.FAILED:
-                error.fix = "Mend the cause, then request it again"
-                if client.logs(asked.job_id, limit=1).items:
+                error.fix, has_lines = "Mend the cause, then request it again", False
+                with suppress(DatabaseUnreachable):  # how the job ended is what matters
+                    has_lines = bool(client.logs(asked.job_id, limit=1).items)
+                if has_lines:
                     error.fix = f"`streamvibe jobs logs {asked.job_id}` says more. {error.fix}"
             raise
         except KeyboardInterrupt:

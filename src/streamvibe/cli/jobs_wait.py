@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Protocol
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -49,12 +48,30 @@ def interruptible() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-class Watch(Protocol):
-    """Shows a job as it stands."""
+class Watch:
+    """Shows a job as it stands; says once that the database is away, and once that it is back."""
 
-    def look(self, job: Job) -> None: ...
-    def away(self, error: DatabaseUnreachable) -> None:
+    def __init__(
+        self, missed: "_MissingWorker", show: Callable[[Job], None], *, as_json: bool = False
+    ) -> None:
+        self._missed = missed
+        self._show = show
+        self._as_json = as_json
+        self._is_away = False
+
+    def look(self, job: Job) -> None:
+        """This is how it stands."""
+        if self._is_away:
+            self._is_away = False
+            print_hint("The database is back.", as_json=self._as_json)
+        self._show(job)
+        self._missed.look(job)
+
+    def away(self) -> None:
         """The database could not be asked."""
+        if not self._is_away:
+            self._is_away = True
+            print_hint("The database is away; waiting.", as_json=self._as_json)
 
 
 @contextmanager
@@ -67,7 +84,7 @@ def watching(client: SyncClient, *, as_json: bool) -> Iterator[Watch]:
     missed = _MissingWorker(client, as_json=as_json)
     screen = error_console()
     if as_json:
-        yield _Watch(missed, lambda job: None, as_json=True)
+        yield Watch(missed, lambda job: None, as_json=True)
     elif screen.is_terminal:
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=screen, transient=True) as bar:
@@ -76,7 +93,7 @@ def watching(client: SyncClient, *, as_json: bool) -> Iterator[Watch]:
             def move(job: Job) -> None:
                 bar.update(task, completed=job.progress or 0.0, description=state(job))
 
-            yield _Watch(missed, move)
+            yield Watch(missed, move)
     else:
         shown = ""
 
@@ -87,31 +104,7 @@ def watching(client: SyncClient, *, as_json: bool) -> Iterator[Watch]:
                 screen.print(line, markup=False)
                 shown = line
 
-        yield _Watch(missed, show)
-
-
-class _Watch:
-    """Says once that the database is away, and once that it is back."""
-
-    def __init__(
-        self, missed: "_MissingWorker", show: Callable[[Job], None], *, as_json: bool = False
-    ) -> None:
-        self._missed = missed
-        self._show = show
-        self._as_json = as_json
-        self._is_away = False
-
-    def look(self, job: Job) -> None:
-        if self._is_away:
-            self._is_away = False
-            print_hint("The database is back.", as_json=self._as_json)
-        self._show(job)
-        self._missed.look(job)
-
-    def away(self, error: DatabaseUnreachable) -> None:
-        if not self._is_away:
-            self._is_away = True
-            print_hint("The database is away; waiting.", as_json=self._as_json)
+        yield Watch(missed, show)
 
 
 class _MissingWorker:
