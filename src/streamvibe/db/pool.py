@@ -5,10 +5,11 @@ several), is named in ``pg_stat_activity``, and reads jsonb with orjson. UUIDs a
 """
 
 import asyncio
+import random
 import select
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Self
 
 import orjson
@@ -24,8 +25,9 @@ from streamvibe.masking import mask_url
 APPLICATION_NAME = "streamvibe"
 CONNECT_SECONDS = 5
 PREPARE_THRESHOLD = 5
-#: How often a pool tries to replace a connection that broke, and for how long before it waits to be asked for one.
-RECONNECT_PAUSE_SECONDS, RECONNECT_SECONDS = 0.5, 300.0
+#: How long a pool pauses between tries to replace a connection that broke, at first and at most, and for how long it
+#: tries before it waits to be asked for one.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, RECONNECT_SECONDS = 0.1, 2.0, 300.0
 
 
 def configure(conn: Connection[Any] | AsyncConnection[Any]) -> None:
@@ -54,6 +56,14 @@ def _options(application_name: str, prepare_threshold: int | None) -> dict[str, 
     }
 
 
+def _pauses(is_wanted: Callable[[], bool]) -> Iterator[float]:
+    """Until a connection is not wanted any more. At random, so that many processes do not come all at once."""
+    until, pause = time.monotonic() + RECONNECT_SECONDS, FIRST_PAUSE_SECONDS
+    while is_wanted() and time.monotonic() < until:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
 class _AsyncReplacement(AsyncConnection[TupleRow]):
     """A connection of a pool, which is made as soon as the database is back.
 
@@ -64,14 +74,11 @@ class _AsyncReplacement(AsyncConnection[TupleRow]):
     async def connect(  # type: ignore[override]
         cls, conninfo: str = "", *, is_wanted: Callable[[], bool], **options: Any
     ) -> Self:
-        until = time.monotonic() + RECONNECT_SECONDS
-        while True:
-            try:
+        for pause in _pauses(is_wanted):
+            with suppress(OperationalError):
                 return await super().connect(conninfo, **options)
-            except OperationalError:
-                if not is_wanted() or time.monotonic() > until:
-                    raise
-            await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+        return await super().connect(conninfo, **options)
 
 
 class _Replacement(Connection[TupleRow]):
@@ -81,14 +88,11 @@ class _Replacement(Connection[TupleRow]):
     def connect(  # type: ignore[override]
         cls, conninfo: str = "", *, is_wanted: Callable[[], bool], **options: Any
     ) -> Self:
-        until = time.monotonic() + RECONNECT_SECONDS
-        while True:
-            try:
+        for pause in _pauses(is_wanted):
+            with suppress(OperationalError):
                 return super().connect(conninfo, **options)
-            except OperationalError:
-                if not is_wanted() or time.monotonic() > until:
-                    raise
-            time.sleep(RECONNECT_PAUSE_SECONDS)
+            time.sleep(pause)
+        return super().connect(conninfo, **options)
 
 
 class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
