@@ -1,6 +1,7 @@
 """The database goes away while somebody waits for a job: the wait goes on and says so."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -40,6 +41,22 @@ def database(mortal: Server) -> Iterator[Database]:
         with psycopg.connect(clone.dsn, autocommit=True) as conn:
             conn.execute("SELECT register_job_type('note')")
         yield clone
+
+
+@contextlib.contextmanager
+def waiting_command(database: Database, *options: str) -> Iterator["subprocess.Popen[str]"]:
+    """`jobs request --wait`, which would wait for ever if the test fails."""
+    with subprocess.Popen(
+        command("jobs", "request", "note", "--user", USER, "--wait", *options),
+        env=environment(database.dsn),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        try:
+            yield waiting
+        finally:
+            waiting.kill()
 
 
 def test_a_wait_outlasts_an_outage(
@@ -127,13 +144,7 @@ def test_a_pool_that_is_full_is_no_outage() -> None:
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_command_says_it_in_one_line(mortal: Server, database: Database, as_json: bool) -> None:
     """`jobs request --wait`: once that the database is away, once that it is back, and not a word of connections."""
-    with subprocess.Popen(
-        command("jobs", "request", "note", "--user", USER, "--wait", *(["--json"] if as_json else [])),
-        env=environment(database.dsn),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as waiting:
+    with waiting_command(database, *(["--json"] if as_json else [])) as waiting:
         assert waiting.stderr is not None and waiting.stdout is not None
         wait_until(lambda: database.fetch_value("SELECT count(*) FROM job_queue") == 1, "the request")
         # Its connection is open and idle: it has looked.
@@ -157,13 +168,7 @@ def test_the_command_says_it_in_one_line(mortal: Server, database: Database, as_
 
 def test_ctrl_c_ends_a_wait_for_the_database(mortal: Server, database: Database) -> None:
     """Interrupted while the database is away: exit 130, as otherwise."""
-    with subprocess.Popen(
-        command("jobs", "request", "note", "--user", USER, "--wait"),
-        env=environment(database.dsn),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as waiting:
+    with waiting_command(database) as waiting:
         assert waiting.stderr is not None
         while "pending" not in waiting.stderr.readline():
             pass
