@@ -15,7 +15,9 @@ def test_a_closed_leaf_is_packed_once(database: Database, exact: bool) -> None:
         conn.execute("CREATE EXTENSION pgstattuple")
     leaf = kit.old_leaf(conn, rows=20_000)
     # What every job does: a new entry in each index for its end, beside the one for its beginning.
-    conn.execute(f"UPDATE streamvibe.{leaf} SET status = 'failed', completed_at = completed_at + '1 s'".encode())
+    conn.execute(
+        f"UPDATE streamvibe.{leaf} SET status = 'failed', completed_at = completed_at + '1 s'".encode()
+    )
     conn.execute(f"VACUUM (ANALYZE) streamvibe.{leaf}".encode())
     commands = [row[0] for row in conn.execute(COMMANDS)]
     if not exact:
