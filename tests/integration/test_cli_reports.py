@@ -148,9 +148,11 @@ def test_slow_statements(counted: Database) -> None:
     conn = counted.connect()
     for _ in range(3):
         conn.execute("SELECT pg_sleep(0.02), count(*) FROM job_queue WHERE job_type = 'secret'")
+    conn.execute("SELECT count(*) FROM job_log")
     ran = streamvibe(counted.dsn, "stats", "--slow")
     assert ran.status == 0 and ran.err == ""
-    first = ran.lines[0]
+    first, *others = ran.lines
+    assert "FROM job_log" in others[0][-1]
     assert "FROM job_queue WHERE job_type = $" in first[-1] and first[1] == "3" and "secret" not in ran.out
     found = streamvibe(counted.dsn, "stats", "--slow", "--json").json
     assert (found["problem"], found["fix"], found["items"][0]["calls"]) == (None, None, 3)
