@@ -13,12 +13,14 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
+from streamvibe.cli.archive import archive_app
 from streamvibe.cli.bench import bench_app, with_values
 from streamvibe.cli.db import db_app
 from streamvibe.cli.demo import demo_command
 from streamvibe.cli.doctor import doctor_command
 from streamvibe.cli.explain import explain_command
 from streamvibe.cli.jobs import jobs_app
+from streamvibe.cli.jobs_erase import erase_command
 from streamvibe.cli.jobs_why import why_command
 from streamvibe.cli.logs import logs_app
 from streamvibe.cli.maintain import maintain_app, pause_command, pauses_command, resume_command
@@ -45,11 +47,13 @@ app.command("demo")(demo_command)
 app.command("migrate")(migrate_command)
 app.command("worker")(worker_command)
 jobs_app.command("why")(why_command)
+jobs_app.command("erase")(erase_command)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(logs_app, name="logs")
 app.command("stats")(stats_command)
 app.command("workers")(workers_command)
 app.add_typer(maintain_app, name="maintain")
+app.add_typer(archive_app, name="archive")
 app.command("pause")(pause_command)
 app.command("resume")(resume_command)
 app.command("pauses")(pauses_command)

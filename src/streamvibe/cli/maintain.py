@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from streamvibe.cli.duties import duties
 from streamvibe.cli.output import (
     AsJson,
     database_dsn,
@@ -36,7 +37,7 @@ def run_command() -> None:
     dsn = database_dsn()
 
     async def run() -> None:
-        maintenance = Maintenance(dsn)
+        maintenance = Maintenance(dsn, duties=duties(dsn))
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, maintenance.stop)
         print_remark("Maintenance runs while this process leads. Ctrl-C stops it.")
