@@ -76,7 +76,14 @@ FOR_SERVICE = {
 LEAVES = {"old_partitions", "seal_partition", "count_partition", "drop_partition"}
 DUTIES = {"lead_maintenance", "resign_maintenance", "register_duties", "begin_duty", "end_duty"}
 ARCHIVE = {
-    *("lead_archive", "resign_archive", "plan_leaving", "archive_days", "open_archive_rows", "awaits_archive"),
+    *(
+        "lead_archive",
+        "resign_archive",
+        "plan_leaving",
+        "archive_days",
+        "open_archive_rows",
+        "awaits_archive",
+    ),
     *("begin_archive_file", "end_archive_file", "finish_archive", "replace_archive_file"),
     *("unfinished_archive_files", "forget_archive_file", "erasures", "finish_erasure"),
 }

@@ -88,7 +88,10 @@ class Control:
             row = self._connection.execute(_LEAD, (self._holder, self._lease)).fetchone()
         fence = row[0] if row is not None else None
         if self.fence is not None and fence != self.fence:
+            # A new turn, perhaps: nobody knows what happened in between, so it is given back.
             self.fence = None
+            if fence is not None:
+                self._connection.execute("SELECT streamvibe.resign_archive(%s)", (fence,))
             raise NotLeader(
                 "Another process writes to the archive by now",
                 fix="Nothing is lost: it goes on where this one was",

@@ -1,5 +1,6 @@
 """Writing a file of the archive, and reading one back."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamvibe.archive.columns import LARGE, SCHEMAS, SORTED_BY, checksum, to_batch
-from streamvibe.archive.store import Store, spool_full
+from streamvibe.archive.store import Store, first_line, spool_full, spooled
 from streamvibe.errors import ArchiveFailed
 
 #: A row group is what a question about one user reads at least, and what is held in memory.
@@ -55,6 +56,7 @@ def write(kind: str, batches: Iterable[pa.RecordBatch], file: IO[bytes], keep: C
             schema,
             compression="zstd",
             write_page_index=True,
+            write_page_checksum=True,
             sorting_columns=sorting,
             store_schema=True,
         ) as writer:
@@ -65,23 +67,44 @@ def write(kind: str, batches: Iterable[pa.RecordBatch], file: IO[bytes], keep: C
         raise spool_full(error) from error
 
 
-def read(store: Store, key: str, kind: str, keep: Callable[[], None]) -> Iterator[pa.RecordBatch]:
-    """The row groups of a file. Raises ArchiveFailed when it cannot be read, or has other columns."""
-    with store.opened(key) as source:
-        file = pq.ParquetFile(source)
-        if not file.schema_arrow.equals(SCHEMAS[kind]):
+def fetched(
+    store: Store, key: str, file: IO[bytes], kind: str, keep: Callable[[], None]
+) -> Iterator[pa.RecordBatch]:
+    """Read an object into a file, then the row groups of that. Raises ArchiveFailed where it cannot be read, or is no
+    file of the archive.
+    """
+    store.fetch(key, file, keep)
+    try:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        if not parquet.schema_arrow.equals(SCHEMAS[kind]):
             raise damaged(store, key, "its columns are not those of this release")
-        for group in range(file.metadata.num_row_groups):
+        for group in range(parquet.metadata.num_row_groups):
             keep()
-            yield from file.read_row_group(group).combine_chunks().to_batches()
+            yield from parquet.read_row_group(group).combine_chunks().to_batches()
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(store, key, first_line(error)) from error
 
 
-def contents(store: Store, key: str, kind: str, keep: Callable[[], None]) -> Contents:
-    """What is in a file, worked out from all that it holds. Raises ArchiveFailed."""
+def digest(file: IO[bytes]) -> bytes:
+    """Of all bytes of a file: it says more than that the rows are right, such as that what a question skips is."""
+    found = hashlib.sha256()
+    file.seek(0)
+    while part := file.read(1024 * 1024):
+        found.update(part)
+    return found.digest()
+
+
+def contents(store: Store, key: str, kind: str, written: bytes, keep: Callable[[], None]) -> Contents:
+    """What is in an object, worked out from all that it holds, after it was compared with the ``digest`` of what was
+    written. Raises ArchiveFailed.
+    """
     rows, total = 0, 0
-    for batch in read(store, key, kind, keep):
-        rows += len(batch)
-        total += checksum(batch)
+    with spooled() as file:
+        for batch in fetched(store, key, file, kind, keep):
+            rows += len(batch)
+            total += checksum(batch)
+        if digest(file) != written:
+            raise damaged(store, key, "its bytes are not those that were written")
     return Contents(rows, total)
 
 

@@ -264,8 +264,9 @@ class Archiver:
         with spooled() as file:
             with control.rows(source, day) as rows:
                 files.write(kind, files.batches_of(kind, rows), file, control.keep)
+            written = files.digest(file)
             self._put(store, key, file)
-        found = files.contents(store, key, kind, control.keep)
+        found = files.contents(store, key, kind, written, control.keep)
         if found != planned:
             if self._plan(source).get(day) != planned:
                 raise _Changed
@@ -331,19 +332,20 @@ class Archiver:
             *(control.fence, kind, source, day, store.url, new_key, file_id),
         )
         self._report("begun", new_key)
-        with spooled() as file:
-            split = erased.split(files.read(store, key, kind, control.keep), kind)
+        with spooled() as file, spooled() as old:
+            split = erased.split(files.fetched(store, key, old, kind, control.keep), kind)
             files.write(kind, split.kept(), file, control.keep)
             if split.all != stored:
                 raise files.damaged(
                     store, key, f"{split.all.rows} rows, or others than the {stored.rows} that were written"
                 )
             rest = stored - split.removed
+            written = files.digest(file)
             if rest.rows:
                 self._put(store, new_key, file)
         by: int | None = None
         if rest.rows:
-            found = files.contents(store, new_key, kind, control.keep)
+            found = files.contents(store, new_key, kind, written, control.keep)
             if found != rest:
                 self._delete(store.url, new_key, new_id)
                 raise _not_what_was_written(store, new_key, rest, found)

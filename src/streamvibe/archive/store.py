@@ -8,7 +8,7 @@ machine has them; they are never stored.
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -109,9 +109,23 @@ class Store:
                 for part in place.parent.glob(f"{place.name}#*"):
                     part.unlink(missing_ok=True)
 
+    def fetch(self, key: str, file: IO[bytes], keep: Callable[[], None]) -> None:
+        """Copy an object into a file. ``keep`` is called for each part of it."""
+        with self._translated("read"):
+            for part in obstore.get(self._store, key).stream():
+                keep()
+                try:
+                    file.write(part)
+                except OSError as error:
+                    raise spool_full(error) from error
+        try:
+            file.seek(0)
+        except OSError as error:
+            raise spool_full(error) from error
+
     @contextmanager
     def opened(self, key: str) -> Iterator[pa.NativeFile]:
-        """Read an object."""
+        """Read parts of an object."""
         with self._translated("read"), self.files.open_input_file(self.path(key)) as file:
             yield file
 
