@@ -359,7 +359,7 @@ def test_a_user_who_is_erased_while_a_leaf_is_archived(database18: Database, tmp
     leaf = old_jobs(conn)
     victim = kit.value(conn, f"SELECT user_id FROM streamvibe.{leaf} ORDER BY id LIMIT 1")
     switch_on(conn, tmp_path)
-    states = []
+    states: list[str] = []
 
     def erase(step: str, what: str) -> None:
         if step == "verified" and not states:

@@ -1,8 +1,7 @@
 """Where the archive is: a folder of this machine, or a bucket of an S3-compatible store.
 
 Credentials, region and endpoint come from the environment, by the names that obstore has (AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP for an endpoint without TLS), or from where the
-machine has them; they are never stored.
+AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL), or from where the machine has them; they are never stored.
 """
 
 import json
@@ -31,8 +30,15 @@ _FIX = (
     "See that it exists, has room, and that this process may use it (for s3: AWS_* in the environment),"
     " then run `streamvibe archive run`"
 )
-_CLIENT: Any = {"connect_timeout": "10s", "timeout": "120s"}
+# A store without TLS is used only where AWS_ENDPOINT_URL names one.
+_CLIENT: Any = {"connect_timeout": "10s", "timeout": "120s", "allow_http": True}
 _RETRY: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+_S3: Any = {
+    "client_options": _CLIENT,
+    "retry_config": _RETRY,
+    # fsspec would keep one from earlier; the environment may name another endpoint by now.
+    "skip_instance_cache": True,
+}
 
 
 class Store:
@@ -65,9 +71,8 @@ class Store:
                 self._store = S3Store(
                     parts.netloc, prefix=prefix or None, client_options=_CLIENT, retry_config=_RETRY
                 )
-                self.files = pafs.PyFileSystem(
-                    pafs.FSSpecHandler(FsspecStore("s3", client_options=_CLIENT, retry_config=_RETRY))
-                )
+                store = FsspecStore("s3", **_S3)
+                self.files = pafs.PyFileSystem(pafs.FSSpecHandler(store))
         else:
             raise InvalidArgument(
                 "this is not a place for an archive",
