@@ -39,6 +39,7 @@ SQL_GROUPS = {
     "read": "Reading",
     "work": "Working",
     "maintain": "Maintenance",
+    "archive": "The archive, and erasing users",
     "monitor": "Monitoring",
 }
 CALLERS = {
