@@ -32,7 +32,7 @@ from streamvibe.archive.files import GROUP_BYTES, batches_of
 from streamvibe.archive.query import Archive
 from streamvibe.archive.run import Archiver
 from streamvibe.archive.store import MARKER, Store
-from streamvibe.errors import ArchiveFailed, InvalidArgument, NotLeader
+from streamvibe.errors import ArchiveFailed, InvalidArgument, NotLeader, PartitionMissing
 
 
 def test_jobs_and_lines_go_from_the_queue_to_the_archive(database: Database, tmp_path: Path) -> None:
@@ -440,6 +440,24 @@ def test_what_a_killed_write_left_beside_an_object_goes_with_it(tmp_path: Path) 
     store.delete("a.parquet")
     store.delete("a.parquet")
     assert objects(tmp_path) == {"b.parquet#1"}
+
+
+def test_files_of_a_leaf_that_was_dropped_meanwhile(database18: Database, tmp_path: Path) -> None:
+    """Switched off in the middle, the leaf is dropped; what was written of it is deleted by the next run."""
+    conn = database18.connect()
+    old_jobs(conn)
+    switch_on(conn, tmp_path)
+
+    def drop(step: str, what: str) -> None:
+        if step == "ended":
+            kit.call(conn, "set_archive", p_url=None)
+            assert drop_old(conn) == 1
+
+    with pytest.raises(PartitionMissing):
+        run(database18, drop)
+    assert len(objects(tmp_path)) == 1
+    assert run(database18).rows == 0
+    assert not objects(tmp_path) and not ids_in_archive(database18)
 
 
 def test_a_leaf_that_a_writer_holds_waits_for_another_run(database18: Database, tmp_path: Path) -> None:

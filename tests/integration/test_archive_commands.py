@@ -201,6 +201,28 @@ async def test_a_running_handler_is_cancelled_and_waited_for(database18: Databas
     assert queue.value("SELECT count(*) FROM recount_stats()") == 0
 
 
+def test_an_open_transaction_is_waited_for_and_named(
+    database18: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who asks for a job of the user and does not commit: the erasure says so, and later goes on."""
+    conn = database18.connect()
+    kit.register(conn)
+    monkeypatch.setattr(
+        "streamvibe.archive.control._LIMITS", "SELECT set_config('lock_timeout', '50ms', true)"
+    )
+    told: list[str] = []
+
+    def erase() -> int:
+        return erase_user(database18.dsn, USER, patience=0, report=lambda step, what: told.append(step)).jobs
+
+    with conn.transaction():
+        kit.job_id(conn, USER)
+        with pytest.raises(WaitTimeout) as caught:
+            erase()
+        assert caught.value.received == str(USER) and "pg_locks" in str(caught.value.fix)
+    assert erase() == 1
+
+
 USER = UUID("00000000-0000-4000-8000-000000000001")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+import psycopg
+
 from streamvibe.archive.control import Control
 from streamvibe.archive.extra import require_packages
 from streamvibe.errors import WaitTimeout
@@ -30,17 +32,28 @@ class Erased:
 def erase_user(dsn: str, user_id: UUID, *, patience: float, report: Report) -> Erased:
     """Erase a user's jobs, log lines, keys and limit, in the queue and in the archive.
 
-    Live jobs are cancelled. ``patience``: for how many seconds workers that run some of them are waited for; then
-    WaitTimeout names those jobs. Whatever ended early, the next call goes on from there. What the user asks for
-    while this runs stays. Raises the error tree.
+    Live jobs are cancelled. ``patience``: for how many seconds workers that run some of them, and transactions that
+    hold some, are waited for; then WaitTimeout names them. Whatever ended early, the next call goes on from there.
+    What the user asks for while this runs stays. Raises the error tree.
     """
     done = Erased()
     with contextlib.closing(Control(dsn)) as control:
         until = time.monotonic() + patience
         while True:
-            state, jobs, lines, running = control.call(
-                "SELECT state, jobs, lines, running FROM public.erase_user(%s, %s)", user_id, BATCH
-            )[0]
+            try:
+                state, jobs, lines, running = control.call(
+                    "SELECT state, jobs, lines, running FROM public.erase_user(%s, %s)", user_id, BATCH
+                )[0]
+            except psycopg.errors.LockNotAvailable:
+                if time.monotonic() >= until:
+                    raise WaitTimeout(
+                        "A transaction that has not ended holds jobs of this user, or their lock",
+                        field="--user",
+                        received=str(user_id),
+                        fix="See which: SELECT * FROM pg_locks JOIN pg_stat_activity USING (pid), then run it again",
+                    ) from None
+                report("waiting", "a transaction that has not ended holds jobs of the user, or their lock")
+                continue
             done.jobs += jobs
             done.lines += lines
             if state == "waiting":

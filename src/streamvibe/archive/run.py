@@ -109,10 +109,14 @@ class Archiver:
             store.require(archive_id)
             for kind, source in self._due():
                 try:
-                    self._archive(store, kind, source, whole.get(source, []))
+                    self._archive(store, kind, source, whole.pop(source, []))
                 except ArchiveFailed as error:
                     self._report("failed", f"{source}: {error.message}")
                     failure = failure or error
+                except psycopg.errors.LockNotAvailable:
+                    self._report("busy", f"{source}: somebody holds it; the next run tries again")
+        # Of sources that are not due any more: dropped, or discarded, while the archive was off.
+        self._delete_all(whole)
         self._erase_all()
         if failure is not None:
             raise failure
@@ -162,6 +166,10 @@ class Archiver:
         self._store(url).delete(key)
         self._control.call("SELECT streamvibe.forget_archive_file(%s, %s)", self._control.fence, file_id)
         self._report("deleted", key)
+
+    def _delete_all(self, unfinished: dict[str, list[_Unfinished]]) -> None:
+        for row in (row for rows in unfinished.values() for row in rows):
+            self._delete(row.url, row.key, row.file_id)
 
     # Archiving.
 
@@ -296,8 +304,7 @@ class Archiver:
         unfinished = self._sweep()
         if users:
             # Files that are whole but not finished may have their rows; they are written again.
-            for row in (row for rows in unfinished.values() for row in rows):
-                self._delete(row.url, row.key, row.file_id)
+            self._delete_all(unfinished)
         for user_id, before_id in users:
             self._erase(ErasedRows(str(user_id), str(before_id)))
 
