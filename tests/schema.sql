@@ -4542,6 +4542,17 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.reject_archive_file(p_fence bigint, p_file_id bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('reject_archive_file');
+    PERFORM streamvibe.require_archiver(p_fence);
+    UPDATE streamvibe.archive_file f SET state = 'obsolete' WHERE f.id = p_file_id AND f.state = 'writing';
+END
+$$;
+
 CREATE FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -6255,6 +6266,9 @@ REVOKE ALL ON FUNCTION streamvibe.refuse_unreadable_job(p_jobs jsonb) FROM PUBLI
 
 REVOKE ALL ON FUNCTION streamvibe.register_duties(p_fence bigint, p_names text[], p_schedules text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.register_duties(p_fence bigint, p_names text[], p_schedules text[]) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.reject_archive_file(p_fence bigint, p_file_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.reject_archive_file(p_fence bigint, p_file_id bigint) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) FROM PUBLIC;
 

@@ -442,6 +442,37 @@ def test_what_a_killed_write_left_beside_an_object_goes_with_it(tmp_path: Path) 
     assert objects(tmp_path) == {"b.parquet#1"}
 
 
+def test_a_place_that_the_archive_has_left(database18: Database, tmp_path: Path) -> None:
+    """An object that is to be deleted in a folder that is gone keeps nothing from being archived elsewhere; it is said,
+    and nobody counts as erased before it can be deleted."""
+    conn = database18.connect()
+    leaf = old_jobs(conn)
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+    switch_on(conn, one)
+
+    def leave(step: str, what: str) -> None:
+        if step == "written":
+            one.rename(tmp_path / "away")
+
+    with pytest.raises(ArchiveFailed):
+        run(database18, leave)
+    switch_on(conn, other)
+    with pytest.raises(ArchiveFailed, match="is not there"):
+        run(database18)
+    assert sum(ids_in_archive(database18).values()) == 10 and len(objects(other)) == 1
+    victim = kit.value(conn, f"SELECT user_id FROM streamvibe.{leaf} LIMIT 1")
+    while kit.call_one(conn, "erase_user", p_user_id=victim)["state"] != "archive":
+        pass
+    with pytest.raises(ArchiveFailed, match="is not there"):
+        run(database18)
+    assert kit.call_one(conn, "get_archive")["erasures"] == 1
+    (tmp_path / "away").rename(one)
+    assert run(database18).erased == 1
+    assert not objects(one) and sum(ids_in_archive(database18).values()) == 9
+
+
 def test_files_of_a_leaf_that_was_dropped_meanwhile(database18: Database, tmp_path: Path) -> None:
     """Switched off in the middle, the leaf is dropped; what was written of it is deleted by the next run."""
     conn = database18.connect()

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.archive_kit import objects, old_jobs, switch_on
 from tests.integration.worker_kit import Queue, at_work, make_worker
 from tests.sql import kit
-from tests.support.cli import Run, environment
+from tests.support.cli import Run, command, environment
 from tests.support.databases import Database
 
 from streamvibe import Context, job_type
@@ -199,6 +199,21 @@ async def test_a_running_handler_is_cancelled_and_waited_for(database18: Databas
     for table in ("job_queue", "job_log"):
         assert queue.value(f"SELECT count(*) FROM {table} WHERE user_id = %s", USER) == 0
     assert queue.value("SELECT count(*) FROM recount_stats()") == 0
+
+
+def test_told_to_end(database18: Database, tmp_path: Path) -> None:
+    """SIGTERM ends `archive run`, here while it waits for another process, with a word and without a traceback."""
+    conn = database18.connect()
+    switch_on(conn, tmp_path)
+    assert kit.value(conn, "SELECT streamvibe.lead_archive('operator')")
+    with subprocess.Popen(
+        command("archive", "run"), env=environment(database18.dsn), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "waiting: another process writes to the archive: operator\n"
+        process.terminate()
+        assert process.stderr.read() == "Stopped: what was begun is done again by the next run.\n"
+    assert process.returncode == 130
 
 
 def test_an_open_transaction_is_waited_for_and_named(

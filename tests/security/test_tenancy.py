@@ -84,7 +84,13 @@ ARCHIVE = {
         "open_archive_rows",
         "awaits_archive",
     ),
-    *("begin_archive_file", "end_archive_file", "finish_archive", "replace_archive_file"),
+    *(
+        "begin_archive_file",
+        "end_archive_file",
+        "finish_archive",
+        "replace_archive_file",
+        "reject_archive_file",
+    ),
     *("unfinished_archive_files", "forget_archive_file", "erasures", "finish_erasure"),
 }
 DEFINERS = {"create_staged_jobs", "refuse_held_claim"} | LEAVES | DUTIES | ARCHIVE

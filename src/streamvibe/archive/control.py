@@ -119,13 +119,16 @@ class Control:
     @contextlib.contextmanager
     def kept_beside(self) -> Iterator[None]:
         """Stay the one that writes while something takes long that cannot call `keep`; a statement of this connection
-        is cancelled when the process is told to end. Raises NotLeader after it, where that failed.
+        is cancelled when the process is told to end. Raises Stopped; NotLeader after it, where that failed.
         """
         done = threading.Event()
         thread = threading.Thread(target=self._renew, args=(done,), name="streamvibe archive lease")
         thread.start()
         try:
             yield
+        except psycopg.errors.QueryCanceled:
+            self.check_stop()
+            raise
         finally:
             done.set()
             thread.join()

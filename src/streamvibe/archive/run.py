@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 
@@ -82,7 +82,10 @@ class Archiver:
         self._report = report
         self._lease = lease
         self._stores: dict[str, Store] = {}
+        self._archive_id: UUID | None = None
         self._done = Done()
+        #: The first thing that could not be done.
+        self._failure: ArchiveFailed | None = None
 
     def close(self) -> None:
         """Let another process write."""
@@ -101,25 +104,23 @@ class Archiver:
         meets keeps no other from being archived; the first such error is raised in the end.
         """
         self._lead(wait)
-        failure: ArchiveFailed | None = None
-        url, archive_id = self._control.call("SELECT url, archive_id FROM public.get_archive()")[0]
+        url = self._control.value("SELECT url FROM public.get_archive()")
         whole = self._sweep()
         if url is not None:
             store = self._store(url)
-            store.require(archive_id)
+            store.require(self._archive_id)
             for kind, source in self._due():
                 try:
                     self._archive(store, kind, source, whole.pop(source, []))
                 except ArchiveFailed as error:
-                    self._report("failed", f"{source}: {error.message}")
-                    failure = failure or error
+                    self._failed(source, error)
                 except psycopg.errors.LockNotAvailable:
                     self._report("busy", f"{source}: somebody holds it; the next run tries again")
         # Of sources that are not due any more: dropped, or discarded, while the archive was off.
         self._delete_all(whole)
         self._erase_all()
-        if failure is not None:
-            raise failure
+        if self._failure is not None:
+            raise self._failure
         return self._done
 
     def erase(self, *, wait: bool) -> Done:
@@ -127,6 +128,10 @@ class Archiver:
         self._lead(wait)
         self._erase_all()
         return self._done
+
+    def _failed(self, what: str, error: ArchiveFailed) -> None:
+        self._report("failed", f"{what}: {error.message}")
+        self._failure = self._failure or error
 
     def _lead(self, wait: bool) -> None:
         told = False
@@ -142,6 +147,7 @@ class Archiver:
                 self._report("waiting", f"another process writes to the archive: {holder}")
                 told = True
             self._control.wait(min(self._lease.total_seconds() / 10, 2.0))
+        self._archive_id = self._control.value("SELECT archive_id FROM public.get_archive()")
 
     def _store(self, url: str) -> Store:
         if url not in self._stores:
@@ -156,14 +162,22 @@ class Archiver:
         for row in self._control.call("SELECT * FROM streamvibe.unfinished_archive_files()"):
             unfinished = _Unfinished(*row)
             if unfinished.to_delete:
-                self._delete(unfinished.url, unfinished.key, unfinished.file_id)
+                try:
+                    self._delete(unfinished.url, unfinished.key, unfinished.file_id)
+                except ArchiveFailed as error:
+                    # It may be in a place that the archive has left, and that is gone.
+                    self._failed(unfinished.key, error)
             else:
                 whole.setdefault(unfinished.source, []).append(unfinished)
         return whole
 
     def _delete(self, url: str, key: str, file_id: int) -> None:
         self._control.keep()
-        self._store(url).delete(key)
+        self._control.call("SELECT streamvibe.reject_archive_file(%s, %s)", self._control.fence, file_id)
+        store = self._store(url)
+        # In a folder that is not mounted now, everything looks deleted.
+        store.require(self._archive_id)
+        store.delete(key)
         self._control.call("SELECT streamvibe.forget_archive_file(%s, %s)", self._control.fence, file_id)
         self._report("deleted", key)
 
@@ -303,6 +317,9 @@ class Archiver:
         users = self._control.call("SELECT user_id, before_id FROM streamvibe.erasures()")
         unfinished = self._sweep()
         if users:
+            if self._failure is not None:
+                # What cannot be deleted may have their rows.
+                raise self._failure
             # Files that are whole but not finished may have their rows; they are written again.
             self._delete_all(unfinished)
         for user_id, before_id in users:

@@ -10,6 +10,7 @@ import psycopg
 import typer
 
 from streamvibe.archive import require_packages
+from streamvibe.archive.control import Stopped
 from streamvibe.cli.output import (
     AsJson,
     console,
@@ -97,8 +98,12 @@ def run_command(as_json: AsJson = False) -> None:
     def report(step: str, what: str) -> None:
         print_hint(f"{step}: {what}", as_json=as_json)
 
-    with _stoppable() as stopping, Archiver(dsn, report=report, stopping=stopping) as archiver:
-        done = archiver.run(wait=True)
+    try:
+        with _stoppable() as stopping, Archiver(dsn, report=report, stopping=stopping) as archiver:
+            done = archiver.run(wait=True)
+    except Stopped:
+        print_hint("Stopped: what was begun is done again by the next run.", as_json=as_json)
+        raise typer.Abort from None
     if as_json:
         print_json(done)
     else:
@@ -170,7 +175,7 @@ def _connected(dsn: str) -> Iterator[psycopg.Connection[Any]]:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[threading.Event]:
-    """Set by SIGTERM; Ctrl-C raises as always."""
+    """Set by SIGTERM, so that another process may write at once; Ctrl-C raises as always."""
     stopping = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     try:

@@ -141,6 +141,13 @@ def test_an_unverified_file_is_not_finished(queue: Queue) -> None:
     kit.value(queue.service, begin, fence, leaf, URL)
     with kit.refused("SV001", "p_source", leaf):
         finish(queue.service, fence, leaf)
+    # Rejected, it is to be deleted, and in nobody's way.
+    file_id = kit.value(queue.conn, "SELECT id FROM streamvibe.archive_file")
+    kit.value(queue.service, "SELECT streamvibe.reject_archive_file(%s, %s)", fence, file_id)
+    write_files(queue.service, fence, leaf)
+    assert finish(queue.service, fence, leaf)
+    to_delete = "SELECT file_id FROM streamvibe.unfinished_archive_files() WHERE to_delete"
+    assert kit.query(queue.service, to_delete) == [{"file_id": file_id}]
 
 
 def test_nothing_is_archived_twice(queue: Queue) -> None:
@@ -279,6 +286,7 @@ def test_only_one_process_writes(queue: Queue) -> None:
         f"SELECT streamvibe.finish_archive({first}, '{leaf}')",
         f"SELECT streamvibe.replace_archive_file({first}, 1, NULL)",
         f"SELECT streamvibe.forget_archive_file({first}, 1)",
+        f"SELECT streamvibe.reject_archive_file({first}, 1)",
         f"SELECT streamvibe.finish_erasure({first}, gen_random_uuid())",
     ):
         with kit.refused("SV016", "p_fence", str(first)):

@@ -20,7 +20,7 @@ DECLARE
         'lead_maintenance', 'resign_maintenance', 'register_duties', 'begin_duty', 'end_duty',
         'indexes_to_rebuild', 'parents_to_analyze',
         'lead_archive', 'resign_archive', 'plan_leaving', 'archive_days', 'open_archive_rows', 'begin_archive_file', 'end_archive_file',
-        'finish_archive', 'replace_archive_file', 'unfinished_archive_files', 'forget_archive_file', 'erasures', 'finish_erasure',
+        'finish_archive', 'replace_archive_file', 'reject_archive_file', 'unfinished_archive_files', 'forget_archive_file', 'erasures', 'finish_erasure',
         'awaits_archive'];
     v_function record;
 BEGIN
