@@ -585,6 +585,109 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.erase_user(p_user_id uuid, p_limit integer DEFAULT 1000) RETURNS TABLE(state text, jobs integer, lines integer, running uuid[])
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_erasure streamvibe.erasure;
+    v_ids uuid[];
+    v_keys integer;
+BEGIN
+    PERFORM streamvibe.require_service('erase_user');
+    PERFORM streamvibe.require_read_committed('erase_user', 'Use READ COMMITTED.');
+    PERFORM streamvibe.check_batch_size(p_limit);
+    IF p_user_id IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_user_id', NULL, 'p_user_id is missing', 'Name the user to erase.');
+    END IF;
+    -- Whoever asks for a job of this user holds this until they commit, so nothing older than the erasure comes later.
+    PERFORM streamvibe.lock_account(p_user_id);
+    INSERT INTO streamvibe.erasure (user_id, begun_at, before_id)
+    VALUES (p_user_id, streamvibe.now(), streamvibe.id_bound(streamvibe.now() + interval '1 millisecond')) ON CONFLICT DO NOTHING;
+    SELECT e.* INTO v_erasure FROM streamvibe.erasure e WHERE e.user_id = p_user_id;
+    jobs := 0;
+    lines := 0;
+    running := '{}';
+    -- Before any other table, as drop_partition() does; a leaf's row before the leaf.
+    LOCK TABLE streamvibe.partition IN ROW EXCLUSIVE MODE;
+    PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
+    PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NULL ORDER BY p.parent_name, p.lower_at FOR KEY SHARE;
+
+    v_ids := ARRAY(
+        SELECT q.id FROM public.job_queue q
+        WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing') AND q.id < v_erasure.before_id LIMIT p_limit);
+    v_ids := v_ids || ARRAY(
+        SELECT q.id FROM public.job_queue q
+        WHERE q.user_id = p_user_id AND q.status = 'failed' AND q.retry_at IS NOT NULL AND q.id < v_erasure.before_id
+        LIMIT p_limit - cardinality(v_ids));
+    IF cardinality(v_ids) > 0 THEN
+        PERFORM FROM public.cancel_jobs(p_user_id, v_ids);
+        state := 'working';
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    running := ARRAY(
+        SELECT h.id FROM (SELECT unnest(c.job_ids) AS id FROM streamvibe.live_claims() c) h
+        CROSS JOIN LATERAL (SELECT FROM public.job_queue q WHERE q.id = h.id AND q.user_id = p_user_id OFFSET 0) q
+        WHERE h.id < v_erasure.before_id ORDER BY h.id);
+    -- Locked, so that cleanup_old_jobs() does not take them out of the statistics as well.
+    v_ids := ARRAY(
+        SELECT f.id FROM unnest('{completed,failed,cancelled}'::text[]) s(status)
+        CROSS JOIN LATERAL (
+            SELECT q.id FROM public.job_queue q
+            WHERE q.user_id = p_user_id AND q.status = s.status AND q.id < v_erasure.before_id AND q.id <> ALL (running)
+            LIMIT p_limit FOR UPDATE) f
+        LIMIT p_limit);
+    PERFORM streamvibe.open_leaves('job_queue', v_ids);
+    PERFORM streamvibe.count_jobs(-1, v_ids);
+    PERFORM streamvibe.count_removed(v_ids);
+    DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
+    jobs := cardinality(v_ids);
+
+    v_ids := ARRAY(
+        SELECT l.id FROM public.job_log l
+        WHERE l.user_id = p_user_id AND least(l.job_id, l.id) < v_erasure.before_id AND l.job_id <> ALL (running) LIMIT p_limit);
+    PERFORM streamvibe.open_leaves('job_log', v_ids);
+    DELETE FROM public.job_log l WHERE l.id = ANY (v_ids);
+    lines := cardinality(v_ids);
+
+    DELETE FROM streamvibe.idempotency i
+    WHERE i.ctid = ANY (ARRAY(SELECT k.ctid FROM streamvibe.idempotency k
+                              WHERE k.user_id = p_user_id AND k.job_id < v_erasure.before_id LIMIT p_limit));
+    GET DIAGNOSTICS v_keys = ROW_COUNT;
+    IF jobs > 0 OR lines > 0 OR v_keys > 0 THEN
+        state := 'working';
+        RETURN NEXT;
+        RETURN;
+    ELSIF cardinality(running) > 0 THEN
+        state := 'waiting';
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    DELETE FROM streamvibe.leaving_job l WHERE l.user_id = p_user_id AND l.id < v_erasure.before_id;
+    GET DIAGNOSTICS jobs = ROW_COUNT;
+    IF NOT EXISTS (SELECT FROM unnest('{pending,processing,completed,failed,cancelled}'::text[]) s(status)
+                   CROSS JOIN LATERAL (SELECT FROM public.job_queue q WHERE q.user_id = p_user_id AND q.status = s.status LIMIT 1) f) THEN
+        DELETE FROM streamvibe.account a WHERE a.user_id = p_user_id;
+        DELETE FROM streamvibe.pause p WHERE p.kind = 'user' AND p.name = p_user_id::text;
+    END IF;
+    IF EXISTS (SELECT FROM streamvibe.archive_file) THEN
+        UPDATE streamvibe.erasure e SET left_queue_at = coalesce(e.left_queue_at, streamvibe.now()) WHERE e.user_id = p_user_id;
+        state := 'archive';
+    ELSE
+        DELETE FROM streamvibe.erasure e WHERE e.user_id = p_user_id;
+        state := 'done';
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
 CREATE FUNCTION public.expire_stale_jobs(p_limit integer DEFAULT 1000) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -879,6 +982,41 @@ BEGIN
         LIMIT p_limit));
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
+END
+$$;
+
+CREATE FUNCTION public.get_archive() RETURNS TABLE(url text, archive_id uuid, archiver text, files bigint, jobs bigint, lines bigint, bytes bigint, first_day date, last_day date, last_written_at timestamp with time zone, leaves_waiting bigint, jobs_waiting bigint, erasures bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM streamvibe.require_service('get_archive');
+    RETURN QUERY
+    SELECT s.archive_url, s.archive_id, CASE WHEN a.expires_at >= streamvibe.now() THEN a.holder END, f.files, f.jobs, f.lines, f.bytes,
+           f.first_day, f.last_day, f.last_written_at,
+           CASE WHEN s.archive_url IS NULL THEN 0
+                ELSE (SELECT count(*) FROM streamvibe.old_partitions() p WHERE p.archived_at IS NULL) END,
+           (SELECT count(*) FROM streamvibe.leaving_job), (SELECT count(*) FROM streamvibe.erasure)
+    FROM streamvibe.setting s CROSS JOIN streamvibe.archiver a
+    CROSS JOIN (SELECT count(*) AS files, coalesce(sum(c.row_count) FILTER (WHERE c.kind = 'jobs'), 0)::bigint AS jobs,
+                       coalesce(sum(c.row_count) FILTER (WHERE c.kind = 'logs'), 0)::bigint AS lines,
+                       coalesce(sum(c.byte_count), 0)::bigint AS bytes, min(c.day) AS first_day, max(c.day) AS last_day,
+                       max(c.verified_at) AS last_written_at
+                FROM streamvibe.archive_file c WHERE c.state = 'complete') f;
+END
+$$;
+
+CREATE FUNCTION public.get_archive_files() RETURNS TABLE(file_id bigint, kind text, source text, day date, url text, key text, row_count bigint, byte_count bigint, checksum numeric, verified_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM streamvibe.require_service('get_archive_files');
+    RETURN QUERY
+    SELECT f.id, f.kind, f.source, f.day, f.url, f.key, f.row_count, f.byte_count, f.checksum, f.verified_at
+    FROM streamvibe.archive_file f WHERE f.state = 'complete' ORDER BY f.kind, f.day, f.source;
 END
 $$;
 
@@ -2579,6 +2717,40 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.set_archive(p_url text, p_archive_id uuid DEFAULT NULL::uuid, p_discard boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    v_waiting bigint;
+BEGIN
+    PERFORM streamvibe.require_service('set_archive');
+    PERFORM streamvibe.require_read_committed('set_archive', 'Use READ COMMITTED.');
+    IF p_url !~ '^(file:///[^?#]*|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#@]*)?)$' OR length(p_url) > 1000 THEN
+        -- Not the value: it may hold a secret.
+        PERFORM streamvibe.raise_error('SV001', 'p_url', substring(p_url FROM '^[a-z0-9+.-]{1,20}:') || '...', 'p_url is not a place for an archive',
+            'Use file:///folder or s3://bucket/prefix; credentials come from the environment (AWS_ACCESS_KEY_ID and others).');
+    ELSIF p_url IS NOT NULL AND p_archive_id IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_archive_id', NULL, 'p_archive_id is missing',
+            'Use `streamvibe archive set`, which leaves this id in the archive.');
+    END IF;
+    IF p_url IS NOT NULL THEN
+        UPDATE streamvibe.setting s SET archive_url = p_url, archive_id = p_archive_id;
+        RETURN 0;
+    END IF;
+    -- Waits for whoever deletes jobs, and read it before.
+    UPDATE streamvibe.setting s SET archive_url = NULL;
+    SELECT count(*) INTO v_waiting FROM streamvibe.leaving_job;
+    IF v_waiting > 0 AND p_discard IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_discard', v_waiting || ' jobs wait to be archived',
+            'jobs that have left the queue are not archived yet',
+            'Archive them first: streamvibe archive run; or lose them: p_discard => true (--discard).');
+    END IF;
+    DELETE FROM streamvibe.leaving_job;
+    RETURN v_waiting;
+END
+$_$;
+
 CREATE FUNCTION public.set_maintenance_duty(p_duty text, p_schedule text DEFAULT NULL::text, p_enabled boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2686,6 +2858,53 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.archive_days(p_source text) RETURNS TABLE(day date, row_count bigint, checksum numeric)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+    v_batch bigint := substring(p_source FROM '^leaving-([0-9]{1,18})$')::bigint;
+    v_leaf streamvibe.partition;
+    v_from uuid;
+BEGIN
+    PERFORM streamvibe.require_service('archive_days');
+    IF v_batch IS NOT NULL THEN
+        RETURN QUERY
+        SELECT '1970-01-01'::date + d.day, d.row_count, d.checksum
+        FROM (SELECT streamvibe.day_of_id(a.row_id) AS day, count(*) AS row_count, sum(a.digest) AS checksum
+              FROM streamvibe.archivable_job a WHERE a.place = 'leaving' AND a.batch = v_batch GROUP BY 1) d
+        ORDER BY d.day;
+        RETURN;
+    END IF;
+    v_leaf := streamvibe.sealed_leaf(p_source);
+    v_from := streamvibe.id_bound(v_leaf.lower_at);
+    IF v_leaf.parent_name = 'job_queue' THEN
+        RETURN QUERY
+        SELECT '1970-01-01'::date + d.day, d.row_count, d.checksum
+        FROM (SELECT streamvibe.day_of_id(a.row_id) AS day, count(*) AS row_count, sum(a.digest) AS checksum
+              FROM streamvibe.archivable_job a
+              WHERE a.place = 'queue' AND a.row_id >= v_from AND a.row_id < v_leaf.upper_id GROUP BY 1) d
+        ORDER BY d.day;
+    ELSE
+        RETURN QUERY
+        SELECT '1970-01-01'::date + d.day, d.row_count, d.checksum
+        FROM (SELECT streamvibe.day_of_id(a.row_id) AS day, count(*) AS row_count, sum(a.digest) AS checksum
+              FROM streamvibe.archivable_line a WHERE a.row_id >= v_from AND a.row_id < v_leaf.upper_id GROUP BY 1) d
+        ORDER BY d.day;
+    END IF;
+END
+$_$;
+
+CREATE FUNCTION streamvibe.archived_time(p_at timestamp with time zone) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT CASE WHEN pg_catalog.isfinite(p_at)
+                THEN (extract(epoch FROM p_at - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
+                WHEN p_at = 'infinity'::timestamptz THEN 9223372036854775807
+                WHEN p_at = '-infinity'::timestamptz THEN -9223372036854775807 END
+$$;
+
 CREATE FUNCTION streamvibe.attach_leaf(p_parent text, p_name text, p_lower timestamp with time zone, p_upper timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2730,6 +2949,39 @@ BEGIN
             'p_user_id is another user''s id', 'Pass auth.uid(), or call as service_role.');
     END IF;
     RETURN v_caller;
+END
+$$;
+
+CREATE FUNCTION streamvibe.awaits_archive(p_partition_name text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('awaits_archive');
+    RETURN EXISTS (SELECT FROM streamvibe.partition p, streamvibe.setting s
+                   WHERE p.partition_name = p_partition_name AND p.archived_at IS NULL AND s.archive_url IS NOT NULL);
+END
+$$;
+
+CREATE FUNCTION streamvibe.begin_archive_file(p_fence bigint, p_kind text, p_source text, p_day date, p_url text, p_key text, p_replaces bigint DEFAULT NULL::bigint) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_id bigint;
+BEGIN
+    PERFORM streamvibe.require_service('begin_archive_file');
+    PERFORM streamvibe.require_archiver(p_fence);
+    IF p_replaces IS NOT NULL AND NOT EXISTS (
+        SELECT FROM streamvibe.archive_file f
+        WHERE f.id = p_replaces AND f.state = 'complete' AND f.source = p_source AND f.day = p_day
+    ) THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_replaces', p_replaces::text, 'there is no such file of the archive',
+            'See which there are: SELECT * FROM get_archive_files().');
+    END IF;
+    INSERT INTO streamvibe.archive_file (kind, source, day, url, key, replaces)
+    VALUES (p_kind, p_source, p_day, p_url, p_key, p_replaces) RETURNING id INTO v_id;
+    RETURN v_id;
 END
 $$;
 
@@ -3294,6 +3546,13 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.day_of_id(p_id uuid) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    SELECT (('x' || pg_catalog.substr(pg_catalog.encode(pg_catalog.uuid_send(p_id), 'hex'), 1, 12))::bit(48)::bigint
+            / 86400000)::integer
+$$;
+
 CREATE FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3304,6 +3563,7 @@ CREATE FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) RETURNS integer
     AS $$
 DECLARE
     v_ids uuid[];
+    v_archive text;
 BEGIN
     v_ids := ARRAY(SELECT l.id FROM unnest(p_job_ids) u(id)
                    CROSS JOIN LATERAL (SELECT q.id FROM public.job_queue q
@@ -3312,6 +3572,19 @@ BEGIN
                                        FOR UPDATE SKIP LOCKED) l);
     PERFORM streamvibe.count_jobs(-1, v_ids);
     PERFORM streamvibe.count_removed(v_ids);
+    -- FOR SHARE: set_archive() waits for this transaction, and so knows what was moved.
+    SELECT s.archive_url INTO v_archive FROM streamvibe.setting s FOR SHARE;
+    IF v_archive IS NOT NULL THEN
+        INSERT INTO streamvibe.leaving_job (
+               id, user_id, created_at, updated_at, scheduled_for, expires_at, started_at, completed_at, retry_at,
+               claim_token, job_priority, retry_count, progress, turn, isolated, job_type, status, worker_id,
+               idempotency_key, failure_kind, error_message, progress_message, params, result, traceparent)
+        SELECT q.id, q.user_id, q.created_at, q.updated_at, q.scheduled_for, q.expires_at, q.started_at,
+               q.completed_at, q.retry_at, q.claim_token, q.job_priority, q.retry_count, q.progress, q.turn,
+               q.isolated, q.job_type, q.status, q.worker_id, q.idempotency_key, q.failure_kind, q.error_message,
+               q.progress_message, q.params, q.result, q.traceparent
+        FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
+    END IF;
     DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
     RETURN cardinality(v_ids);
 END
@@ -3348,6 +3621,7 @@ CREATE FUNCTION streamvibe.drop_partition(p_partition_name text, p_patience inte
     AS $$
 DECLARE
     v_leaf streamvibe.partition;
+    v_archive text;
 BEGIN
     PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
@@ -3359,6 +3633,12 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed and counted',
             format('SELECT streamvibe.seal_partition(%L), commit, then SELECT streamvibe.count_partition(%L).',
                    p_partition_name, p_partition_name));
+    END IF;
+    -- FOR SHARE: once set_archive() has said where it goes, nothing is dropped unarchived.
+    SELECT s.archive_url INTO v_archive FROM streamvibe.setting s FOR SHARE;
+    IF v_leaf.archived_at IS NULL AND v_archive IS NOT NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not archived yet',
+            'Run `streamvibe archive run`; or switch the archive off, and lose what is not archived: `streamvibe archive set off`.');
     END IF;
     -- Neither readers nor writers wait behind this one, so it may take the second after which autovacuum steps aside.
     PERFORM streamvibe.lock_soon(format('ONLY streamvibe.%I', p_partition_name), 'SHARE UPDATE EXCLUSIVE', p_patience,
@@ -3410,6 +3690,23 @@ CREATE FUNCTION streamvibe.duration_us(p_from timestamp with time zone, p_to tim
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$ SELECT (pg_catalog.date_part('epoch', p_to - p_from) * 1000000)::bigint $$;
 
+CREATE FUNCTION streamvibe.end_archive_file(p_fence bigint, p_file_id bigint, p_row_count bigint, p_byte_count bigint, p_checksum numeric) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('end_archive_file');
+    PERFORM streamvibe.require_archiver(p_fence);
+    UPDATE streamvibe.archive_file f
+    SET row_count = p_row_count, byte_count = p_byte_count, checksum = p_checksum, verified_at = streamvibe.now()
+    WHERE f.id = p_file_id AND f.state = 'writing' AND f.deleted_at IS NULL;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_file_id', p_file_id::text, 'no such file is being written',
+            'Begin it: SELECT streamvibe.begin_archive_file(...).');
+    END IF;
+END
+$$;
+
 CREATE FUNCTION streamvibe.end_duty(p_fence bigint, p_leader_id text, p_duty text, p_started_at timestamp with time zone, p_done bigint, p_error text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3442,6 +3739,18 @@ BEGIN
     IF v_last IS NOT NULL THEN
         DELETE FROM streamvibe.duty_run r WHERE r.duty = p_duty AND r.id <= v_last;
     END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.erasures() RETURNS TABLE(user_id uuid, before_id uuid)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM streamvibe.require_service('erasures');
+    RETURN QUERY
+    SELECT e.user_id, e.before_id FROM streamvibe.erasure e WHERE e.left_queue_at IS NOT NULL ORDER BY e.left_queue_at, e.user_id;
 END
 $$;
 
@@ -3585,6 +3894,69 @@ BEGIN
             LIMIT 1);
     END IF;
     RETURN v_found.id;
+END
+$$;
+
+CREATE FUNCTION streamvibe.finish_archive(p_fence bigint, p_source text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    v_batch bigint := substring(p_source FROM '^leaving-([0-9]{1,18})$')::bigint;
+    v_leaf streamvibe.partition;
+    v_archived bigint;
+    v_unverified text;
+BEGIN
+    PERFORM streamvibe.require_service('finish_archive');
+    PERFORM streamvibe.require_read_committed('finish_archive', 'Use READ COMMITTED.');
+    PERFORM streamvibe.require_archiver(p_fence);
+    SELECT coalesce(sum(f.row_count), 0), min(f.key) FILTER (WHERE f.verified_at IS NULL) INTO v_archived, v_unverified
+    FROM streamvibe.archive_file f
+    WHERE f.source = p_source AND f.state = 'writing' AND f.replaces IS NULL AND f.deleted_at IS NULL;
+    IF v_unverified IS NOT NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_source', p_source, v_unverified || ' is not verified',
+            'Run `streamvibe archive run`, which writes it again.');
+    END IF;
+    IF v_batch IS NOT NULL THEN
+        IF v_archived <> (SELECT count(*) FROM (SELECT FROM streamvibe.leaving_job l WHERE l.batch = v_batch FOR UPDATE) l) THEN
+            RETURN false;
+        END IF;
+        DELETE FROM streamvibe.leaving_job l WHERE l.batch = v_batch;
+    ELSE
+        v_leaf := streamvibe.leaf_of_name(p_source);
+        -- Erasing a user takes the count back.
+        IF v_archived IS DISTINCT FROM v_leaf.row_count THEN
+            RETURN false;
+        END IF;
+        UPDATE streamvibe.partition p SET archived_at = streamvibe.now() WHERE p.partition_name = p_source;
+    END IF;
+    UPDATE streamvibe.archive_file f SET state = 'complete'
+    WHERE f.source = p_source AND f.state = 'writing' AND f.replaces IS NULL AND f.deleted_at IS NULL;
+    RETURN true;
+END
+$_$;
+
+CREATE FUNCTION streamvibe.finish_erasure(p_fence bigint, p_user_id uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('finish_erasure');
+    PERFORM streamvibe.require_archiver(p_fence);
+    DELETE FROM streamvibe.erasure e WHERE e.user_id = p_user_id AND e.left_queue_at IS NOT NULL;
+END
+$$;
+
+CREATE FUNCTION streamvibe.forget_archive_file(p_fence bigint, p_file_id bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('forget_archive_file');
+    PERFORM streamvibe.require_archiver(p_fence);
+    DELETE FROM streamvibe.archive_file f WHERE f.id = p_file_id AND f.state <> 'complete' AND f.deleted_at IS NOT NULL;
+    UPDATE streamvibe.archive_file f SET state = 'obsolete', deleted_at = streamvibe.now()
+    WHERE f.id = p_file_id AND f.state <> 'complete';
 END
 $$;
 
@@ -3793,6 +4165,32 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.lead_archive(p_holder text, p_lease interval DEFAULT '00:00:30'::interval) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '5s'
+    AS $$
+DECLARE
+    v_fence bigint;
+BEGIN
+    PERFORM streamvibe.require_service('lead_archive');
+    IF (length(p_holder) BETWEEN 1 AND 200) IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_holder', p_holder, 'p_holder is not a name',
+            'Use 1 to 200 characters that no other process uses.');
+    ELSIF (p_lease BETWEEN '1 second' AND '1 hour') IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_lease', p_lease::text, 'p_lease is out of range',
+            'Use ''1 second'' to ''1 hour''.');
+    END IF;
+    PERFORM FROM streamvibe.archiver FOR NO KEY UPDATE;
+    UPDATE streamvibe.archiver a
+    SET holder = p_holder, expires_at = streamvibe.now() + p_lease,
+        fence = CASE WHEN a.holder = p_holder AND a.expires_at >= streamvibe.now() THEN a.fence ELSE a.fence + 1 END
+    WHERE a.holder = p_holder OR a.holder IS NULL OR a.expires_at < streamvibe.now()
+    RETURNING a.fence INTO v_fence;
+    RETURN v_fence;
+END
+$$;
+
 CREATE FUNCTION streamvibe.lead_maintenance(p_leader_id text, p_lease interval DEFAULT '00:00:10'::interval) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3877,8 +4275,10 @@ CREATE TABLE streamvibe.partition (
     leaf_number bigint NOT NULL,
     sealed_at timestamp with time zone,
     row_count bigint,
+    archived_at timestamp with time zone,
     CONSTRAINT partition_check CHECK ((lower_at < upper_at)),
-    CONSTRAINT partition_check1 CHECK (((row_count IS NULL) OR (sealed_at IS NOT NULL)))
+    CONSTRAINT partition_check1 CHECK (((row_count IS NULL) OR (sealed_at IS NOT NULL))),
+    CONSTRAINT partition_check2 CHECK (((archived_at IS NULL) OR (sealed_at IS NOT NULL)))
 );
 
 CREATE FUNCTION streamvibe.leaf_of_name(p_partition_name text) RETURNS streamvibe.partition
@@ -4342,6 +4742,69 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.open_archive_rows(p_source text, p_day date) RETURNS refcursor
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    v_batch bigint := substring(p_source FROM '^leaving-([0-9]{1,18})$')::bigint;
+    v_from uuid := streamvibe.id_bound(p_day::timestamp AT TIME ZONE 'UTC');
+    v_before uuid := streamvibe.id_bound((p_day + 1)::timestamp AT TIME ZONE 'UTC');
+    v_leaf streamvibe.partition;
+    v_rows refcursor := 'archive_rows';
+BEGIN
+    PERFORM streamvibe.require_service('open_archive_rows');
+    IF v_batch IS NOT NULL THEN
+        OPEN v_rows NO SCROLL FOR
+        SELECT a.id, a.user_id, a.created_at, a.updated_at, a.scheduled_for, a.expires_at, a.started_at,
+               a.completed_at, a.retry_at, a.claim_token, a.job_priority, a.retry_count, a.progress, a.turn,
+               a.isolated, a.job_type, a.status, a.worker_id, a.idempotency_key, a.failure_kind, a.error_message,
+               a.progress_message, a.params, a.result, a.traceparent
+        FROM streamvibe.archivable_job a
+        WHERE a.place = 'leaving' AND a.batch = v_batch AND a.row_id >= v_from AND a.row_id < v_before
+        ORDER BY a.row_user_id, a.job_type, a.row_id;
+        RETURN v_rows;
+    END IF;
+    v_leaf := streamvibe.sealed_leaf(p_source);
+    v_from := greatest(v_from, streamvibe.id_bound(v_leaf.lower_at));
+    v_before := least(v_before, v_leaf.upper_id);
+    IF v_leaf.parent_name = 'job_queue' THEN
+        OPEN v_rows NO SCROLL FOR
+        SELECT a.id, a.user_id, a.created_at, a.updated_at, a.scheduled_for, a.expires_at, a.started_at,
+               a.completed_at, a.retry_at, a.claim_token, a.job_priority, a.retry_count, a.progress, a.turn,
+               a.isolated, a.job_type, a.status, a.worker_id, a.idempotency_key, a.failure_kind, a.error_message,
+               a.progress_message, a.params, a.result, a.traceparent
+        FROM streamvibe.archivable_job a WHERE a.place = 'queue' AND a.row_id >= v_from AND a.row_id < v_before
+        ORDER BY a.row_user_id, a.job_type, a.row_id;
+    ELSE
+        OPEN v_rows NO SCROLL FOR
+        SELECT a.id, a.job_id, a.user_id, a.created_at, a.log_level, a.message, a.metadata
+        FROM streamvibe.archivable_line a WHERE a.row_id >= v_from AND a.row_id < v_before
+        ORDER BY a.row_user_id, a.job_id, a.row_id;
+    END IF;
+    RETURN v_rows;
+END
+$_$;
+
+CREATE FUNCTION streamvibe.open_leaves(p_parent text, p_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_numbers bigint[];
+BEGIN
+    WITH opened AS (
+        UPDATE streamvibe.partition p SET row_count = NULL
+        WHERE p.parent_name = p_parent AND p.row_count IS NOT NULL AND EXISTS (
+            SELECT FROM unnest(p_ids) u(id) WHERE u.id >= streamvibe.id_bound(p.lower_at) AND u.id < p.upper_id)
+        RETURNING p.leaf_number
+    )
+    SELECT array_agg(o.leaf_number) INTO v_numbers FROM opened o;
+    DELETE FROM streamvibe.leaf_stat l WHERE l.leaf_number = ANY (v_numbers);
+    DELETE FROM streamvibe.leaf_sketch l WHERE l.leaf_number = ANY (v_numbers);
+END
+$$;
+
 CREATE FUNCTION streamvibe.own_functions() RETURNS TABLE(function regprocedure, schema_name name, function_name name)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4519,6 +4982,34 @@ CREATE FUNCTION streamvibe.pickup_rank(p_priority smallint, p_scheduled_for time
            + (pg_catalog.date_part('epoch', greatest(p_scheduled_for, p_created_at) - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
 $$;
 
+CREATE FUNCTION streamvibe.plan_leaving(p_fence bigint, p_limit integer DEFAULT 100000) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_batch bigint;
+BEGIN
+    PERFORM streamvibe.require_service('plan_leaving');
+    PERFORM streamvibe.require_read_committed('plan_leaving', 'Use READ COMMITTED.');
+    PERFORM streamvibe.require_archiver(p_fence);
+    IF (p_limit BETWEEN 1 AND 1000000) IS NOT TRUE THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_limit', p_limit::text, 'p_limit is out of range', 'Use 1 to 1000000.');
+    END IF;
+    v_batch := (SELECT min(l.batch) FROM streamvibe.leaving_job l WHERE l.batch IS NOT NULL);
+    IF v_batch IS NOT NULL THEN
+        RETURN v_batch;
+    END IF;
+    v_batch := (SELECT a.last_batch + 1 FROM streamvibe.archiver a);
+    UPDATE streamvibe.leaving_job l SET batch = v_batch
+    WHERE l.id = ANY (ARRAY(SELECT w.id FROM streamvibe.leaving_job w ORDER BY w.id LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    UPDATE streamvibe.archiver a SET last_batch = v_batch;
+    RETURN v_batch;
+END
+$$;
+
 CREATE FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4676,6 +5167,17 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.reject_archive_file(p_fence bigint, p_file_id bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('reject_archive_file');
+    PERFORM streamvibe.require_archiver(p_fence);
+    UPDATE streamvibe.archive_file f SET state = 'obsolete' WHERE f.id = p_file_id AND f.state = 'writing';
+END
+$$;
+
 CREATE FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -4685,6 +5187,29 @@ BEGIN
         VALUES (p_user_id, p_idempotency_key, p_job_id)
         ON CONFLICT (user_id, idempotency_key) DO UPDATE SET job_id = excluded.job_id
         WHERE idempotency.job_id <> excluded.job_id;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.replace_archive_file(p_fence bigint, p_file_id bigint, p_by bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('replace_archive_file');
+    PERFORM streamvibe.require_archiver(p_fence);
+    UPDATE streamvibe.archive_file f SET state = 'obsolete' WHERE f.id = p_file_id AND f.state = 'complete';
+    IF NOT FOUND THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_file_id', p_file_id::text, 'there is no such file of the archive',
+            'See which there are: SELECT * FROM get_archive_files().');
+    END IF;
+    IF p_by IS NOT NULL THEN
+        UPDATE streamvibe.archive_file f SET state = 'complete', replaces = NULL
+        WHERE f.id = p_by AND f.replaces = p_file_id AND f.state = 'writing' AND f.verified_at IS NOT NULL AND f.deleted_at IS NULL;
+        IF NOT FOUND THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_by', p_by::text, 'no such file was verified to replace it',
+                'Begin one with p_replaces, write it, read it back, and end it.');
+        END IF;
     END IF;
 END
 $$;
@@ -4842,6 +5367,20 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.require_archiver(p_fence bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM FROM streamvibe.archiver a
+    WHERE a.fence = p_fence AND a.holder IS NOT NULL AND a.expires_at >= streamvibe.now() FOR SHARE;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.raise_error('SV016', 'p_fence', p_fence::text, 'another process writes to the archive now',
+            'Wait until it is done: streamvibe archive status says which.');
+    END IF;
+END
+$$;
+
 CREATE TABLE streamvibe.leader (
     only_row boolean DEFAULT true NOT NULL,
     leader_id text,
@@ -4908,6 +5447,17 @@ BEGIN
             p_function || ' is for the service only',
             'Call it as service_role (SET ROLE service_role) or as the owner of job_queue.');
     END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.resign_archive(p_fence bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '5s'
+    AS $$
+BEGIN
+    PERFORM streamvibe.require_service('resign_archive');
+    UPDATE streamvibe.archiver a SET holder = NULL, expires_at = '-infinity' WHERE a.fence = p_fence;
 END
 $$;
 
@@ -4987,6 +5537,25 @@ BEGIN
     END IF;
     UPDATE streamvibe.partition p SET sealed_at = streamvibe.now() WHERE p.partition_name = p_partition_name;
     RETURN true;
+END
+$$;
+
+CREATE FUNCTION streamvibe.sealed_leaf(p_partition_name text) RETURNS streamvibe.partition
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_leaf streamvibe.partition;
+BEGIN
+    SELECT p.* INTO v_leaf FROM streamvibe.partition p WHERE p.partition_name = p_partition_name;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.raise_error('SV009', 'p_source', p_partition_name, 'there is no such partition',
+            'See which there are: SELECT partition_name FROM streamvibe.partition.');
+    ELSIF v_leaf.sealed_at IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_source', p_partition_name, 'it is not sealed',
+            format('SELECT streamvibe.seal_partition(%L), and commit.', p_partition_name));
+    END IF;
+    RETURN v_leaf;
 END
 $$;
 
@@ -5095,6 +5664,22 @@ BEGIN
     END;
     PERFORM FROM streamvibe.account a WHERE a.user_id = p_user_id FOR NO KEY UPDATE SKIP LOCKED;
     RETURN FOUND;
+END
+$$;
+
+CREATE FUNCTION streamvibe.unfinished_archive_files() RETURNS TABLE(file_id bigint, source text, day date, url text, key text, row_count bigint, checksum numeric, to_delete boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM streamvibe.require_service('unfinished_archive_files');
+    RETURN QUERY
+    SELECT f.id, f.source, f.day, f.url, f.key, f.row_count, f.checksum,
+           f.state = 'obsolete' OR f.verified_at IS NULL OR f.replaces IS NOT NULL
+    FROM streamvibe.archive_file f
+    WHERE f.state <> 'complete' AND (f.deleted_at IS NULL OR f.deleted_at < streamvibe.now() - interval '7 days')
+    ORDER BY f.id;
 END
 $$;
 
@@ -5322,6 +5907,214 @@ CREATE TABLE streamvibe.account (
     CONSTRAINT account_max_live_jobs_check CHECK ((max_live_jobs >= 0))
 );
 
+CREATE TABLE streamvibe.leaving_job (
+    id uuid CONSTRAINT job_queue_id_not_null NOT NULL,
+    user_id uuid CONSTRAINT job_queue_user_id_not_null NOT NULL,
+    created_at timestamp with time zone CONSTRAINT job_queue_created_at_not_null NOT NULL,
+    updated_at timestamp with time zone CONSTRAINT job_queue_updated_at_not_null NOT NULL,
+    scheduled_for timestamp with time zone CONSTRAINT job_queue_scheduled_for_not_null NOT NULL,
+    expires_at timestamp with time zone,
+    started_at timestamp with time zone,
+    completed_at timestamp with time zone,
+    retry_at timestamp with time zone,
+    claim_token bigint,
+    job_priority smallint CONSTRAINT job_queue_job_priority_not_null NOT NULL,
+    retry_count smallint CONSTRAINT job_queue_retry_count_not_null NOT NULL,
+    progress real,
+    turn integer CONSTRAINT job_queue_turn_not_null NOT NULL,
+    isolated boolean CONSTRAINT job_queue_isolated_not_null NOT NULL,
+    job_type text CONSTRAINT job_queue_job_type_not_null NOT NULL COLLATE pg_catalog."C",
+    status text CONSTRAINT job_queue_status_not_null NOT NULL COLLATE pg_catalog."C",
+    worker_id text,
+    idempotency_key text COLLATE pg_catalog."C",
+    failure_kind text,
+    error_message text,
+    progress_message text,
+    params jsonb CONSTRAINT job_queue_params_not_null NOT NULL,
+    result jsonb,
+    traceparent text COLLATE pg_catalog."C",
+    batch bigint,
+    left_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL
+);
+
+CREATE VIEW streamvibe.archivable_job AS
+ SELECT j.place,
+    j.batch,
+    j.id AS row_id,
+    j.user_id AS row_user_id,
+    t.id,
+    t.user_id,
+    t.created_at,
+    t.updated_at,
+    t.scheduled_for,
+    t.expires_at,
+    t.started_at,
+    t.completed_at,
+    t.retry_at,
+    t.claim_token,
+    t.job_priority,
+    t.retry_count,
+    t.progress,
+    t.turn,
+    t.isolated,
+    t.job_type,
+    t.status,
+    t.worker_id,
+    t.idempotency_key,
+    t.failure_kind,
+    t.error_message,
+    t.progress_message,
+    t.params,
+    t.result,
+    t.traceparent,
+    ((('x'::text || "left"(md5(concat_ws('|'::text, COALESCE(((length(t.id) || ':'::text) || t.id), '-'::text), COALESCE(((length(t.user_id) || ':'::text) || t.user_id), '-'::text), COALESCE(((length((t.created_at)::text) || ':'::text) || (t.created_at)::text), '-'::text), COALESCE(((length((t.updated_at)::text) || ':'::text) || (t.updated_at)::text), '-'::text), COALESCE(((length((t.scheduled_for)::text) || ':'::text) || (t.scheduled_for)::text), '-'::text), COALESCE(((length((t.expires_at)::text) || ':'::text) || (t.expires_at)::text), '-'::text), COALESCE(((length((t.started_at)::text) || ':'::text) || (t.started_at)::text), '-'::text), COALESCE(((length((t.completed_at)::text) || ':'::text) || (t.completed_at)::text), '-'::text), COALESCE(((length((t.retry_at)::text) || ':'::text) || (t.retry_at)::text), '-'::text), COALESCE(((length((t.claim_token)::text) || ':'::text) || (t.claim_token)::text), '-'::text), COALESCE(((length((t.job_priority)::text) || ':'::text) || (t.job_priority)::text), '-'::text), COALESCE(((length((t.retry_count)::text) || ':'::text) || (t.retry_count)::text), '-'::text), COALESCE(((length(b.progress) || ':'::text) || b.progress), '-'::text), COALESCE(((length((t.turn)::text) || ':'::text) || (t.turn)::text), '-'::text), COALESCE(((length(((t.isolated)::integer)::text) || ':'::text) || ((t.isolated)::integer)::text), '-'::text), COALESCE(((length(t.job_type) || ':'::text) || t.job_type), '-'::text), COALESCE(((length(t.status) || ':'::text) || t.status), '-'::text), COALESCE(((length(t.worker_id) || ':'::text) || t.worker_id), '-'::text), COALESCE(((length(t.idempotency_key) || ':'::text) || t.idempotency_key), '-'::text), COALESCE(((length(t.failure_kind) || ':'::text) || t.failure_kind), '-'::text), COALESCE(((length(t.error_message) || ':'::text) || t.error_message), '-'::text), COALESCE(((length(t.progress_message) || ':'::text) || t.progress_message), '-'::text), COALESCE(((length(t.params) || ':'::text) || t.params), '-'::text), COALESCE(((length(t.result) || ':'::text) || t.result), '-'::text), COALESCE(((length(t.traceparent) || ':'::text) || t.traceparent), '-'::text))), 15)))::bit(60))::bigint AS digest
+   FROM ((( SELECT 'queue'::text AS place,
+            NULL::bigint AS batch,
+            q.id,
+            q.user_id,
+            q.created_at,
+            q.updated_at,
+            q.scheduled_for,
+            q.expires_at,
+            q.started_at,
+            q.completed_at,
+            q.retry_at,
+            q.claim_token,
+            q.job_priority,
+            q.retry_count,
+            q.progress,
+            q.turn,
+            q.isolated,
+            q.job_type,
+            q.status,
+            q.worker_id,
+            q.idempotency_key,
+            q.failure_kind,
+            q.error_message,
+            q.progress_message,
+            q.params,
+            q.result,
+            q.traceparent
+           FROM public.job_queue q
+        UNION ALL
+         SELECT 'leaving'::text,
+            l.batch,
+            l.id,
+            l.user_id,
+            l.created_at,
+            l.updated_at,
+            l.scheduled_for,
+            l.expires_at,
+            l.started_at,
+            l.completed_at,
+            l.retry_at,
+            l.claim_token,
+            l.job_priority,
+            l.retry_count,
+            l.progress,
+            l.turn,
+            l.isolated,
+            l.job_type,
+            l.status,
+            l.worker_id,
+            l.idempotency_key,
+            l.failure_kind,
+            l.error_message,
+            l.progress_message,
+            l.params,
+            l.result,
+            l.traceparent
+           FROM streamvibe.leaving_job l) j
+     CROSS JOIN LATERAL ( SELECT (j.id)::text AS id,
+            (j.user_id)::text AS user_id,
+            streamvibe.archived_time(j.created_at) AS created_at,
+            streamvibe.archived_time(j.updated_at) AS updated_at,
+            streamvibe.archived_time(j.scheduled_for) AS scheduled_for,
+            streamvibe.archived_time(j.expires_at) AS expires_at,
+            streamvibe.archived_time(j.started_at) AS started_at,
+            streamvibe.archived_time(j.completed_at) AS completed_at,
+            streamvibe.archived_time(j.retry_at) AS retry_at,
+            j.claim_token,
+            j.job_priority,
+            j.retry_count,
+            j.progress,
+            j.turn,
+            j.isolated,
+            j.job_type,
+            j.status,
+            j.worker_id,
+            j.idempotency_key,
+            j.failure_kind,
+            j.error_message,
+            j.progress_message,
+            (j.params)::text AS params,
+            (j.result)::text AS result,
+            j.traceparent
+         OFFSET 0) t)
+     CROSS JOIN LATERAL ( SELECT (((('x'::text || encode(float4send(j.progress), 'hex'::text)))::bit(32))::integer)::text AS progress
+         OFFSET 0) b);
+
+CREATE VIEW streamvibe.archivable_line AS
+ SELECT j.id AS row_id,
+    j.user_id AS row_user_id,
+    t.id,
+    t.job_id,
+    t.user_id,
+    t.created_at,
+    t.log_level,
+    t.message,
+    t.metadata,
+    ((('x'::text || "left"(md5(concat_ws('|'::text, COALESCE(((length(t.id) || ':'::text) || t.id), '-'::text), COALESCE(((length(t.job_id) || ':'::text) || t.job_id), '-'::text), COALESCE(((length(t.user_id) || ':'::text) || t.user_id), '-'::text), COALESCE(((length((t.created_at)::text) || ':'::text) || (t.created_at)::text), '-'::text), COALESCE(((length(t.log_level) || ':'::text) || t.log_level), '-'::text), COALESCE(((length(t.message) || ':'::text) || t.message), '-'::text), COALESCE(((length(t.metadata) || ':'::text) || t.metadata), '-'::text))), 15)))::bit(60))::bigint AS digest
+   FROM (public.job_log j
+     CROSS JOIN LATERAL ( SELECT (j.id)::text AS id,
+            (j.job_id)::text AS job_id,
+            (j.user_id)::text AS user_id,
+            streamvibe.archived_time(j.created_at) AS created_at,
+            j.log_level,
+            j.message,
+            (j.metadata)::text AS metadata
+         OFFSET 0) t);
+
+CREATE TABLE streamvibe.archive_file (
+    id bigint NOT NULL,
+    kind text NOT NULL COLLATE pg_catalog."C",
+    source text NOT NULL COLLATE pg_catalog."C",
+    day date NOT NULL,
+    url text NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    state text DEFAULT 'writing'::text NOT NULL COLLATE pg_catalog."C",
+    replaces bigint,
+    row_count bigint,
+    byte_count bigint,
+    checksum numeric,
+    written_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
+    verified_at timestamp with time zone,
+    deleted_at timestamp with time zone,
+    CONSTRAINT archive_file_check CHECK (((state <> 'complete'::text) OR (verified_at IS NOT NULL))),
+    CONSTRAINT archive_file_check1 CHECK ((((verified_at IS NULL) = (row_count IS NULL)) AND ((verified_at IS NULL) = (byte_count IS NULL)) AND ((verified_at IS NULL) = (checksum IS NULL)))),
+    CONSTRAINT archive_file_kind_check CHECK ((kind = ANY (ARRAY['jobs'::text, 'logs'::text]))),
+    CONSTRAINT archive_file_state_check CHECK ((state = ANY (ARRAY['writing'::text, 'complete'::text, 'obsolete'::text])))
+);
+
+ALTER TABLE streamvibe.archive_file ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME streamvibe.archive_file_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE streamvibe.archiver (
+    only_row boolean DEFAULT true NOT NULL,
+    holder text,
+    fence bigint DEFAULT 0 NOT NULL,
+    expires_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    last_batch bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT archiver_only_row_check CHECK (only_row)
+)
+WITH (fillfactor='50');
+
 ALTER TABLE streamvibe.claim ALTER COLUMN token ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME streamvibe.claim_token_seq
     START WITH 1
@@ -5418,6 +6211,13 @@ ALTER TABLE streamvibe.duty_run ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+CREATE TABLE streamvibe.erasure (
+    user_id uuid NOT NULL,
+    begun_at timestamp with time zone NOT NULL,
+    before_id uuid NOT NULL,
+    left_queue_at timestamp with time zone
 );
 
 CREATE TABLE streamvibe.idempotency (
@@ -5567,6 +6367,8 @@ CREATE TABLE streamvibe.setting (
     partition_width interval DEFAULT '7 days'::interval NOT NULL,
     retry_in_place_max interval DEFAULT '00:05:00'::interval NOT NULL,
     max_result_bytes integer DEFAULT 1048576 NOT NULL,
+    archive_url text,
+    archive_id uuid,
     CONSTRAINT setting_default_max_live_jobs_check CHECK ((default_max_live_jobs >= 0)),
     CONSTRAINT setting_max_result_bytes_check CHECK ((max_result_bytes > 0)),
     CONSTRAINT setting_only_row_check CHECK (only_row),
@@ -5696,6 +6498,15 @@ ALTER TABLE ONLY public.job_queue
 ALTER TABLE ONLY streamvibe.account
     ADD CONSTRAINT account_pkey PRIMARY KEY (user_id);
 
+ALTER TABLE ONLY streamvibe.archive_file
+    ADD CONSTRAINT archive_file_key_key UNIQUE (key);
+
+ALTER TABLE ONLY streamvibe.archive_file
+    ADD CONSTRAINT archive_file_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY streamvibe.archiver
+    ADD CONSTRAINT archiver_pkey PRIMARY KEY (only_row);
+
 ALTER TABLE ONLY streamvibe.claim
     ADD CONSTRAINT claim_pkey PRIMARY KEY (token);
 
@@ -5711,6 +6522,9 @@ ALTER TABLE ONLY streamvibe.duty
 ALTER TABLE ONLY streamvibe.duty_run
     ADD CONSTRAINT duty_run_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY streamvibe.erasure
+    ADD CONSTRAINT erasure_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY streamvibe.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (user_id, idempotency_key);
 
@@ -5725,6 +6539,9 @@ ALTER TABLE ONLY streamvibe.job_type
 
 ALTER TABLE ONLY streamvibe.leader
     ADD CONSTRAINT leader_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY streamvibe.leaving_job
+    ADD CONSTRAINT leaving_job_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY streamvibe.partition
     ADD CONSTRAINT partition_partition_name_key UNIQUE (partition_name);
@@ -5802,6 +6619,10 @@ CREATE INDEX idx_job_queue_user_status_created ON ONLY public.job_queue USING bt
 
 CREATE INDEX idx_job_queue_worker_active ON ONLY public.job_queue USING btree (worker_id, started_at DESC) WHERE (status = 'processing'::text);
 
+CREATE UNIQUE INDEX archive_file_complete ON streamvibe.archive_file USING btree (source, day) WHERE (state = 'complete'::text);
+
+CREATE INDEX archive_file_incomplete ON streamvibe.archive_file USING btree (id) WHERE (state <> 'complete'::text);
+
 CREATE INDEX claim_made_in ON streamvibe.claim USING btree (made_in);
 
 CREATE INDEX duty_run_of_duty ON streamvibe.duty_run USING btree (duty, id);
@@ -5849,6 +6670,8 @@ CREATE INDEX job_queue_leaf_worker_id_started_at_idx ON streamvibe.job_queue_lea
 CREATE INDEX leaf_sketch_leaf ON streamvibe.leaf_sketch USING btree (leaf_number);
 
 CREATE INDEX leaf_stat_leaf ON streamvibe.leaf_stat USING btree (leaf_number);
+
+CREATE INDEX leaving_job_batch ON streamvibe.leaving_job USING btree (batch) WHERE (batch IS NOT NULL);
 
 ALTER INDEX public.idx_job_log_job_time ATTACH PARTITION streamvibe.job_log_leaf_job_id_created_at_id_idx;
 
@@ -5954,6 +6777,9 @@ GRANT ALL ON FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean, p_enfor
 REVOKE ALL ON FUNCTION public.ensure_partitions(p_ahead interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.ensure_partitions(p_ahead interval) TO service_role;
 
+REVOKE ALL ON FUNCTION public.erase_user(p_user_id uuid, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.erase_user(p_user_id uuid, p_limit integer) TO service_role;
+
 REVOKE ALL ON FUNCTION public.expire_stale_jobs(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.expire_stale_jobs(p_limit integer) TO service_role;
 
@@ -5970,6 +6796,12 @@ GRANT ALL ON FUNCTION public.find_or_create_job(p_user_id uuid, p_job_type text,
 
 REVOKE ALL ON FUNCTION public.forget_idempotency_keys(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.forget_idempotency_keys(p_limit integer) TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_archive() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_archive() TO service_role;
+
+REVOKE ALL ON FUNCTION public.get_archive_files() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_archive_files() TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb, p_cache_ttl interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.get_cached_job_result(p_user_id uuid, p_job_type text, p_params jsonb, p_cache_ttl interval) TO authenticated;
@@ -6095,6 +6927,9 @@ REVOKE ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_resu
 GRANT ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_limit integer, p_cursor text) TO authenticated;
 GRANT ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_limit integer, p_cursor text) TO service_role;
 
+REVOKE ALL ON FUNCTION public.set_archive(p_url text, p_archive_id uuid, p_discard boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.set_archive(p_url text, p_archive_id uuid, p_discard boolean) TO service_role;
+
 REVOKE ALL ON FUNCTION public.set_maintenance_duty(p_duty text, p_schedule text, p_enabled boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.set_maintenance_duty(p_duty text, p_schedule text, p_enabled boolean) TO service_role;
 
@@ -6106,9 +6941,20 @@ GRANT ALL ON FUNCTION public.unregister_worker(p_worker_id text) TO service_role
 
 REVOKE ALL ON FUNCTION streamvibe.apply_failures(p_worker_id text, p_job_ids uuid[], p_failures jsonb[], p_started_at timestamp with time zone[], p_now timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.archive_days(p_source text) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.archive_days(p_source text) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.archived_time(p_at timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.attach_leaf(p_parent text, p_name text, p_lower timestamp with time zone, p_upper timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.authorize(p_user_id uuid, p_all_allowed boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.awaits_archive(p_partition_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.awaits_archive(p_partition_name text) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.begin_archive_file(p_fence bigint, p_kind text, p_source text, p_day date, p_url text, p_key text, p_replaces bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.begin_archive_file(p_fence bigint, p_kind text, p_source text, p_day date, p_url text, p_key text, p_replaces bigint) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.begin_duty(p_fence bigint, p_duty text) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.begin_duty(p_fence bigint, p_duty text) TO service_role;
@@ -6153,6 +6999,8 @@ REVOKE ALL ON FUNCTION streamvibe.cursor_of(p_id uuid, p_filter text) FROM PUBLI
 
 REVOKE ALL ON FUNCTION streamvibe.day_figures(p_day timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.day_of_id(p_id uuid) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.drop_from_claims(p_worker_id text, p_tokens bigint[], p_job_ids uuid[], p_keep uuid[]) FROM PUBLIC;
@@ -6164,8 +7012,14 @@ REVOKE ALL ON FUNCTION streamvibe.due_priorities(p_job_types text[], p_now times
 
 REVOKE ALL ON FUNCTION streamvibe.duration_us(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.end_archive_file(p_fence bigint, p_file_id bigint, p_row_count bigint, p_byte_count bigint, p_checksum numeric) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.end_archive_file(p_fence bigint, p_file_id bigint, p_row_count bigint, p_byte_count bigint, p_checksum numeric) TO service_role;
+
 REVOKE ALL ON FUNCTION streamvibe.end_duty(p_fence bigint, p_leader_id text, p_duty text, p_started_at timestamp with time zone, p_done bigint, p_error text) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.end_duty(p_fence bigint, p_leader_id text, p_duty text, p_started_at timestamp with time zone, p_done bigint, p_error text) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.erasures() FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.erasures() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.find_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_below uuid, p_limit integer) FROM PUBLIC;
 
@@ -6179,6 +7033,15 @@ GRANT SELECT ON TABLE public.job_log TO service_role;
 REVOKE ALL ON FUNCTION streamvibe.find_log_lines(p_job_id uuid, p_user_id uuid, p_log_level text, p_from uuid, p_below uuid, p_metadata jsonb, p_query tsquery, p_limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.find_same_work(p_user_id uuid, p_job_type text, p_params jsonb, p_cached_since timestamp with time zone, p_live_since timestamp with time zone, p_due timestamp with time zone, p_below uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.finish_archive(p_fence bigint, p_source text) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.finish_archive(p_fence bigint, p_source text) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.finish_erasure(p_fence bigint, p_user_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.finish_erasure(p_fence bigint, p_user_id uuid) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.forget_archive_file(p_fence bigint, p_file_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.forget_archive_file(p_fence bigint, p_file_id bigint) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.has_open_jobs(p_from uuid, p_before uuid) FROM PUBLIC;
 
@@ -6211,6 +7074,9 @@ REVOKE ALL ON FUNCTION streamvibe.now() FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.now() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.known_job_type(p_job_type text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.lead_archive(p_holder text, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.lead_archive(p_holder text, p_lease interval) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.lead_maintenance(p_leader_id text, p_lease interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.lead_maintenance(p_leader_id text, p_lease interval) TO service_role;
@@ -6260,6 +7126,11 @@ GRANT ALL ON FUNCTION streamvibe.old_partitions() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.oldest_due(p_job_types text[]) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.open_archive_rows(p_source text, p_day date) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.open_archive_rows(p_source text, p_day date) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.open_leaves(p_parent text, p_ids uuid[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.own_functions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.own_relations() FROM PUBLIC;
@@ -6274,6 +7145,9 @@ REVOKE ALL ON FUNCTION streamvibe.period_figures(p_from timestamp with time zone
 REVOKE ALL ON FUNCTION streamvibe.pickup_order(p_waited integer[], p_odd boolean, p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.pickup_rank(p_priority smallint, p_scheduled_for timestamp with time zone, p_created_at timestamp with time zone, p_turn integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.plan_leaving(p_fence bigint, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.plan_leaving(p_fence bigint, p_limit integer) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.put_back(p_job_ids uuid[], p_isolated boolean) FROM PUBLIC;
 
@@ -6292,7 +7166,13 @@ REVOKE ALL ON FUNCTION streamvibe.refuse_unreadable_job(p_jobs jsonb) FROM PUBLI
 REVOKE ALL ON FUNCTION streamvibe.register_duties(p_fence bigint, p_names text[], p_schedules text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.register_duties(p_fence bigint, p_names text[], p_schedules text[]) TO service_role;
 
+REVOKE ALL ON FUNCTION streamvibe.reject_archive_file(p_fence bigint, p_file_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.reject_archive_file(p_fence bigint, p_file_id bigint) TO service_role;
+
 REVOKE ALL ON FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.replace_archive_file(p_fence bigint, p_file_id bigint, p_by bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.replace_archive_file(p_fence bigint, p_file_id bigint, p_by bigint) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.report_content(p_from timestamp with time zone, p_to timestamp with time zone, p_before jsonb) FROM PUBLIC;
 
@@ -6306,6 +7186,8 @@ REVOKE ALL ON FUNCTION streamvibe.report_tables() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.report_unit(p_kind text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.require_archiver(p_fence bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.require_leader(p_fence bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.require_partition(p_parent text, p_at timestamp with time zone) FROM PUBLIC;
@@ -6314,6 +7196,9 @@ REVOKE ALL ON FUNCTION streamvibe.require_read_committed(p_what text, p_fix text
 
 REVOKE ALL ON FUNCTION streamvibe.require_service(p_function text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.resign_archive(p_fence bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.resign_archive(p_fence bigint) TO service_role;
+
 REVOKE ALL ON FUNCTION streamvibe.resign_maintenance(p_leader_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.resign_maintenance(p_leader_id text) TO service_role;
 
@@ -6321,6 +7206,8 @@ REVOKE ALL ON FUNCTION streamvibe.retry_job(p_user_id uuid, p_job_id uuid) FROM 
 
 REVOKE ALL ON FUNCTION streamvibe.seal_partition(p_partition_name text, p_patience interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.seal_partition(p_partition_name text, p_patience interval) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.sealed_leaf(p_partition_name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.sketch_bucket(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
 
@@ -6335,6 +7222,9 @@ REVOKE ALL ON FUNCTION streamvibe.stored_statuses(p_status text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.try_lock_account(p_user_id uuid, p_patience text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.unfinished_archive_files() FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.unfinished_archive_files() TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.unreadable_field(p_request jsonb) FROM PUBLIC;
 

@@ -48,6 +48,7 @@ SQL_GROUPS = {
     "read": "Reading",
     "work": "Working",
     "maintain": "Maintenance",
+    "archive": "The archive, and erasing users",
     "monitor": "Monitoring",
 }
 CALLERS = {

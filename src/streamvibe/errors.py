@@ -18,6 +18,7 @@
     ├── NotLeader                      SV016     409   1    another process does the maintenance now
     ├── DatabaseUnreachable            -         503   3    no connection, or a server that cannot work now
     ├── ConfigurationError             -         500   2    a setting that cannot be used
+    ├── ArchiveFailed                  -         500   1    the archive cannot be written or read; nothing was dropped
     ├── JobFailed                      -         500   1    raised by waiting: the job ended without a result
     ├── WaitTimeout                    -         504   1    raised by waiting: the job is still live
     ├── PermanentError                 -         500   1    raised BY a handler: do not retry
@@ -203,6 +204,13 @@ class ConfigurationError(StreamVibeError):
     http_status = 500
     exit_status = 2
     problem_type = "configuration-error"
+
+
+class ArchiveFailed(StreamVibeError):
+    """The archive cannot be written, or what is in it cannot be read. Nothing left the queue for it."""
+
+    http_status = 500
+    problem_type = "archive-failed"
 
 
 class EndedJob(Protocol):

@@ -86,7 +86,8 @@ def test_every_setting_in_the_database_is_documented(database18: Database) -> No
             "SELECT s.key, s.value FROM streamvibe.setting t, jsonb_each_text(to_jsonb(t)) s WHERE s.key <> 'only_row'"
         ).fetchall()
     assert {name: default for name, (default, _) in table.items()} == {
-        name: re.sub(r"^@ |(?<=min)s$", "", value).replace("min", "minutes") for name, value in stored
+        name: re.sub(r"^@ |(?<=min)s$", "", value or "none").replace("min", "minutes")
+        for name, value in stored
     }
 
 

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from tests.integration.archive_kit import old_jobs, switch_on
+from tests.integration.archive_kit import run as run_archive
 from tests.sql import kit
 from tests.support.cli import Run, streamvibe
 from tests.support.databases import Database
@@ -517,3 +519,36 @@ def test_a_prepared_transaction_is_named(database: Database) -> None:
         [finding] = [f for f in found(later, "horizon_prepared") if database.name in f.subject]
         later.execute(finding.fix.encode())
         assert not [f for f in found(later, "horizon_prepared") if database.name in f.subject]
+
+
+def test_an_archive_that_does_not_keep_up(database18: Database, tmp_path: Path) -> None:
+    """What waits for a day, in a leaf, deleted, or to be erased, is named; what is printed mends it."""
+    conn = database18.connect()
+    leaf = old_jobs(conn)
+    switch_on(conn, tmp_path)
+    job, victim = kit.job_id(conn), uuid4()
+    conn.execute(
+        "UPDATE public.job_queue SET status = 'completed', completed_at = now() WHERE id = %s", [job]
+    )
+    assert kit.value(conn, "SELECT streamvibe.delete_jobs(ARRAY[%s])", job) == 1
+    assert kit.value(conn, "SELECT streamvibe.seal_partition(%s)", leaf)
+    conn.execute("INSERT INTO streamvibe.erasure VALUES (%s, now(), %s)", [victim, victim])
+
+    def behind() -> set[tuple[str, str]]:
+        findings = found(conn, "archive_behind")
+        assert all(finding.severity == "warning" and finding.measured and finding.why for finding in findings)
+        return {(finding.subject, finding.fix) for finding in findings}
+
+    assert behind() == set()
+    for statement in (
+        "UPDATE streamvibe.partition SET sealed_at = sealed_at - interval '25 hours' WHERE sealed_at IS NOT NULL",
+        "UPDATE streamvibe.leaving_job SET left_at = left_at - interval '25 hours'",
+        "UPDATE streamvibe.erasure SET begun_at = begun_at - interval '25 hours'",
+    ):
+        conn.execute(statement.encode())
+    named = {(leaf, "streamvibe archive run"), ("deleted jobs", "streamvibe archive run")}
+    assert behind() == named | {(f"user {victim}", f"streamvibe jobs erase --yes --user {victim}")}
+    conn.execute("UPDATE streamvibe.erasure SET left_queue_at = now()")
+    assert behind() == named | {(f"user {victim}", "streamvibe archive run")}
+    run_archive(database18)
+    assert behind() == set()

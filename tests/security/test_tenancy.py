@@ -71,13 +71,35 @@ FOR_SERVICE = {
     "get_slow_statements",
     "make_report",
     "get_reports",
+    "set_archive",
+    "get_archive",
+    "get_archive_files",
+    "erase_user",
 }
 # Beside those in public.
 LEAVES = {"old_partitions", "seal_partition", "count_partition", "drop_partition"}
 DUTIES = {"lead_maintenance", "resign_maintenance", "register_duties", "begin_duty", "end_duty"}
-DEFINERS = {"create_staged_jobs", "refuse_held_claim"} | LEAVES | DUTIES
+ARCHIVE = {
+    *(
+        "lead_archive",
+        "resign_archive",
+        "plan_leaving",
+        "archive_days",
+        "open_archive_rows",
+        "awaits_archive",
+    ),
+    *(
+        "begin_archive_file",
+        "end_archive_file",
+        "finish_archive",
+        "replace_archive_file",
+        "reject_archive_file",
+    ),
+    *("unfinished_archive_files", "forget_archive_file", "erasures", "finish_erasure"),
+}
+DEFINERS = {"create_staged_jobs", "refuse_held_claim"} | LEAVES | DUTIES | ARCHIVE
 PRIVATE_FOR_SERVICE = (
-    {"create_staged_jobs", "now", "indexes_to_rebuild", "parents_to_analyze"} | LEAVES | DUTIES
+    {"create_staged_jobs", "now", "indexes_to_rebuild", "parents_to_analyze"} | LEAVES | DUTIES | ARCHIVE
 )
 API_ROLES = ("anon", "authenticated", "service_role")
 # What a role may do with a table or view. Everything else is denied.

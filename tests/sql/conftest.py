@@ -31,6 +31,9 @@ OURS = (
     "duty",
     "duty_run",
     "report",
+    "leaving_job",
+    "archive_file",
+    "erasure",
 )
 # Leaves of the past are made by single tests.
 DROP_OLD_LEAVES = """
@@ -52,6 +55,7 @@ EMPTY = (
     *(f"DELETE FROM streamvibe.{table}" for table in OURS),
     "DELETE FROM streamvibe.job_type",
     "UPDATE streamvibe.leader SET leader_id = NULL, expires_at = '-infinity'",
+    "UPDATE streamvibe.archiver SET holder = NULL, expires_at = '-infinity'",
     "INSERT INTO streamvibe.setting DEFAULT VALUES",
 )
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
+from streamvibe.cli.archive import archive_app
 from streamvibe.cli.bench import bench_app, with_values
 from streamvibe.cli.db import db_app
 from streamvibe.cli.demo import demo_command
@@ -20,6 +21,7 @@ from streamvibe.cli.doctor import doctor_command
 from streamvibe.cli.explain import explain_command
 from streamvibe.cli.group import Commands
 from streamvibe.cli.jobs import jobs_app
+from streamvibe.cli.jobs_erase import erase_command
 from streamvibe.cli.jobs_why import why_command
 from streamvibe.cli.logs import logs_app
 from streamvibe.cli.maintain import maintain_app, pause_command, pauses_command, resume_command
@@ -50,6 +52,7 @@ app.command("demo")(demo_command)
 app.command("migrate")(migrate_command)
 app.command("worker")(worker_command)
 jobs_app.command("why")(why_command)
+jobs_app.command("erase")(erase_command)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(logs_app, name="logs")
 app.command("stats")(stats_command)
@@ -57,6 +60,7 @@ app.command("workers")(workers_command)
 maintain_app.command("report")(report_command)
 maintain_app.command("schedule")(schedule_command)
 app.add_typer(maintain_app, name="maintain")
+app.add_typer(archive_app, name="archive")
 app.command("pause")(pause_command)
 app.command("resume")(resume_command)
 app.command("pauses")(pauses_command)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from streamvibe.cli.duties import duties
 from streamvibe.cli.group import Commands
 from streamvibe.cli.metrics import MetricsPort, metrics_served
 from streamvibe.cli.output import (
@@ -39,7 +40,7 @@ def run_command(metrics_port: MetricsPort = None) -> None:
     dsn = database_dsn()
 
     async def run() -> None:
-        maintenance = Maintenance(dsn)
+        maintenance = Maintenance(dsn, duties=duties(dsn))
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, maintenance.stop)
         print_remark("Maintenance runs while this process leads. Ctrl-C stops it.")

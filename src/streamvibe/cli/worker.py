@@ -13,6 +13,7 @@ import typer
 from uvloop import new_event_loop
 
 from streamvibe.cli.app_loader import load_job_types
+from streamvibe.cli.duties import duties
 from streamvibe.cli.metrics import MetricsPort, metrics_served
 from streamvibe.cli.output import database_dsn, print_remark
 from streamvibe.cli.platform import platform
@@ -151,7 +152,7 @@ async def _run(
                     "Without STREAMVIBE_YOUTUBE_API_KEY a local YouTube with packaged channels answers."
                 )
         worker = Worker(dsn, job_types, concurrency=concurrency, grace=timedelta(seconds=grace))
-        maintenance = Maintenance(dsn)
+        maintenance = Maintenance(dsn, duties=duties(dsn))
         loop = asyncio.get_running_loop()
         asked_to_stop = False
 

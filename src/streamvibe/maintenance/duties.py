@@ -1,6 +1,6 @@
 """What is to be done, and how often: each duty calls SQL functions that are safe to run beside themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -17,16 +17,24 @@ class Duty:
     statement takes the time after which it must not judge, and also returns what time the database has.
     ``plain``: one statement that does the same, for a scheduler that knows no others (``maintenance.pg_cron``), where
     ``sql`` does not.
+    ``run``: in place of the statement, what whoever starts maintenance brings along. It may take long, returns how much
+    it did, raises the error tree, and ends soon when it is cancelled.
     """
 
     name: str
     schedule: str
-    sql: str
+    sql: str = ""
     batch: int | None = None
     steps: Sequence[str] = ()
     commands: bool = False
     judges_workers: bool = False
     plain: str | None = None
+    run: Callable[[], Awaitable[int]] | None = None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it runs beside the others."""
+        return bool(self.steps) or self.commands or self.run is not None
 
 
 def _report(kind: str, schedule: str) -> Duty:
@@ -63,6 +71,8 @@ DUTIES: Sequence[Duty] = (
             # Its last job may have ended since the list was read: only now does nothing change any more.
             "SELECT EXISTS (SELECT FROM streamvibe.old_partitions() o WHERE o.partition_name = %s)",
             "SELECT streamvibe.count_partition(%s)",
+            # Where there is an archive, only what is in it is dropped.
+            "SELECT NOT streamvibe.awaits_archive(%s)",
             "SELECT streamvibe.drop_partition(%s)",
         ),
     ),

@@ -136,7 +136,7 @@ class Maintenance:
         if self._due[name] > loop.time():
             return min(self._due[name], self._reload_at)
         duty = self._duties[name]
-        if duty.steps or duty.commands:
+        if duty.is_slow:
             if self._slow is not None and not self._slow.done():
                 self._due[name] = loop.time() + 1.0
                 return loop.time()
@@ -254,6 +254,8 @@ class Maintenance:
     async def _do(self, duty: Duty, fence: int, session: Session) -> int:
         if duty.judges_workers:
             return int((await self._judge(duty))[0][0])
+        if duty.run is not None:
+            return await duty.run()
         if duty.steps or duty.commands:
             return await self._one_by_one(duty, fence, session)
         return int((await session.fetch(duty.sql))[0][0])

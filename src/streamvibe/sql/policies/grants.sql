@@ -14,11 +14,14 @@ DECLARE
         'cleanup_old_jobs', 'forget_idempotency_keys', 'compact_stats', 'recount_stats', 'get_job_queue_stats', 'get_workers',
         'pause_jobs', 'resume_jobs', 'get_pauses', 'get_maintenance', 'get_maintenance_runs', 'set_maintenance_duty',
         'get_index_usage', 'get_index_bloat', 'get_table_health', 'get_job_queue_alerts', 'get_slow_statements',
-        'make_report', 'get_reports', 'get_job_queue_metrics'];
+        'make_report', 'get_reports', 'get_job_queue_metrics', 'set_archive', 'get_archive', 'get_archive_files', 'erase_user'];
     v_private_for_service CONSTANT text[] := ARRAY[
         'create_staged_jobs', 'now', 'old_partitions', 'seal_partition', 'count_partition', 'drop_partition',
         'lead_maintenance', 'resign_maintenance', 'register_duties', 'begin_duty', 'end_duty',
-        'indexes_to_rebuild', 'parents_to_analyze'];
+        'indexes_to_rebuild', 'parents_to_analyze',
+        'lead_archive', 'resign_archive', 'plan_leaving', 'archive_days', 'open_archive_rows', 'begin_archive_file', 'end_archive_file',
+        'finish_archive', 'replace_archive_file', 'reject_archive_file', 'unfinished_archive_files', 'forget_archive_file', 'erasures', 'finish_erasure',
+        'awaits_archive'];
     v_function record;
 BEGIN
     FOR v_function IN

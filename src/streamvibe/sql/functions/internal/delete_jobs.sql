@@ -1,6 +1,7 @@
--- Delete those of these jobs that have ended for good; they leave the statistics.
+-- Delete those of these jobs that have ended for good; they leave the statistics. With an archive they wait in
+-- streamvibe.leaving_job until they are in it.
 -- Returns: how many.
--- Locks:   their rows (SKIP LOCKED).
+-- Locks:   their rows (SKIP LOCKED); that of streamvibe.setting against set_archive().
 CREATE OR REPLACE FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) RETURNS integer
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -8,6 +9,7 @@ CREATE OR REPLACE FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) RETURNS inte
 AS $$
 DECLARE
     v_ids uuid[];
+    v_archive text;
 BEGIN
     v_ids := ARRAY(SELECT l.id FROM unnest(p_job_ids) u(id)
                    CROSS JOIN LATERAL (SELECT q.id FROM public.job_queue q
@@ -16,6 +18,19 @@ BEGIN
                                        FOR UPDATE SKIP LOCKED) l);
     PERFORM streamvibe.count_jobs(-1, v_ids);
     PERFORM streamvibe.count_removed(v_ids);
+    -- FOR SHARE: set_archive() waits for this transaction, and so knows what was moved.
+    SELECT s.archive_url INTO v_archive FROM streamvibe.setting s FOR SHARE;
+    IF v_archive IS NOT NULL THEN
+        INSERT INTO streamvibe.leaving_job (
+               id, user_id, created_at, updated_at, scheduled_for, expires_at, started_at, completed_at, retry_at,
+               claim_token, job_priority, retry_count, progress, turn, isolated, job_type, status, worker_id,
+               idempotency_key, failure_kind, error_message, progress_message, params, result, traceparent)
+        SELECT q.id, q.user_id, q.created_at, q.updated_at, q.scheduled_for, q.expires_at, q.started_at,
+               q.completed_at, q.retry_at, q.claim_token, q.job_priority, q.retry_count, q.progress, q.turn,
+               q.isolated, q.job_type, q.status, q.worker_id, q.idempotency_key, q.failure_kind, q.error_message,
+               q.progress_message, q.params, q.result, q.traceparent
+        FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
+    END IF;
     DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
     RETURN cardinality(v_ids);
 END

@@ -1,8 +1,8 @@
--- Drop a sealed and counted leaf of job_queue or job_log with all that is in it; its jobs leave the statistics with it.
+-- Drop a sealed and counted leaf, with an archive an archived one, of job_queue or job_log with all that is in it; its jobs leave the statistics with it.
 -- Locks:  its row in streamvibe.partition; the leaf against VACUUM (an automatic one ends itself for it within a second or so);
 --         then the parent and the leaf (ACCESS EXCLUSIVE) until the transaction ends: commit at once. Nobody waits long behind
 --         it before it has them, nor after: nothing is read.
--- Raises: SV001, SV004, SV006, SV009 there is no such leaf, 55P03 a transaction that uses the queue did not end within p_patience.
+-- Raises: SV001 also when it is not archived yet, SV004, SV006, SV009 there is no such leaf, 55P03 a transaction that uses the queue did not end within p_patience.
 CREATE OR REPLACE FUNCTION streamvibe.drop_partition(p_partition_name text, p_patience interval DEFAULT '10 seconds')
     RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10,6 +10,7 @@ CREATE OR REPLACE FUNCTION streamvibe.drop_partition(p_partition_name text, p_pa
 AS $$
 DECLARE
     v_leaf streamvibe.partition;
+    v_archive text;
 BEGIN
     PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
@@ -21,6 +22,12 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed and counted',
             format('SELECT streamvibe.seal_partition(%L), commit, then SELECT streamvibe.count_partition(%L).',
                    p_partition_name, p_partition_name));
+    END IF;
+    -- FOR SHARE: once set_archive() has said where it goes, nothing is dropped unarchived.
+    SELECT s.archive_url INTO v_archive FROM streamvibe.setting s FOR SHARE;
+    IF v_leaf.archived_at IS NULL AND v_archive IS NOT NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not archived yet',
+            'Run `streamvibe archive run`; or switch the archive off, and lose what is not archived: `streamvibe archive set off`.');
     END IF;
     -- Neither readers nor writers wait behind this one, so it may take the second after which autovacuum steps aside.
     PERFORM streamvibe.lock_soon(format('ONLY streamvibe.%I', p_partition_name), 'SHARE UPDATE EXCLUSIVE', p_patience,

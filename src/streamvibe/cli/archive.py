@@ -1,0 +1,184 @@
+"""``streamvibe archive``: what has left the queue."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import psycopg
+import typer
+
+from streamvibe.archive import require_packages
+from streamvibe.archive.control import Stopped
+from streamvibe.cli.output import (
+    AsJson,
+    console,
+    database_dsn,
+    print_fields,
+    print_hint,
+    print_if_empty,
+    print_json,
+    print_remark,
+    print_rows,
+)
+from streamvibe.errors import InvalidArgument, translated
+from streamvibe.masking import mask_url
+
+archive_app = typer.Typer(
+    no_args_is_help=True, help="Keep what leaves the queue as Parquet, and ask it.", rich_markup_mode=None
+)
+
+_STATUS = """
+SELECT url, archiver, files, jobs, lines, bytes, first_day, last_day, last_written_at, leaves_waiting,
+       jobs_waiting, erasures
+FROM public.get_archive()
+"""
+_NAMES = (
+    *("url", "archiver", "files", "jobs", "lines", "bytes", "first_day", "last_day", "last_written_at"),
+    *("partitions_waiting", "jobs_waiting", "erasures"),
+)
+
+
+@archive_app.command("set")
+def set_command(
+    url: Annotated[
+        str,
+        typer.Argument(metavar="URL", help="file:///folder, s3://bucket/prefix, or off."),
+    ],
+    discard: Annotated[
+        bool,
+        typer.Option(
+            "--discard", help="With off: lose the jobs that have left the queue and are not archived."
+        ),
+    ] = False,
+) -> None:
+    """Say where what leaves the queue is kept from now on. The place is tried first: an object is written and deleted.
+
+    From then on nothing is dropped or deleted before it is there. Credentials and endpoint of an S3-compatible store
+    come from the environment, also from that of maintenance: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
+    AWS_ENDPOINT_URL. What is in the archive stays in it, whatever is set.
+    """
+    dsn = database_dsn()
+    if url == "off":
+        with _connected(dsn) as conn:
+            [[lost]] = conn.execute("SELECT public.set_archive(NULL, NULL, %s)", [discard]).fetchall()
+        print_remark("The archive is off: from now on what leaves the queue is gone.")
+        if lost:
+            print_remark(f"{lost} jobs that waited to be archived are lost.")
+        return
+    if discard:
+        raise InvalidArgument(
+            "--discard is for off",
+            field="--discard",
+            received=url,
+            fix="Leave --discard out: nothing is lost",
+        )
+    require_packages()
+    from streamvibe.archive.store import Store
+
+    with _connected(dsn) as conn:
+        [[known]] = conn.execute("SELECT archive_id FROM public.get_archive()").fetchall()
+        archive_id = Store(url).claim(known)
+        conn.execute("SELECT public.set_archive(%s, %s)", [url, archive_id])
+    print_remark(f"What leaves the queue is kept in {url} from now on.")
+    print_hint("Maintenance archives every hour (streamvibe maintain status); now: streamvibe archive run.")
+
+
+@archive_app.command("run")
+def run_command(as_json: AsJson = False) -> None:
+    """Archive what is due now, and erase from the archive who is to be erased. Waits while another process does.
+
+    JSON: rows, files, erased, sources (partitions, and batches of jobs that were deleted one by one).
+    """
+    dsn = database_dsn()
+    require_packages()
+    from streamvibe.archive.run import Archiver
+
+    def report(step: str, what: str) -> None:
+        print_hint(f"{step}: {what}", as_json=as_json)
+
+    try:
+        with _stoppable() as stopping, Archiver(dsn, report=report, stopping=stopping) as archiver:
+            done = archiver.run(wait=True)
+    except Stopped:
+        print_hint("Stopped: what was begun is done again by the next run.", as_json=as_json)
+        raise typer.Abort from None
+    if as_json:
+        print_json(done)
+    else:
+        print_remark(
+            f"Archived {done.rows} rows in {done.files} files."
+            + (f" Erased {done.erased} users." if done.erased else "")
+        )
+
+
+@archive_app.command("status")
+def status_command(as_json: AsJson = False) -> None:
+    """Show where the archive is, what is in it, and what waits. Ends with 1 when something waits and no archive is set.
+
+    JSON: url, archiver (the process that writes now), files, jobs, lines, bytes, first_day, last_day, last_written_at,
+    partitions_waiting, jobs_waiting, erasures.
+    """
+    with _connected(database_dsn()) as conn:
+        [row] = conn.execute(_STATUS).fetchall()
+    status = dict(zip(_NAMES, row, strict=True))
+    if as_json:
+        print_json(status | {name: status[name] and str(status[name]) for name in ("first_day", "last_day")})
+    else:
+        print_fields(status.items())
+        if status["url"] is None:
+            print_hint(
+                "No archive is set: what leaves the queue is gone. See `streamvibe archive set --help`."
+            )
+    if status["url"] is None and status["jobs_waiting"]:
+        raise typer.Exit(1)
+
+
+@archive_app.command("query")
+def query_command(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT, as DuckDB has it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Ask the archive: the tables are jobs and logs, with the columns of job_queue and job_log, and day.
+
+    Ids are text; params, result and metadata are JSON (params->>'$.channel'). A question by user_id and job_type, or by
+    day, reads little. Nothing can be written, and nothing else be read.
+
+    JSON: columns; items (an object each).
+    """
+    dsn = database_dsn()
+    require_packages()
+    from streamvibe.archive.query import Archive
+
+    with Archive(dsn) as archive:
+        answer = archive.ask(sql)
+        if as_json:
+            print_json(
+                {
+                    "columns": answer.columns,
+                    "items": [dict(zip(answer.columns, row, strict=True)) for row in answer],
+                }
+            )
+            return
+        rows = list(answer) if console().is_terminal else answer
+        print_rows(answer.columns, rows, named=True)
+        if isinstance(rows, list):
+            print_if_empty(rows, "rows")
+
+
+@contextlib.contextmanager
+def _connected(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    with translated(mask_url(dsn)), psycopg.connect(dsn, autocommit=True) as conn:
+        yield conn
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[threading.Event]:
+    """Set by SIGTERM, so that another process may write at once; Ctrl-C raises as always."""
+    stopping = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    try:
+        yield stopping
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,58 @@
+"""``streamvibe jobs erase``: nothing of a user is kept."""
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from streamvibe.archive import erase_user
+from streamvibe.cli.output import AsJson, database_dsn, print_hint, print_json, print_remark
+from streamvibe.errors import InvalidArgument
+
+_LEFT = (
+    "Not reached: backups and WAL archives of the database, replicas until they have caught up, the server's log,"
+    " copies, old versions and unfinished uploads of objects in a bucket, and what handlers wrote elsewhere."
+)
+
+
+def erase_command(
+    user: Annotated[str, typer.Option(help="The user's id.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    patience: Annotated[
+        float, typer.Option(min=0, help="For how many seconds workers may go on with jobs of the user.")
+    ] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a user: jobs with params and results, log lines, keys and limit, in the queue and in the archive.
+
+    Live jobs are cancelled; workers that run one are waited for. Run again, it goes on where it ended. What the user
+    asks for meanwhile is not refused, and stays. Statistics, in which nobody is named, stay.
+
+    JSON: user_id, jobs, lines, archive (whether there was one to search).
+    """
+    try:
+        user_id = UUID(user)
+    except ValueError:
+        raise InvalidArgument(
+            "the user's id is no UUID",
+            field="--user",
+            received=user[:200],
+            fix="Write it like 018f0000-0000-7000-8000-000000000001",
+        ) from None
+    if not yes and not typer.confirm(
+        f"Erase everything of user {user_id}? It cannot be taken back", err=True
+    ):
+        raise typer.Abort
+
+    def report(step: str, what: str) -> None:
+        print_hint(f"{step}: {what}", as_json=as_json)
+
+    done = erase_user(database_dsn(), user_id, patience=patience, report=report)
+    if as_json:
+        print_json({"user_id": user_id, "jobs": done.jobs, "lines": done.lines, "archive": done.archive})
+    else:
+        print_remark(
+            f"Erased {done.jobs} jobs and {done.lines} log lines of user {user_id} from the queue"
+            + (", and the user from the archive." if done.archive else ". Nothing was ever archived.")
+        )
+    print_hint(_LEFT, as_json=as_json)
