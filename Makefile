@@ -27,6 +27,7 @@ help:
 	@echo "make readme   rewrite the README's demo output and the generated reference pages"
 	@echo "make lock     resolve the dependencies again (UPGRADE=1: to their newest versions)"
 	@echo "make setup    make .venv with the locked development dependencies"
+	@echo "make setup-runtime  the same without the tools for tests and benchmarks"
 	@echo "make clean    remove .venv, caches and build output"
 
 setup: $(VENV)/.installed-dev

@@ -11,6 +11,7 @@ benchmarks/results/cleanup.json.
 
 import argparse
 import json
+import re
 import statistics
 import sys
 import threading
@@ -25,10 +26,10 @@ from psycopg import Connection
 
 from streamvibe.bench.databases import Server
 from streamvibe.bench.machine import machine, versions
+from streamvibe.maintenance import DUTIES
 
 RESULT = Path(__file__).parent / "results" / "cleanup.json"
-#: As maintenance calls it (maintenance/duties.py).
-BATCH = 1000
+DUTY = {duty.name: duty for duty in DUTIES}
 TARGET_MS = 500
 
 # 85 of 92 completed, 5 failed, 2 cancelled, as in the queues of `bench queries`; params and results of some 60 bytes.
@@ -131,26 +132,30 @@ def wal(conn: Connection[Any]) -> int:
 
 
 def by_leaf(conn: Connection[Any], leaf: str) -> list[tuple[str, float]]:
-    """What maintenance does with a leaf that is old, step by step."""
-    row = conn.execute("SELECT array_agg(partition_name) FROM streamvibe.old_partitions()").fetchone()
-    assert row is not None and row[0] == [leaf], f"{leaf} is not the one that is old: {row}"
-    return [
-        (step, milliseconds(conn, f"SELECT streamvibe.{step}_partition(%s)".encode(), leaf))
-        for step in ("seal", "count", "drop")
-    ]
+    """The duty drop_old_partitions, statement by statement, by the names of the functions they call."""
+    duty = DUTY["drop_old_partitions"]
+    took = [(_function(duty.sql), milliseconds(conn, duty.sql.encode()))]
+    for step in duty.steps:
+        took.append((_function(step), milliseconds(conn, step.encode(), leaf)))
+    return took
 
 
 def by_batch(conn: Connection[Any], leaf: str) -> list[tuple[str, float]]:
-    """What maintenance does with jobs that must not wait for their leaf."""
+    """The duty cleanup_old_jobs, as often as it finds something."""
+    duty = DUTY["cleanup_old_jobs"]
     took = []
     done = 1
     while done:
         started = time.perf_counter()
-        row = conn.execute("SELECT cleanup_old_jobs(%s)", [BATCH]).fetchone()
-        took.append(("batch", (time.perf_counter() - started) * 1000))
+        row = conn.execute(duty.sql.encode()).fetchone()
+        took.append((_function(duty.sql), (time.perf_counter() - started) * 1000))
         assert row is not None
         done = row[0]
     return took
+
+
+def _function(sql: str) -> str:
+    return str(re.findall(r"(\w+)\(", sql.replace("EXISTS (", ""))[0])
 
 
 WAYS = {
@@ -249,7 +254,7 @@ def main() -> int:
         "versions": versions(),
         "jobs": arguments.jobs,
         "target_ms": TARGET_MS,
-        "batch": BATCH,
+        "batch": DUTY["cleanup_old_jobs"].sql,
         "medians": {
             way: {beside: medians(kept) for beside, kept in found.items()} for way, found in rounds.items()
         },

@@ -658,13 +658,13 @@ BEGIN
 
     IF v_job.status = 'processing' THEN
         RETURN QUERY
-        SELECT 'running', 'worker ' || c.worker_id || ' has it since ' || c.claimed_at, NULL::timestamptz, NULL::bigint, NULL::uuid[]
+        SELECT 'running', 'worker ' || c.worker_id || ' has it since ' || streamvibe.in_utc(c.claimed_at), NULL::timestamptz, NULL::bigint, NULL::uuid[]
         FROM (SELECT l.worker_id, l.claimed_at FROM streamvibe.live_claims() l WHERE p_job_id = ANY (l.job_ids)
               UNION ALL SELECT v_job.worker_id, v_job.started_at LIMIT 1) c;
         RETURN;
     ELSIF v_job.status = 'failed' AND v_job.retry_at IS NOT NULL AND v_job.retry_count < v_type.max_attempts THEN
         IF v_job.retry_at > v_now THEN
-            RETURN QUERY SELECT 'retry_later', 'attempt ' || v_job.retry_count || ' failed; it is tried again at ' || v_job.retry_at,
+            RETURN QUERY SELECT 'retry_later', 'attempt ' || v_job.retry_count || ' failed; it is tried again at ' || streamvibe.in_utc(v_job.retry_at),
                                 v_job.retry_at, NULL::bigint, NULL::uuid[];
         END IF;
         RETURN QUERY
@@ -693,7 +693,7 @@ BEGIN
         RETURN QUERY
         SELECT CASE WHEN v_job.status = 'failed' AND v_job.retry_count >= v_type.max_attempts AND v_job.failure_kind IN ('error', 'crash', 'timeout')
                     THEN 'attempts_exhausted' ELSE 'finished' END,
-               'it is ' || v_job.status || ' since ' || v_job.completed_at
+               'it is ' || v_job.status || ' since ' || streamvibe.in_utc(v_job.completed_at)
                || CASE WHEN v_job.status = 'failed' THEN ' (' || v_job.failure_kind || ')' ELSE '' END,
                NULL::timestamptz, NULL::bigint, NULL::uuid[];
         RETURN;
@@ -707,7 +707,7 @@ BEGIN
     LOOP
         reason := 'paused';
         message := CASE v_paused.kind WHEN 'all' THEN 'everything is' WHEN 'job_type' THEN 'the job type is' ELSE 'the user is' END
-                   || ' paused since ' || v_paused.paused_at
+                   || ' paused since ' || streamvibe.in_utc(v_paused.paused_at)
                    -- What an operator wrote is for operators.
                    || CASE WHEN streamvibe.is_service() THEN coalesce(': ' || v_paused.reason, '') ELSE '' END;
         v_is_paused := true;
@@ -716,7 +716,7 @@ BEGIN
     IF v_job.scheduled_for > v_now THEN
         reason := CASE WHEN v_job.retry_count > 0 THEN 'backoff' ELSE 'scheduled' END;
         message := CASE WHEN v_job.retry_count > 0 THEN 'attempt ' || v_job.retry_count || ' failed; it is tried again at '
-                        ELSE 'it was asked for then: ' END || v_job.scheduled_for;
+                        ELSE 'it was asked for then: ' END || streamvibe.in_utc(v_job.scheduled_for);
         ready_at := v_job.scheduled_for;
         RETURN NEXT;
     END IF;
@@ -3675,6 +3675,13 @@ CREATE FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_para
            + (pg_catalog.jsonb_hash_extended(p_params, pg_catalog.hashtextextended(p_job_type COLLATE "C", 0)) & 4294967295)
 $$;
 
+CREATE FUNCTION streamvibe.in_utc(p_at timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT CASE WHEN isfinite(p_at) THEN to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"') ELSE p_at::text END
+$$;
+
 CREATE FUNCTION streamvibe.indexes_to_rebuild() RETURNS SETOF text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3690,10 +3697,23 @@ BEGIN
       AND c.relname ~ '_cc(new|old)[0-9]*$'
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
     RETURN QUERY
-    SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
-    FROM streamvibe.leaf_index_bloat() b
-    WHERE b.bloat_bytes > 10 * 1024 * 1024 AND b.bloat_bytes > b.size_bytes / 2
-    ORDER BY b.bloat_bytes DESC LIMIT 1;
+    WITH bloat AS MATERIALIZED (
+        SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving, p.upper_at + interval '1 hour' < streamvibe.now() AS is_closed
+        FROM streamvibe.leaf_index_bloat() b
+        JOIN pg_index i ON i.indexrelid = b.index_oid
+        JOIN pg_class t ON t.oid = i.indrelid
+        LEFT JOIN streamvibe.partition p ON p.partition_name = t.relname
+    )
+    (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
+     FROM bloat b
+     WHERE b.is_closed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 128 * 1024
+       AND b.bloat_bytes > b.size_bytes * 3 / 13
+     ORDER BY b.bloat_bytes DESC LIMIT 20)
+    UNION ALL
+    (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
+     FROM bloat b
+     WHERE NOT (b.is_closed AND b.is_exact) IS TRUE AND b.bloat_bytes > 10 * 1024 * 1024 AND b.bloat_bytes > b.size_bytes / 2
+     ORDER BY b.bloat_bytes DESC LIMIT 1);
 END
 $_$;
 
@@ -4238,6 +4258,7 @@ $$;
 CREATE FUNCTION streamvibe.old_partitions() RETURNS SETOF streamvibe.partition
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_sort TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
@@ -4260,7 +4281,8 @@ CREATE FUNCTION streamvibe.old_partitions() RETURNS SETOF streamvibe.partition
                          AND q.completed_at > n.now - greatest(longest.of_jobs, '7 days')
                          AND q.completed_at > n.now - coalesce(t.retention, '7 days')
                          AND q.id >= streamvibe.id_bound(p.lower_at) AND q.id < p.upper_id
-                       LIMIT 1) f)
+                       -- The newest is the likeliest; without an order all of the leaf would be read by its ids.
+                       ORDER BY q.completed_at DESC LIMIT 1) f)
           END
     ORDER BY p.parent_name, p.lower_at
 $$;
@@ -6175,6 +6197,8 @@ REVOKE ALL ON FUNCTION streamvibe.id_bound(p_at timestamp with time zone) FROM P
 REVOKE ALL ON FUNCTION streamvibe.id_floor(p_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_params jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.in_utc(p_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.indexes_to_rebuild() FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.indexes_to_rebuild() TO service_role;

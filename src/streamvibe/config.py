@@ -22,6 +22,7 @@ masked, connection strings show all but their passwords.
 import os
 import re
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -191,14 +192,18 @@ class Settings(BaseSettings):
         return init_settings, env_settings, InitSettingsSource(settings_cls, _read_file())
 
 
-def unknown_variables() -> list[str]:
-    """The variables of the environment that begin like a setting of ours and are none."""
+def unknown_variables() -> dict[str, str | None]:
+    """The variables of the environment that begin like a setting of ours and are none, and which may be meant."""
     known = {ENV_PREFIX + name.upper() for name in (*Settings.model_fields, "CONFIG")}
-    return sorted(
+    unknown = sorted(
         name
         for name in os.environ
         if name.startswith(ENV_PREFIX) and name not in known and not name.startswith(ENV_PREFIX + "TEST_")
     )
+    # What all begin with likens any two of them.
+    ends = sorted(name.removeprefix(ENV_PREFIX) for name in known)
+    close = {name: get_close_matches(name.removeprefix(ENV_PREFIX), ends, 1) for name in unknown}
+    return {name: ENV_PREFIX + found[0] if found else None for name, found in close.items()}
 
 
 def _read_file() -> dict[str, Any]:

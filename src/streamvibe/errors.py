@@ -291,6 +291,7 @@ BY_SQLSTATE: dict[str, type[StreamVibeError]] = {
 
 _CONNECTION_STATES = frozenset({"57P01", "57P02", "57P03", "57P05", "53300"})
 _EXHAUSTED_STATES = {"53100": "disk space", "53200": "memory"}
+_NO_RIGHT = "42501"
 _NOT_MIGRATED_STATES = frozenset({"3F000", "42883", "42P01"})
 
 
@@ -322,7 +323,7 @@ def from_postgres(error: psycopg.Error, url: str | None = None) -> StreamVibeErr
             diag.message_detail,
             diag.message_hint,
         )
-    if state == "42501":
+    if state == _NO_RIGHT:
         return NotAllowed(
             error.diag.message_primary or str(error),
             fix="Call it as the role it is granted to: authenticated (own jobs only) or service_role",
@@ -362,7 +363,10 @@ def translated(url: str | None = None) -> Iterator[None]:
         known = from_postgres(error, url)
         if known is None:
             raise
-        raise known from error
+        if error.sqlstate in _NOT_MIGRATED_STATES or error.sqlstate == _NO_RIGHT:
+            raise known from error
+        # It says all that the other does: what a driver does inside is no part of anybody's traceback.
+        raise known from None
 
 
 def _is_connection_failure(error: psycopg.Error) -> bool:
@@ -386,7 +390,8 @@ def _as_given(error: StreamVibeError) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else text + "."
+    # A caret is PostgreSQL's, below the place of a mistake.
+    return text if text.endswith((".", "!", "?", "^")) else text + "."
 
 
 def _rebuild_job_failed(message: str, job: EndedJob) -> JobFailed:

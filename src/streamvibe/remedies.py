@@ -9,6 +9,10 @@ import re
 _REMEDIES = {
     ("SV001", "cache_ttl"): "Use a timedelta of 0 (off) to 100 years, or None for what the job type says",
     ("SV001", "dedupe_window"): "Use a timedelta of 0 (off) to 100 years, or None for what the job type says",
+    (
+        "SV001",
+        "duty",
+    ): "See which there are: client.maintenance(). They become known when maintenance first runs",
     ("SV001", "log_level"): "Use debug, info, warning or error, or None for all",
     ("SV001", "max_live_jobs"): "Use 0 or more, or None for the default",
     (

@@ -58,7 +58,7 @@ def summary(reports: Sequence[Report]) -> str:
 
 
 def main() -> int:
-    """0 when every promise held in every run."""
+    """0 when every promise held in every run; 130 when Ctrl-C ended it, with what the finished ones showed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=200)
@@ -67,21 +67,27 @@ def main() -> int:
     options = parser.parse_args()
     reports: list[Report] = []
     began = time.monotonic()
+    interrupted = False
     with running("faults", pg18_bin()) as server:
         make_template(server)
-        for seed in range(options.seed, options.seed + options.runs):
-            report = run(server, seed, options.jobs)
-            reports.append(report)
-            phases = ", ".join(f"{kill.phase} ({kill.held} held)" for kill in report.kills)
-            print(f"run {len(reports)}: {report.seconds:.1f} s, killed at {phases}", flush=True)
-            for violation in report.violations:
-                print(f"  VIOLATION {violation}", flush=True)
+        try:
+            for seed in range(options.seed, options.seed + options.runs):
+                report = run(server, seed, options.jobs)
+                reports.append(report)
+                phases = ", ".join(f"{kill.phase} ({kill.held} held)" for kill in report.kills)
+                print(f"run {len(reports)}: {report.seconds:.1f} s, killed at {phases}", flush=True)
+                for violation in report.violations:
+                    print(f"  VIOLATION {violation}", flush=True)
+        except KeyboardInterrupt:
+            interrupted = True
     print(f"\n{summary(reports)}\n{'seconds':<40}{time.monotonic() - began:>8.0f}")
     if options.json:
         document = {"summary": summary(reports).splitlines(), "runs": [asdict(report) for report in reports]}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 1 if any(report.violations for report in reports) else 0
+    if any(report.violations for report in reports):
+        return 1
+    return 130 if interrupted else 0
 
 
 if __name__ == "__main__":

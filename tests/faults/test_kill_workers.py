@@ -1,6 +1,10 @@
 """kill -9 of workers in the middle of 200 jobs. Ten runs here; a hundred with kill_workers.py (results/)."""
 
 import json
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +37,23 @@ def test_a_job_that_kills_its_process_takes_no_neighbour_with_it(database18: Dat
         ).fetchall()
     assert killer[:3] == ("failed", "crash", 3) and "died while it ran this job alone" in killer[3]
     assert others == [("completed", 0)]
+
+
+def test_ctrl_c_ends_the_runs_with_what_they_showed() -> None:
+    """The summary of the finished runs, and no traceback; the interrupted one does not count."""
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("kill_workers.py")), "--runs", "1000", "--jobs", "20"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as runs:
+        assert runs.stdout is not None
+        assert runs.stdout.readline().startswith("run 1: ")
+        runs.send_signal(signal.SIGINT)
+        out, err = runs.communicate(timeout=120)
+    assert (runs.returncode, err) == (130, "")
+    finished = 1 + sum(line.startswith("run ") for line in out.splitlines())
+    assert re.search(rf"^runs +{finished}$", out, re.MULTILINE), out
 
 
 def test_the_recorded_hundred_runs_held_every_promise() -> None:

@@ -67,6 +67,18 @@ def test_a_database_without_our_schema_says_what_to_run(
     [
         (("jobs", "lsit"), "No such command 'lsit'. Did you mean 'list'?", "streamvibe jobs --help"),
         (("jobs", "list"), "Missing option '--user'.", "streamvibe jobs list --help"),
+        (
+            ("jobs", "list"),
+            "Missing option '--user'.",
+            "`streamvibe jobs search` looks at the jobs of all users",
+        ),
+        (("jobs", "status", "x"), "No such command 'status'. Did you mean 'show'?", "streamvibe jobs --help"),
+        (
+            ("jobs", "delete", "x"),
+            "No such command 'delete'. Did you mean 'cancel'?",
+            "streamvibe jobs --help",
+        ),
+        (("status",), "No such command 'status'. Did you mean 'stats'?", "streamvibe --help"),
         (("jobs", "list", "--usr", "x"), "No such option: --usr", "streamvibe jobs list --help"),
         (
             ("jobs", "list", "--user", "x", "--limit", "many"),
@@ -197,6 +209,36 @@ def test_a_closed_pipe_ends_quietly(database18: Database) -> None:
         assert ran.stderr.read() == ""
 
 
+@pytest.mark.parametrize("arguments", [("--help",), ("stats",), ("jobs", "--help"), ("doctor", "--json")])
+def test_a_pipe_that_nobody_reads_ends_quietly(database18: Database, arguments: tuple[str, ...]) -> None:
+    """Also what is short, and so written when the command ends: `streamvibe stats | true`."""
+    with subprocess.Popen(
+        command(*arguments),
+        env=environment(database18.dsn),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as ran:
+        assert ran.stdout is not None and ran.stderr is not None
+        ran.stdout.close()
+        assert ran.stderr.read() == ""
+
+
+@pytest.mark.parametrize("arguments", [(), ("jobs",), ("logs",), ("maintain",), ("bench",), ("db",)])
+def test_summaries_are_whole(arguments: tuple[str, ...]) -> None:
+    """The help of a group says what each command does in whole sentences, on 80 columns too; -h is --help."""
+    shown = streamvibe(None, *arguments, "--help", COLUMNS="80")
+    listed = shown.out.partition("Commands:\n")[2]
+    assert (shown.status, listed != "", "..." in listed) == (0, True, False)
+    assert all(len(line) <= 80 for line in shown.out.splitlines())
+    assert streamvibe(None, *arguments, "-h", COLUMNS="80") == shown
+
+
+def test_every_command_takes_h() -> None:
+    """-h is --help wherever that works."""
+    assert streamvibe(None, "jobs", "request", "-h") == streamvibe(None, "jobs", "request", "--help")
+
+
 TERMINAL = {"COLUMNS": "200", "TERM": "xterm"}
 
 
@@ -289,6 +331,51 @@ def test_a_terminal_gets_tables(database18: Database) -> None:
     assert json.dumps({"a": "[bold]x[/bold]"}) in text
 
 
+@pytest.mark.parametrize("columns", [60, 100, 200])
+def test_lines_of_a_log_keep_their_ids_whole(database18: Database, columns: int) -> None:
+    """However narrow the terminal, times and ids can be copied, and of messages nothing is lost."""
+    message = " ".join(f"word{n}" for n in range(40))
+    with database18.connect() as conn:
+        conn.execute("SELECT register_job_type('note')")
+        conn.execute("SELECT request_job(%s, 'note')", [uuid4()])
+        job_id = database18.fetch_value("SELECT id FROM job_queue")
+    hands.log(database18.dsn, hands.claim(database18.dsn), ("info", message))
+    with terminal() as (primary, secondary):
+        ran = subprocess.Popen(
+            command("logs", "search"),
+            env=environment(database18.dsn, **TERMINAL | {"COLUMNS": str(columns)}),
+            stdout=secondary,
+        )
+        os.close(secondary)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", read_all(primary))
+    assert ran.wait() == 0
+    assert re.search(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{6}}Z +{job_id} +info", text), text
+    assert re.findall(r"word\d+", text) == message.split()
+
+
+def test_a_search_across_users_says_whose_they_are(database18: Database) -> None:
+    """Where there is room; a narrow terminal does without, and cuts no id."""
+    user_id = uuid4()
+    with database18.connect() as conn:
+        conn.execute("SELECT register_job_type('note')")
+        conn.execute("SELECT request_job(%s, 'note', '{\"a\": 1}')", [user_id])
+    shown = {}
+    for columns in ("80", "160"):
+        with terminal() as (primary, secondary):
+            ran = subprocess.Popen(
+                command("jobs", "search", "--params", '{"a": 1}'),
+                env=environment(database18.dsn, **TERMINAL | {"COLUMNS": columns}),
+                stdout=secondary,
+            )
+            os.close(secondary)
+            shown[columns] = read_all(primary)
+        assert ran.wait() == 0
+    assert str(user_id) in shown["160"] and str(user_id)[:8] not in shown["80"]
+    assert streamvibe(database18.dsn, "jobs", "search", "--params", '{"a": 1}').lines[0][1] == str(user_id)
+    mine = streamvibe(database18.dsn, "jobs", "search", "--params", '{"a": 1}', "--user", user_id).lines[0]
+    assert str(user_id) not in mine
+
+
 def test_an_empty_list_says_so_on_a_terminal(database18: Database) -> None:
     """On standard error; the standard output of a terminal gets no headings of nothing, a pipe no word."""
     arguments = ("jobs", "list", "--user", uuid4())
@@ -312,8 +399,10 @@ def test_unknown_variables_are_named(database18: Database) -> None:
     ran = streamvibe(database18.dsn, "stats", STREAMVIBE_HOEM="/x", STREAMVIBE_TEST_PG15_BIN="/y")
     assert (ran.status, ran.err) == (
         0,
-        "There is no setting STREAMVIBE_HOEM: it is passed over. See docs/reference/settings.md\n",
+        "There is no setting STREAMVIBE_HOEM: it is passed over. Did you mean STREAMVIBE_HOME?\n",
     )
+    unlike = streamvibe(database18.dsn, "stats", STREAMVIBE_XYZ="/x").err
+    assert unlike == "There is no setting STREAMVIBE_XYZ: it is passed over. See docs/reference/settings.md\n"
     as_json = streamvibe(database18.dsn, "stats", "--json", STREAMVIBE_HOEM="/x")
     assert (as_json.status, list(json.loads(as_json.err))) == (0, ["hint"])
 

@@ -301,6 +301,46 @@ def test_search_finds_jobs_and_lines(run: Run, database18: Database) -> None:
     assert run("logs", "search", "--since", "2999-01-01T00:00Z", "--json").json["items"] == []
     assert len(run("logs", "search", "--job", str(claimed[0][1])).lines) == 2
     assert run("logs", "search", "--metadata", '{"a": 1}').lines == []
+    for words in (("quota", "exceeded"), ("--", "quota", "-fetching")):
+        assert [line[3] for line in run("logs", "search", *words).lines] == [
+            "**quota** **exceeded**" if len(words) == 2 else "**quota** exceeded"
+        ]
+
+
+def test_a_search_for_nothing_says_what_it_needs(run: Run) -> None:
+    """In the words of the command line, with where to look for what it is not for; the help says so before."""
+    ran = run("jobs", "search", "--type", "note")
+    assert (ran.status, ran.err.splitlines()[0]) == (2, "Error: There is nothing to look for.")
+    assert "--params" in ran.err and "streamvibe jobs list --user" in ran.err
+    assert "NULL" not in ran.err and "list_by_cursor" not in ran.err
+    assert "Needs --params, --result or both" in " ".join(run("jobs", "search", "--help").out.split())
+
+
+def test_what_a_completed_job_said_of_its_progress_is_not_listed(run: Run, database18: Database) -> None:
+    """The last message of a job that runs is what happens; that of one that is done is old."""
+    request(run)
+    [(token, job)] = hands.claim(database18.dsn)
+    with database18.connect() as conn:
+        conn.execute("UPDATE job_queue SET progress = 0.5, progress_message = 'half way'")
+        assert run("jobs", "list", "--user", USER).lines[0][-1] == "half way"
+        conn.execute(
+            "SELECT complete_jobs(%s, %s::bigint[], %s::uuid[], '{1}'::jsonb[])",
+            [hands.WORKER, [token], [job]],
+        )
+    assert run("jobs", "list", "--user", USER).lines[0][-1] == "-"
+
+
+def test_error_rates_come_shortest_first(run: Run) -> None:
+    """The last hour, day, and seven days."""
+    names = [name for name, _ in run("stats").lines if name.startswith("error_rate, last")]
+    assert names == ["error_rate, last 1 hour", "error_rate, last 1 day", "error_rate, last 7 days"]
+
+
+def test_whose_job_it_may_be_is_said_only_when_a_user_was_named(run: Run) -> None:
+    """Without --user everybody's jobs are looked at."""
+    for command in (("show",), ("why",), ("result",)):
+        assert run("jobs", *command, uuid4()).err.splitlines()[-1] == "Check the id."
+        assert "only their own" in run("jobs", *command, uuid4(), "--user", USER).err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +353,7 @@ def test_search_finds_jobs_and_lines(run: Run, database18: Database) -> None:
         (("logs", "search", "--metadata", "[]"), "--metadata"),
         (("logs", "search", "--since", "yesterday"), "--since"),
         (("logs", "search", "--since", "2020-01-02T00:00Z", "--until", "2020-01-01T00:00Z"), "--until"),
-        (("logs", "search", "--job", "nonsense"), "JOB_ID"),
+        (("logs", "search", "--job", "nonsense"), "--job"),
         (("logs", "search", "--cursor", "x"), "--cursor"),
     ],
 )

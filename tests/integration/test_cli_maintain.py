@@ -73,9 +73,40 @@ def test_schedules_are_set(run: Run, database18: Database) -> None:
         (("sweep", "--schedule", "61 * * * *"), "for --schedule: '61 * * * *'"),
         (("sweep",), "--enable or --disable"),
         (("swept", "--disable"), "for DUTY: swept"),
+        (("swept", "--disable"), "`streamvibe maintain status`"),
     ):
         refused = run("maintain", "set", *options)
         assert refused.status == 2 and field in refused.err, refused.err
+
+
+def test_runs_of_a_duty_that_there_is_not(run: Run, database18: Database) -> None:
+    """Refused with those that there are, and no less before there are any; one that never ran has no runs."""
+    early = run("maintain", "runs", "swept")
+    assert (early.status, early.err.splitlines()[-1]) == (2, "They become known when maintenance first runs.")
+    with database18.connect() as conn:
+        conn.execute(DUTIES.encode())
+    refused = run("maintain", "runs", "swept")
+    assert (refused.status, refused.err.splitlines()) == (
+        2,
+        ["Error: There is no such duty.", "Received for DUTY: swept", "Use one of mend, sweep."],
+    )
+    assert (run("maintain", "runs", "sweep").status, run("maintain", "runs", "sweep").out) == (0, "")
+
+
+def test_a_second_maintenance_says_that_another_leads(database18: Database, tmp_path: Path) -> None:
+    """`maintain run` beside a leader is no accident that goes unnoticed."""
+    with database18.connect() as conn:
+        conn.execute("SELECT streamvibe.lead_maintenance('host-1', '1 hour')")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            command("maintain", "run"), env=environment(database18.dsn), stdout=log, stderr=log
+        )
+    try:
+        wait_until(lambda: "another_process_leads" in (tmp_path / "log").read_text(), "it says so")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize("whom", ["type", "user", "all"])

@@ -102,6 +102,34 @@ def test_up_brings_everything_and_stops_at_ctrl_c(empty18: Database, tmp_path: P
     assert empty18.fetch_value("SELECT count(*) FROM streamvibe.claim") == 0
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_worker_says_whether_it_logs_what_succeeds(
+    database18: Database, tmp_path: Path, verbose: bool
+) -> None:
+    """Silent about successes it says so at first; with --verbose each has a line."""
+    (tmp_path / "shop.py").write_text(APP)
+    with running(
+        database18, tmp_path, "worker", "--app", "shop", *(["--verbose"] if verbose else [])
+    ) as worker:
+        wait_until(lambda: "Ctrl-C stops it" in worker.output, "it runs")
+        asked = streamvibe(
+            database18.dsn,
+            "jobs",
+            "request",
+            "greet",
+            "--user",
+            uuid4(),
+            "--params",
+            '{"name": "Ada"}',
+            "--wait",
+        )
+        assert asked.status == 0
+        assert worker.stop(signal.SIGINT) == 0, worker.output
+    assert ("job_completed job_id=" in worker.output) == verbose
+    assert ("Jobs that succeed are not logged; with --verbose they are." in worker.output) == (not verbose)
+    assert "job_types=greet " in worker.output
+
+
 def test_up_maintains_the_queue(database18: Database, tmp_path: Path) -> None:
     """What a dead worker held is taken back and run, without anybody asking."""
     (tmp_path / "shop.py").write_text(APP)

@@ -75,6 +75,7 @@ def test_the_log_is_named_when_it_has_lines(run: Run, database18: Database) -> N
         hands.fail(database18.dsn, claimed=[job], kind="permanent", message="it broke")
         err = waiting.communicate(timeout=60)[1]
     job_id = run("jobs", "list", "--user", USER).lines[0][0]
+    assert err.splitlines()[-2] == f"Job: {job_id} (failed, permanent)"
     assert err.splitlines()[-1] == (
         f"`streamvibe jobs logs {job_id}` says more. Mend the cause, then request it again."
     )

@@ -5,18 +5,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from tests.sql import kit
-from tests.support.cli import Run
+from tests.support.cli import Run, streamvibe
 from tests.support.databases import Database
 from tests.support.servers import Server, pg18_bin
 from tests.support.waiting import wait_until
 
 from streamvibe.cli import main
+from streamvibe.cli.platform import platform
 from streamvibe.config import Settings
 from streamvibe.db import embedded
+from streamvibe.db.migrate import migrate
 from streamvibe.monitoring import Finding, examine
 from streamvibe.monitoring.doctor import checks
 
@@ -293,6 +296,64 @@ def test_a_failed_duty_is_named(database: Database) -> None:
     assert found(conn, "duty_failed") == []
 
 
+def test_a_disabled_duty_is_a_notice(run: Run, database18: Database) -> None:
+    """With the command that enables it, after which it is gone; it keeps nothing from being healthy."""
+    conn = database18.connect()
+    with failed_duty(conn):
+        conn.execute("UPDATE streamvibe.duty SET last_error = NULL")
+    assert found(conn, "duty_disabled") == []
+    assert run("maintain", "set", "sweep", "--disable").status == 0
+    [finding] = found(conn, "duty_disabled")
+    assert (finding.severity, finding.subject) == ("notice", "sweep")
+    program, *arguments = finding.fix.split()
+    assert (program, run(*arguments).status) == ("streamvibe", 0)
+    assert found(conn, "duty_disabled") == []
+
+
+def test_a_pause_is_ended_in_a_shell_too(run: Run, database18: Database) -> None:
+    """Beside the SQL stands the command, whatever is paused."""
+    conn = database18.connect()
+    for pause in ("p_job_type => 'note'", f"p_user_id => '{UUID(int=7)}'", ""):
+        conn.execute(f"SELECT pause_jobs({pause})".encode())
+        [finding] = found(conn, "paused")
+        sql, _, shell = finding.fix.partition(" -- or in a shell: streamvibe ")
+        assert sql.startswith("SELECT resume_jobs(")
+        assert run(*shell.split()).status == 0, shell
+        assert found(conn, "paused") == []
+
+
+def test_a_database_without_the_schema_is_one_finding(empty_database: Database) -> None:
+    """What to run comes first and alone: not a line for every check that finds nothing to ask."""
+    conn = empty_database.connect()
+    findings = examine(conn)
+    # This server's settings are critical, too: it has no fsync.
+    assert {finding.check for finding in findings if finding.severity == "critical"} <= {"schema", "settings"}
+    assert (findings[0].title, findings[0].fix) == ("There is no schema", "streamvibe migrate")
+    assert not [finding for finding in findings if finding.title.startswith("Not checked: ")]
+    ran = streamvibe(empty_database.dsn, "doctor")
+    assert ran.status == 1 and ran.out.startswith("critical  There is no schema: database test_")
+    migrate(empty_database.dsn)
+    assert found(conn, "schema") == []
+
+
+def test_an_older_or_newer_schema_is_one_finding(database: Database) -> None:
+    """Of an older release: what is missing, and the same command; of a newer one, that this release is too old."""
+    conn = database.connect()
+    with conn.transaction(force_rollback=True):
+        conn.execute("DROP TABLE streamvibe.duty CASCADE")
+        conn.execute("DROP FUNCTION get_table_health")
+        conn.execute("DELETE FROM streamvibe.schema_migration WHERE version >= 13")
+        findings = examine(conn)
+        assert findings[0].title == "The schema is older than this release"
+        assert (
+            "migration 0013_maintenance" in findings[0].measured and findings[0].fix == "streamvibe migrate"
+        )
+        assert not [finding for finding in findings if finding.title.startswith("Not checked: ")]
+    conn.execute("UPDATE streamvibe.schema_migration SET release = '99.0'")
+    [finding] = found(conn, "schema")
+    assert "99.0" in finding.fix and "newer" in finding.measured
+
+
 def test_a_duty_that_hangs_is_named(database: Database) -> None:
     """After two hours, with where to look; gone when it ends."""
     conn = database.connect()
@@ -335,6 +396,20 @@ def test_jobs_that_no_worker_takes_are_named(database: Database) -> None:
     assert finding.subject == "job type email"
     kit.worker(conn)
     assert found(conn, "no_worker") == []
+
+
+async def test_the_command_takes_the_type_that_nobody_takes(database18: Database) -> None:
+    """`streamvibe up` runs the platform's own types, and needs --app for any other."""
+    conn = database18.connect()
+    async with platform(database18.dsn, Settings()) as ours:
+        fixes = {job_type.name: "streamvibe up" for job_type in ours.job_types}
+    fixes["email"] = "streamvibe worker --app yourapp.jobs"
+    for name in fixes:
+        kit.register(conn, name)
+        kit.job_id(conn, job_type=name)
+    conn.execute("UPDATE job_queue SET scheduled_for = now() - interval '2 minutes'")
+    findings = found(conn, "no_worker")
+    assert {f.subject.removeprefix("job type "): f.fix for f in findings} == fixes
 
 
 def test_what_cannot_be_checked_is_said(database: Database) -> None:

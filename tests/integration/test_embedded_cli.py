@@ -16,6 +16,7 @@ from streamvibe.cli import main
 from streamvibe.cli.db import db_app
 from streamvibe.db import embedded
 from streamvibe.errors import DatabaseUnreachable
+from streamvibe.masking import mask_url
 
 OTHER = "postgresql://app:hidden@db.example.org:5433/app?sslmode=require"
 MASKED = "postgresql://app:***@db.example.org:5433/app?sslmode=require"
@@ -121,6 +122,12 @@ def test_psql_connects_with_the_printed_url(home: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "PGPASSWORD": "for-another-database"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (done.stdout, done.stderr) == ("streamvibe\n", "")
+
+
+def test_a_url_has_one_spelling(home: Path) -> None:
+    """What `db url` prints is what errors and other commands show of it."""
+    url = run("url").strip()
+    assert mask_url(url) == url and f"host={home}" in url
 
 
 def test_a_port_is_opened_only_by_a_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -10,7 +11,7 @@ import pytest
 from tests.support.databases import Database
 
 from streamvibe.db.documents import load_json
-from streamvibe.db.pool import AsyncPool, Pool
+from streamvibe.db.pool import AsyncPool, Pool, _pauses
 from streamvibe.errors import DatabaseUnreachable, UnknownJobType
 
 
@@ -69,6 +70,17 @@ def test_a_broken_connection_is_replaced(database: Database) -> None:
             conn.execute("SELECT 1")
         with pool.connection() as conn:
             assert conn.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_replacements_are_tried_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses grow to two seconds at most and differ between processes; a pool that is closed makes none."""
+    pauses = list(islice(_pauses(lambda: True), 20))
+    assert pauses[0] <= 0.1 and all(1.0 <= pause <= 2.0 for pause in pauses[5:])
+    assert len(set(pauses)) == 20
+    wanted = iter([True, True, False])
+    assert len(list(_pauses(lambda: next(wanted)))) == 2
+    monkeypatch.setattr("streamvibe.db.pool.RECONNECT_SECONDS", 0.0)
+    assert list(_pauses(lambda: True)) == []
 
 
 def test_passwords_never_show(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -84,6 +85,9 @@ async def test_whatever_a_handler_raises_fails_its_job_alone(database: Database,
         assert (row["status"], row["failure_kind"], row["retry_count"]) == ("failed", "error", 1), kind
         assert ERRORS[kind][1] in row["error_message"], kind
         assert len(row["error_message"]) <= 10_000
+        [line] = queue.logs(job_id)
+        assert line["log_level"] == "error" and ERRORS[kind][1] in line["message"], kind
+        assert len(line["message"]) <= 10_000 and len(line["metadata"]["frames"]) <= 5
     assert {queue.row(job_id)["status"] for job_id in good} == {"completed"}
 
 
@@ -109,6 +113,42 @@ async def test_a_permanent_error_is_not_retried(database18: Database) -> None:
         assert (row["status"], row["failure_kind"], row["retry_at"]) == ("failed", "permanent", None)
         assert row["error_message"] == "the channel was deleted"
     assert queue.value("SELECT retry_failed_jobs()") == 0
+
+
+async def test_why_each_attempt_failed_is_in_the_jobs_log(database18: Database) -> None:
+    """Type, message and where: the job's row keeps the last message alone, the log all of them; no path, no source."""
+
+    @job_type("flaky", max_attempts=3, backoff_base=timedelta(0), backoff_max=timedelta(0))
+    def flaky(ctx: Context, params: Params) -> None:
+        ctx.log("begun")
+        if ctx.attempt == 1:
+            _deeply(20)
+        if ctx.attempt == 2:
+            raise BaseExceptionGroup("tasks", [KeyError("b")])
+        raise PermanentError("it never works")
+
+    def _deeply(levels: int) -> None:
+        if levels:
+            _deeply(levels - 1)
+        raise OSError("connection reset")
+
+    queue = Queue(database18)
+    queue.register(flaky)
+    job_id = queue.request("flaky")
+    assert await run_all(database18, flaky) == 3
+    lines = [(line["log_level"], line["message"]) for line in queue.logs(job_id)]
+    assert lines == [
+        ("info", "begun"),
+        ("error", "OSError: connection reset"),
+        ("info", "begun"),
+        ("error", "KeyError: 'b'"),
+        ("info", "begun"),
+        ("error", "it never works"),
+    ]
+    first, _, third = (line["metadata"] for line in queue.logs(job_id) if line["log_level"] == "error")
+    assert (first["attempt"], third["attempt"], len(first["frames"]), len(third["frames"])) == (1, 3, 5, 1)
+    for frame, name in ((first["frames"][-1], "_deeply"), (third["frames"][-1], "flaky")):
+        assert re.fullmatch(rf"test_worker_failures\.py:\d+ in .*{name}", frame), frame
 
 
 async def test_errors_are_retried_until_attempts_are_exhausted(database18: Database) -> None:
@@ -206,16 +246,19 @@ async def test_a_worker_goes_on_after_every_kind_of_error(database18: Database) 
 async def test_every_end_but_a_completion_is_logged(
     database18: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What failed for good, ran out of time, cannot be read or is put off has one line; it names the job, no data."""
+    """What failed for good, ran out of time, cannot be read or is put off has one line, with what the handler wrote.
+
+    It names the job, and has no data of its params or result.
+    """
     caplog.set_level(logging.INFO, "streamvibe.worker")
 
     @job_type("ends", timeout=timedelta(milliseconds=100), max_attempts=1)
     async def ends(ctx: Context, params: dict[str, str]) -> int:
         match params["how"]:
             case "permanent":
-                raise PermanentError("secret")
+                raise PermanentError("no such channel")
             case "later":
-                raise RetryLater(60, "secret")
+                raise RetryLater(60, "the quota is spent")
             case "timeout":
                 await asyncio.sleep(60)
             case "result":
@@ -231,11 +274,14 @@ async def test_every_end_but_a_completion_is_logged(
     await run_all(database18, ends)
     lines = [record.message for record in caplog.records if record.message.startswith("job_")]
     assert sorted(lines) == sorted(
-        [f"job_retried_later job_id={ids['later']} job_type=ends attempt=1"]
+        [
+            f'job_retried_later job_id={ids["later"]} job_type=ends attempt=1 message="the quota is spent"',
+            f"job_failed kind=permanent job_id={ids['permanent']} job_type=ends attempt=1"
+            ' message="no such channel"',
+        ]
         + [
             f"job_failed kind={kind} job_id={ids[way]} job_type=ends attempt=1"
             for way, kind in (
-                ("permanent", "permanent"),
                 ("timeout", "timeout"),
                 ("result", "invalid_result"),
                 ("params", "invalid_params"),

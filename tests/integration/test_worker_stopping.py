@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -256,7 +257,7 @@ def _is_held(queue: Queue, job_id: Any) -> bool:
 async def test_the_operator_sees_where_a_handler_failed(
     database18: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The worker's own log has the traceback; the job, which its user may read, has one line."""
+    """The worker's own log has the traceback; the job, which its user may read, has no path and no source."""
 
     @job_type("broken", max_attempts=1)
     async def broken(ctx: Context, params: Params) -> None:
@@ -269,3 +270,4 @@ async def test_the_operator_sees_where_a_handler_failed(
     assert queue.row(job_id)["error_message"] == "OSError: the disk is on fire"
     assert f"handler_failed job_id={job_id}" in caplog.text
     assert __file__ in caplog.text and "Traceback" in caplog.text
+    assert str(Path(__file__).parent) not in str(queue.logs(job_id))

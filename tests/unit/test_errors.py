@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import re
+import traceback
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -88,6 +89,11 @@ def test_errors_travel_between_processes(error: StreamVibeError) -> None:
     assert vars(copy) == vars(error)
 
 
+def test_a_place_that_is_pointed_at_gets_no_full_stop() -> None:
+    """PostgreSQL's caret stands below the place of a mistake."""
+    assert str(InvalidArgument("syntax error\nLINE 1: SELCT\n        ^")).endswith("\n        ^")
+
+
 @pytest.mark.parametrize("after", [float("nan"), float("inf"), -1])
 def test_retry_later_refuses_what_is_no_time(after: float) -> None:
     """RetryLater takes a finite number of seconds that is not negative."""
@@ -155,9 +161,20 @@ def test_other_database_errors_stay_what_they_are(error: psycopg.Error) -> None:
     assert caught.value is error
 
 
-def test_translated_keeps_the_cause() -> None:
-    """The original database error stays visible as the cause."""
-    original = psycopg.OperationalError("refused")
-    with pytest.raises(DatabaseUnreachable) as caught, translated():
+@pytest.mark.parametrize(
+    ("original", "shown"),
+    [
+        (psycopg.OperationalError("refused"), False),
+        (pg.AdminShutdown("terminating connection"), False),
+        (pg.UndefinedTable("relation job_queue does not exist"), True),
+        (pg.InsufficientPrivilege("permission denied for function"), True),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_cause_is_shown_only_where_it_says_more(original: psycopg.Error, shown: bool) -> None:
+    """A traceback ends with our error alone, unless the database's own names what ours does not."""
+    with pytest.raises(StreamVibeError) as caught, translated():
         raise original
-    assert caught.value.__cause__ is original
+    text = "".join(traceback.format_exception(caught.value))
+    assert (type(original).__name__ in text) == shown
+    assert original in (caught.value.__cause__, caught.value.__context__)

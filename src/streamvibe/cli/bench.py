@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from streamvibe.cli.bench_queries import queries
+from streamvibe.cli.group import Commands
 from streamvibe.cli.output import console, error_console, plain, print_hint, print_json, print_rows
 from streamvibe.config import Settings
 from streamvibe.errors import InvalidArgument
 
 bench_app = typer.Typer(
-    help="Measure this queue on this machine, alone or beside others.", no_args_is_help=True
+    cls=Commands, help="Measure this queue on this machine, alone or beside others.", no_args_is_help=True
 )
 bench_app.command("queries")(queries)
 

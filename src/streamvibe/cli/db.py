@@ -5,6 +5,7 @@ from typing import Annotated
 import psycopg
 import typer
 
+from streamvibe.cli.group import Commands
 from streamvibe.cli.output import AsJson, print_hint, print_json
 from streamvibe.client import SyncClient
 from streamvibe.config import Settings
@@ -17,7 +18,7 @@ SELECT coalesce(nullif(substring(application_name FROM '^(streamvibe|[^ ]*)'), '
 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1
 """
 
-db_app = typer.Typer(help="Start, stop or find the embedded database.", no_args_is_help=True)
+db_app = typer.Typer(cls=Commands, help="Start, stop or find the embedded database.", no_args_is_help=True)
 
 
 @db_app.command("start")

@@ -36,7 +36,10 @@ def _print(finding: Finding) -> None:
     screen = console()
     colour = _COLOURS[finding.severity]
     screen.print(f"[{colour}]{finding.severity}[/]  ", end="")
-    screen.print(f"{finding.title}: {finding.subject}", markup=False, highlight=False)
+    # "Nobody does maintenance: maintenance" says nothing more.
+    is_said = finding.subject.lower() in finding.title.lower()
+    subject = "" if is_said else f": {finding.subject}"
+    screen.print(f"{finding.title}{subject}", markup=False, highlight=False)
     for name, value in (("Measured", finding.measured), ("Why", finding.why), ("Fix", finding.fix)):
         screen.print(f"  {name + ':':<10}{value}", markup=False, highlight=False, soft_wrap=True)
     screen.print()

@@ -1,11 +1,13 @@
 """``streamvibe jobs request|list|show|result|logs|cancel|retry``."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 
+from streamvibe.cli.group import Commands
 from streamvibe.cli.jobs_input import read_params, read_time
 from streamvibe.cli.jobs_list import (
     check_list_options,
@@ -24,16 +26,20 @@ from streamvibe.cli.output import (
     print_hint,
     print_if_empty,
     print_json,
+    print_lines,
     print_list,
     print_rows,
     text,
 )
 from streamvibe.client import SyncClient
-from streamvibe.errors import InvalidArgument, JobFailed, WaitTimeout
+from streamvibe.errors import DatabaseUnreachable, InvalidArgument, JobFailed, WaitTimeout
 from streamvibe.model import Job, JobChange, JobResult, JobStatus, Outcome, Requested
 
 jobs_app = typer.Typer(
-    help="Request, list, inspect, cancel and retry jobs.", no_args_is_help=True, rich_markup_mode=None
+    cls=Commands,
+    help="Request, list, inspect, cancel and retry jobs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 User = Annotated[str, typer.Option(help="The user's id.")]
@@ -41,7 +47,15 @@ AnyUser = Annotated[str | None, typer.Option(help="Only if the job is this user'
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
 JobIds = Annotated[list[str], typer.Argument(help="The jobs' ids, 1 to 10000.")]
 
-_JOB_HEADINGS = ("id", "job_type", "status", "priority", "created_at", "progress", "what happened")
+_JOB_HEADINGS: tuple[str, ...] = (
+    "id",
+    "job_type",
+    "status",
+    "priority",
+    "created_at",
+    "progress",
+    "what happened",
+)
 #: What a narrow terminal goes without, the first first.
 _LESS_IMPORTANT = ("priority", "progress", "created_at")
 
@@ -143,24 +157,30 @@ def _wait(
     as_json: bool,
 ) -> None:
     latest: Job | None = None
-    with watching(client, as_json=as_json) as show:
+    with watching(client, as_json=as_json) as watch:
 
         def look(job: Job) -> None:
             nonlocal latest
             latest = job
-            show(job)
+            watch.look(job)
+            check_interrupt()
+
+        def away(error: DatabaseUnreachable) -> None:
+            watch.away()
             check_interrupt()
 
         try:
-            done = client.wait(asked, timeout=timeout, on_look=look)
+            done = client.wait(asked, timeout=timeout, on_look=look, on_away=away)
         except (JobFailed, WaitTimeout) as error:
             if as_json and latest is not None:
                 print_json(_waited(asked, latest))
             if isinstance(error, WaitTimeout):
                 error.fix = f"The job goes on; `streamvibe jobs result {asked.job_id}` shows how it ended"
             elif error.job.status == JobStatus.FAILED:
-                error.fix = "Mend the cause, then request it again"
-                if client.logs(asked.job_id, limit=1).items:
+                error.fix, has_lines = "Mend the cause, then request it again", False
+                with suppress(DatabaseUnreachable):  # how the job ended is what matters
+                    has_lines = bool(client.logs(asked.job_id, limit=1).items)
+                if has_lines:
                     error.fix = f"`streamvibe jobs logs {asked.job_id}` says more. {error.fix}"
             raise
         except KeyboardInterrupt:
@@ -264,10 +284,18 @@ def search(
     cursor: Annotated[str | None, typer.Option(help="Go on after the page that printed this cursor.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find jobs of any user by what their params and results contain, newest first.
+    """Find jobs of any user by what their params and results contain, newest first. Needs --params, --result or both.
 
+    `streamvibe jobs list` lists one user's jobs, whatever they contain.
     JSON: items (the jobs), next_cursor, has_more.
     """
+    if params is None and result is None:
+        raise InvalidArgument(
+            "there is nothing to look for",
+            field="--params",
+            fix="""Give --params or --result, as in --params '{"channel": "UC1"}'; """
+            "`streamvibe jobs list --user USER` lists a user's jobs",
+        )
     with open_client() as client:
         found = client.search(
             params=None if params is None else read_params(params),
@@ -282,7 +310,11 @@ def search(
         print_json(found)
         return
     if found.items or not console().is_terminal:
-        print_list(_JOB_HEADINGS, map(_job_row, found.items), whole=("id", "status"), less=_LESS_IMPORTANT)
+        headings, rows = _JOB_HEADINGS, [_job_row(job) for job in found.items]
+        if user is None:
+            headings = (headings[0], "user", *headings[1:])
+            rows = [(row[0], job.user_id, *row[1:]) for job, row in zip(found.items, rows, strict=True)]
+        print_list(headings, rows, whole=("id", "user", "status"), less=(*_LESS_IMPORTANT, "user"))
     print_if_empty(found.items, "jobs")
     print_more(found)
 
@@ -340,7 +372,7 @@ def logs(
     if as_json:
         print_json(page)
         return
-    print_rows(("at", "level", "message", "metadata"), map(log_row, page.items))
+    print_lines(("at", "level", "message", "metadata"), map(log_row, page.items), whole=("at", "level"))
     print_more(page)
 
 
@@ -386,7 +418,9 @@ def _print_changes(changes: list[JobChange], as_json: bool) -> None:
 
 def _job_row(job: Job) -> tuple[object, ...]:
     progress = None if job.progress is None else f"{job.progress:.0%}"
-    happened = job.error_message or job.progress_message
+    # What a completed job said last of its progress is no news.
+    is_completed = job.status == JobStatus.COMPLETED
+    happened = job.error_message or (None if is_completed else job.progress_message)
     if job.retry_at is not None:
         happened = f"retried after {text(job.retry_at)}; {happened}"
     elif job.status == JobStatus.PENDING and job.scheduled_for > datetime.now(UTC):

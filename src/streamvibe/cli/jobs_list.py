@@ -1,5 +1,6 @@
 """What the commands that list share: a client, what they refuse before they ask, and what they say below a page."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, timedelta
@@ -15,9 +16,18 @@ MOST_OFFSET = 1000
 
 @contextmanager
 def open_client() -> Iterator[SyncClient]:
-    """A client of the database that this command is for."""
-    with SyncClient(database_dsn(), max_size=1, application_name="streamvibe cli") as client:
-        yield client
+    """A client of the database that this command is for.
+
+    What its pool would say of a database that goes away, connection by connection, the command says in its own words.
+    """
+    log = logging.getLogger("psycopg.pool")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with SyncClient(database_dsn(), max_size=1, application_name="streamvibe cli") as client:
+            yield client
+    finally:
+        log.setLevel(before)
 
 
 def check_list_options(

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streamvibe.cli.output import error_console, print_hint, text
 from streamvibe.client import SyncClient
-from streamvibe.errors import NotAllowed
+from streamvibe.errors import DatabaseUnreachable, NotAllowed
 from streamvibe.model import Job, JobStatus
 
 #: A worker that lives takes a due job within a second or two, unless it is busy.
@@ -48,17 +48,43 @@ def interruptible() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
+class Watch:
+    """Shows a job as it stands; says once that the database is away, and once that it is back."""
+
+    def __init__(
+        self, missed: "_MissingWorker", show: Callable[[Job], None], *, as_json: bool = False
+    ) -> None:
+        self._missed = missed
+        self._show = show
+        self._as_json = as_json
+        self._is_away = False
+
+    def look(self, job: Job) -> None:
+        """This is how it stands."""
+        if self._is_away:
+            self._is_away = False
+            print_hint("The database is back.", as_json=self._as_json)
+        self._show(job)
+        self._missed.look(job)
+
+    def away(self) -> None:
+        """The database could not be asked."""
+        if not self._is_away:
+            self._is_away = True
+            print_hint("The database is away; waiting.", as_json=self._as_json)
+
+
 @contextmanager
-def watching(client: SyncClient, *, as_json: bool) -> Iterator[Callable[[Job], None]]:
-    """Gives a function that shows a job as it stands, on standard error.
+def watching(client: SyncClient, *, as_json: bool) -> Iterator[Watch]:
+    """Gives what shows a job as it stands, on standard error.
 
     A progress bar on a terminal, elsewhere a line whenever something changed, nothing with --json; and once, whether
-    nobody is there who would run it.
+    nobody is there who would run it, and that the database is away.
     """
     missed = _MissingWorker(client, as_json=as_json)
     screen = error_console()
     if as_json:
-        yield missed.look
+        yield Watch(missed, lambda job: None, as_json=True)
     elif screen.is_terminal:
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=screen, transient=True) as bar:
@@ -66,9 +92,8 @@ def watching(client: SyncClient, *, as_json: bool) -> Iterator[Callable[[Job], N
 
             def move(job: Job) -> None:
                 bar.update(task, completed=job.progress or 0.0, description=state(job))
-                missed.look(job)
 
-            yield move
+            yield Watch(missed, move)
     else:
         shown = ""
 
@@ -78,9 +103,8 @@ def watching(client: SyncClient, *, as_json: bool) -> Iterator[Callable[[Job], N
             if line != shown:
                 screen.print(line, markup=False)
                 shown = line
-            missed.look(job)
 
-        yield show
+        yield Watch(missed, show)
 
 
 class _MissingWorker:
@@ -94,11 +118,14 @@ class _MissingWorker:
     def look(self, job: Job) -> None:
         if self._ask_at is None or time.monotonic() < self._ask_at or not _is_due(job):
             return
-        self._ask_at = None
         try:
             workers = self._client.workers()
-        except NotAllowed:  # only the service may know
+        except DatabaseUnreachable:  # which the next look finds out
             return
+        except NotAllowed:  # only the service may know
+            self._ask_at = None
+            return
+        self._ask_at = None
         if not any(worker.takes(job.job_type) for worker in workers):
             print_hint(
                 f"No live worker takes {job.job_type}: start one with `streamvibe up`, or for job types of your own "

@@ -18,6 +18,7 @@ from streamvibe.cli.db import db_app
 from streamvibe.cli.demo import demo_command
 from streamvibe.cli.doctor import doctor_command
 from streamvibe.cli.explain import explain_command
+from streamvibe.cli.group import Commands
 from streamvibe.cli.jobs import jobs_app
 from streamvibe.cli.jobs_why import why_command
 from streamvibe.cli.logs import logs_app
@@ -37,6 +38,8 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="streamvibe",
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -92,7 +95,16 @@ def options(
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    status = 1
+    try:
+        try:
+            status = run(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read it has seen enough; at its end Python would try again, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -101,10 +113,9 @@ def run(arguments: list[str]) -> int:
     if _command(arguments) == "bench":
         arguments = with_values(arguments)
     arguments = _in_their_places(arguments)
-    for name in unknown_variables():
-        print_hint(
-            f"There is no setting {name}: it is passed over. See docs/reference/settings.md", as_json=as_json
-        )
+    for name, meant in unknown_variables().items():
+        see = f"Did you mean {meant}?" if meant is not None else "See docs/reference/settings.md"
+        print_hint(f"There is no setting {name}: it is passed over. {see}", as_json=as_json)
     try:
         status = app(arguments, prog_name="streamvibe", standalone_mode=False)
         return status if isinstance(status, int) else 0
@@ -165,6 +176,12 @@ def _in_their_places(arguments: list[str]) -> list[str]:
     return [*first, *rest, *last]
 
 
+#: What may be wanted by somebody who leaves an option out.
+_OTHER_WAYS = {
+    ("streamvibe jobs list", "--user"): "; `streamvibe jobs search` looks at the jobs of all users"
+}
+
+
 def _usage(error: TyperException, arguments: list[str]) -> InvalidArgument:
     """What the parser says, with the option or argument at fault and what was typed for it."""
     context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
@@ -183,7 +200,7 @@ def _usage(error: TyperException, arguments: list[str]) -> InvalidArgument:
         error.format_message(),
         field=names[0] if names else None,
         received=values[-1] if values and not is_missing else None,
-        fix=f"See `{command} --help`",
+        fix=f"See `{command} --help`" + _OTHER_WAYS.get((command, "".join(names)), ""),
     )
 
 

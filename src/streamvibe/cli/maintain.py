@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import signal
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from streamvibe.cli.group import Commands
 from streamvibe.cli.metrics import MetricsPort, metrics_served
 from streamvibe.cli.output import (
     AsJson,
@@ -22,7 +24,7 @@ from streamvibe.errors import InvalidArgument
 from streamvibe.maintenance import Maintenance, check_schedule
 from streamvibe.model import DutyState
 
-maintain_app = typer.Typer(no_args_is_help=True, help="What keeps the queue healthy by itself.")
+maintain_app = typer.Typer(cls=Commands, no_args_is_help=True, help="What keeps the queue healthy by itself.")
 
 Duty = Annotated[str | None, typer.Argument(metavar="DUTY", help="Only this one.")]
 JobType = Annotated[str | None, typer.Option("--type", help="Jobs of this type.")]
@@ -102,6 +104,8 @@ def runs_command(
     """
     with SyncClient(database_dsn(), max_size=1) as client:
         runs = client.maintenance_runs(duty, limit=limit)
+        if not runs and duty is not None:
+            _check_duty(duty, client.maintenance())
     if as_json:
         print_json({"items": runs})
         return
@@ -110,6 +114,19 @@ def runs_command(
         ((run.started_at, run.ended_at, run.duty, run.runs, run.done, run.error) for run in runs),
     )
     print_if_empty(runs, "runs: start maintenance with `streamvibe up`")
+
+
+def _check_duty(duty: str, known: Sequence[DutyState]) -> None:
+    names = sorted(state.duty for state in known)
+    if duty not in names:
+        raise InvalidArgument(
+            "there is no such duty",
+            field="DUTY",
+            received=duty,
+            fix=f"Use one of {', '.join(names)}"
+            if names
+            else "They become known when maintenance first runs",
+        )
 
 
 @maintain_app.command("set")

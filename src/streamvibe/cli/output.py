@@ -17,10 +17,12 @@ from uuid import UUID
 import typer
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from streamvibe.config import Settings
-from streamvibe.errors import StreamVibeError
+from streamvibe.errors import JobFailed, StreamVibeError
 
 #: Of a column that may be cut: how many characters are worth another column's place, and how many it keeps.
 _ROOM, _LEAST = 24, 8
@@ -107,6 +109,39 @@ def print_list(
     screen.print(table, markup=False, crop=False)
 
 
+def print_lines(headings: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Sequence[str]) -> None:
+    """Like `print_rows`; on a terminal columns named in ``whole`` are neither cut nor wrapped, the others are wrapped.
+
+    Where these would have too little room, each row is a line of the first and a paragraph of the others.
+    """
+    screen = console()
+    if not screen.is_terminal:
+        print_rows(headings, rows)
+        return
+    lines = [[text(cell) for cell in row] for row in rows]
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    taken = 0
+    for place, name in enumerate(headings):
+        width = max(map(cell_len, (name, *(line[place] for line in lines))))
+        taken += (width if name in whole else min(width, _ROOM)) + 1
+        table.add_column(
+            name, no_wrap=name in whole, overflow="fold", min_width=width if name in whole else None
+        )
+    if taken <= screen.width:
+        for line in lines:
+            table.add_row(*line)
+        screen.print(table, markup=False)
+        return
+    for line in lines:
+        first = [cell for name, cell in zip(headings, line, strict=True) if name in whole]
+        others = [
+            cell for name, cell in zip(headings, line, strict=True) if name not in whole and cell != "-"
+        ]
+        screen.print(" ".join(first), style="bold", markup=False, soft_wrap=True)
+        for cell in others:
+            screen.print(Padding(Text(cell), (0, 0, 0, 2)))
+
+
 def print_fields(values: Iterable[tuple[str, object]]) -> None:
     """A line per field: its name and its value."""
     print_rows(("field", "value"), values)
@@ -136,7 +171,9 @@ def print_error(error: StreamVibeError, *, as_json: bool) -> None:
     screen.print(_sentence(error.message), markup=False)
     if error.received is not None:
         place = f" for {error.field}" if error.field is not None else ""
-        screen.print(f"Received{place}: {error.received}", markup=False)
+        # Of a job that was waited for nobody typed the id.
+        what = "Job" if isinstance(error, JobFailed) else f"Received{place}"
+        screen.print(f"{what}: {error.received}", markup=False)
     if error.fix is not None:
         screen.print(_sentence(error.fix), markup=False)
     for note in getattr(error, "__notes__", []):
@@ -195,4 +232,4 @@ def _capitalised(line: str) -> str:
 
 def _sentence(line: str) -> str:
     line = _capitalised(line)
-    return line if line.endswith((".", "!", "?")) else line + "."
+    return line if line.endswith((".", "!", "?", "^")) else line + "."

@@ -142,8 +142,17 @@ def _totals(stats: QueueStats) -> list[tuple[str, object]]:
         ("avg_wait_seconds", _rounded(stats.avg_wait_seconds)),
         *seconds,
         ("error_rate", _percent(stats.error_rate)),
-        *((f"error_rate, last {name}", _percent(rate)) for name, rate in sorted(stats.error_rates.items())),
+        *(
+            (f"error_rate, last {name}", _percent(rate))
+            for name, rate in sorted(stats.error_rates.items(), key=_length)
+        ),
     ]
+
+
+def _length(rate: tuple[str, float | None]) -> int:
+    """Of "1 hour" and its like, in hours, so that the shortest comes first."""
+    number, unit = rate[0].split()
+    return int(number) * {"hour": 1, "day": 24}[unit.removesuffix("s")]
 
 
 def _percent(rate: float | None) -> str | None:

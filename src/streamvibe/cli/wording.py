@@ -6,7 +6,7 @@ Known by code and field, never by message.
 import re
 
 from streamvibe.config import Settings
-from streamvibe.errors import ConfigurationError, DatabaseUnreachable, StreamVibeError
+from streamvibe.errors import ConfigurationError, DatabaseUnreachable, JobFailed, StreamVibeError
 from streamvibe.remedies import parameter
 
 _OPTIONS = {
@@ -38,6 +38,10 @@ _OPTIONS = {
 }
 
 _REMEDIES = {
+    (
+        "SV001",
+        "duty",
+    ): "See which there are: `streamvibe maintain status`. They become known when maintenance first runs",
     ("SV001", "search"): "Use at least one word that is not as common as the or and, or leave WORDS out",
     ("SV001", "metadata"): """Name a key and its value, as in --metadata '{"channel": "UC1"}'""",
     ("SV001", "level"): "Use debug, info, warning or error, or leave --level out for all",
@@ -67,7 +71,8 @@ def on_the_command_line(error: StreamVibeError) -> StreamVibeError:
             if Settings().database_url is None
             else "Check that it runs, and that STREAMVIBE_DATABASE_URL (or --database-url) is right"
         )
-    if field is None or isinstance(error, ConfigurationError):  # whose field is a setting
+    # A setting, and a job that was waited for, are no parameter.
+    if field is None or isinstance(error, ConfigurationError | JobFailed):
         return error
     if error.sqlstate is not None:
         error.fix = _REMEDIES.get((error.sqlstate, parameter(field)), error.fix)

@@ -35,24 +35,34 @@ Grace = Annotated[
     float,
     typer.Option(min=0, help="Seconds that running jobs may go on after Ctrl-C before they are handed back."),
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Also log every job that succeeds.")]
 
 #: How long the process may take to end once the worker has handed back its jobs.
 EXIT_SECONDS = 10.0
 
 
 def worker_command(
-    app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0, metrics_port: MetricsPort = None
+    app: App = None,
+    concurrency: Concurrency = 20,
+    grace: Grace = 10.0,
+    metrics_port: MetricsPort = None,
+    verbose: Verbose = False,
 ) -> None:
     """Run jobs until Ctrl-C (SIGINT or SIGTERM): your own (--app), or the platform's.
 
     Ends with 1 when handlers that do not stop have taken every place for 30 seconds: let a supervisor start it again.
     """
     job_types = _job_types(app)
+    _log(verbose)
     _run_until_stopped(database_dsn(), job_types, concurrency, grace, metrics_port, maintain=False)
 
 
 def up_command(
-    app: App = None, concurrency: Concurrency = 20, grace: Grace = 10.0, metrics_port: MetricsPort = None
+    app: App = None,
+    concurrency: Concurrency = 20,
+    grace: Grace = 10.0,
+    metrics_port: MetricsPort = None,
+    verbose: Verbose = False,
 ) -> None:
     """Keep everything running until Ctrl-C: the database, its schema, a worker, and maintenance.
 
@@ -60,6 +70,7 @@ def up_command(
     Ends with 1 when one of them cannot go on: let a supervisor start it again.
     """
     job_types = _job_types(app)
+    _log(verbose)
     dsn = database_dsn()
     print_remark(f"Database: {mask_url(dsn)}")
     try:
@@ -70,6 +81,15 @@ def up_command(
             "After an upgrade, run `streamvibe migrate` as its owner."
         )
     _run_until_stopped(dsn, job_types, concurrency, grace, metrics_port, maintain=True)
+
+
+def _log(verbose: bool) -> None:
+    # On standard error; an application that configured logging when it was imported has its way.
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # A line of a kilobyte for every page of videos is not news.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    if verbose:
+        logging.getLogger("streamvibe.worker").setLevel(logging.DEBUG)
 
 
 def _job_types(apps: list[str] | None) -> list[JobType[Any, Any]]:
@@ -122,10 +142,6 @@ async def _run(
     *,
     maintain: bool,
 ) -> None:
-    # On standard error; an application that configured logging when it was imported has its way.
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # A line of a kilobyte for every page of videos is not news.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
     async with AsyncExitStack() as stack:
         if not job_types:
             ours = await stack.enter_async_context(platform(dsn, Settings()))
@@ -157,6 +173,8 @@ async def _run(
         stack.enter_context(metrics_served(dsn, metrics_port, worker.handlers_running))
         names = ", ".join(sorted(job_type.name for job_type in job_types))
         print_remark(f"Worker {worker.worker_id} runs {names}. Ctrl-C stops it.")
+        if not logging.getLogger("streamvibe.worker").isEnabledFor(logging.DEBUG):
+            print_remark("Jobs that succeed are not logged; with --verbose they are.")
         if not maintain:
             print_remark(
                 "It does no maintenance (dead workers' jobs, retries): keep `streamvibe up` running somewhere."

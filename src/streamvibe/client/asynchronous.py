@@ -218,24 +218,34 @@ class Client:
         job_type: JobType[Any, R] | None = None,
         user_id: Id | None = None,
         on_look: Callable[[Job], object] | None = None,
+        on_away: Callable[[DatabaseUnreachable], object] | None = None,
     ) -> JobResult[R]:
         """Wait until the job is completed and return its result.
 
         ``job``: an id, or what ``request`` returned (whose result type is then known). ``timeout`` in seconds;
         None waits as long as it takes. A failed job that will be retried by itself is waited for.
         The job is looked at after 20 ms, then less and less often, down to once a second; ``on_look`` gets it
-        each time.
+        each time. A database that was reached before, and is away, is waited for like the job, until ``timeout``;
+        ``on_away`` gets the error of each look that it costs.
 
-        Raises JobFailed (``.job``) when it ended without a result, WaitTimeout, JobNotFound.
+        Raises JobFailed (``.job``) when it ended without a result, WaitTimeout, JobNotFound; DatabaseUnreachable when
+        the database is not there at first, or is still away at the end.
         """
-        waiting = shared.Waiting(job, job_type, timeout)
+        waiting = shared.Waiting(job, job_type, timeout, self._pool_options["timeout"])
+        look = partial(_execute, jobs.get_job(waiting.job_id, user_id))
+        await self._opened()
         while True:
-            found = await self.get(waiting.job_id, user_id=user_id)
-            if on_look is not None:
-                on_look(found)
-            result = waiting.look(found)
-            if result is not None:
-                return result
+            try:
+                found = await self._run_on_pool(look, shared.LOOK_SECONDS)
+            except DatabaseUnreachable as error:
+                if waiting.miss(error) and on_away is not None:
+                    on_away(error)
+            else:
+                if on_look is not None:
+                    on_look(found)
+                result = waiting.look(found)
+                if result is not None:
+                    return result
             await asyncio.sleep(waiting.pause())
 
     async def get(
@@ -571,22 +581,34 @@ class Client:
                 raise missing from None
             return await self._run_on_pool(work)
 
-    async def _run_on_pool(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _run_on_pool(
+        self, work: Callable[[Connection], Awaitable[T]], patience: float | None = None
+    ) -> T:
+        """``patience``: seconds to wait for a connection, in place of pool_timeout."""
         pool = self._pool or await self._opened()
+        with translated(pool.url):
+            # Not pool.connection(): a call is one statement, or has a transaction of its own, so there is nothing
+            # to commit. putconn() rolls back what was left open.
+            connection = await self._connection(pool, patience)
+            try:
+                return await work(connection)
+            finally:
+                await pool.putconn(connection)
+
+    async def _connection(self, pool: AsyncPool, patience: float | None) -> Connection:
+        """One of the pool's. Raises DatabaseUnreachable, which says why there is none."""
+        seconds = pool.timeout if patience is None else patience
         try:
-            with translated(pool.url):
-                # Not pool.connection(): a call is one statement, or has a transaction of its own, so there is nothing
-                # to commit. putconn() rolls back what was left open.
-                connection = await pool.getconn()
-                try:
-                    return await work(connection)
-                finally:
-                    await pool.putconn(connection)
-        except DatabaseUnreachable as error:
-            if isinstance(error.__cause__, PoolTimeout):
-                await pool.probe()
-                raise shared.all_in_use(pool.max_size, pool.timeout) from error
-            raise
+            return await pool.getconn(seconds)
+        except PoolTimeout:
+            if pool.is_full:
+                raise shared.all_in_use(pool.max_size, seconds) from None
+        await pool.probe()
+        # It is back: so will the pool's connection be in a moment.
+        try:
+            return await pool.getconn(seconds)
+        except PoolTimeout:
+            raise shared.none_made(pool.url, seconds) from None
 
     async def _opened(self) -> AsyncPool:
         async with self._opening:

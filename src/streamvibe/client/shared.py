@@ -20,6 +20,8 @@ R = TypeVar("R")
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
 PAUSE_GROWTH = 1.5
+#: How long one look waits for a connection: so soon is whoever waits told that the database is away.
+LOOK_SECONDS = 1.0
 
 
 def find_dsn() -> str:
@@ -32,13 +34,27 @@ def needs_transaction(connection: Connection[Any] | AsyncConnection[Any]) -> boo
     return connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
 
 
-def all_in_use(max_size: int, seconds: float) -> DatabaseUnreachable:
+class AllInUse(DatabaseUnreachable):
     """The database answers, but the pool has no connection to spare."""
-    return DatabaseUnreachable(
+
+
+def all_in_use(max_size: int, seconds: float) -> AllInUse:
+    """All of the pool's connections are lent, and stayed so."""
+    return AllInUse(
         "No database connection became free",
         field="max_size",
         received=f"{max_size} connections, all in use for {seconds:g} s",
         fix="Raise max_size, or make fewer calls at once",
+    )
+
+
+def none_made(url: str, seconds: float) -> DatabaseUnreachable:
+    """The database answers, but the pool got no connection to it in time."""
+    return DatabaseUnreachable(
+        f"No connection to the database could be made within {seconds:g} s",
+        field="database_url",
+        received=url,
+        fix="It was away, or is slow to connect to: try again",
     )
 
 
@@ -61,6 +77,7 @@ class Waiting:
         job: UUID | str | Requested[Any],
         job_type: JobType[Any, Any] | None,
         timeout: float | None,
+        pool_timeout: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.job_id = job.job_id if isinstance(job, Requested) else job
@@ -69,11 +86,27 @@ class Waiting:
             self._load = job.load_result
         self._timeout = timeout
         self._clock = clock
-        self._started_at = clock()
+        self._pool_timeout = pool_timeout
+        self._started_at = self._looked_at = clock()
+        self._missed: DatabaseUnreachable | None = None
         self._pause = FIRST_PAUSE_SECONDS / PAUSE_GROWTH
+
+    def miss(self, error: DatabaseUnreachable) -> bool:
+        """This look failed: the job is looked at again, for a look can be repeated.
+
+        Returns whether the database is away. Raises ``error`` when all connections have been in use for pool_timeout.
+        """
+        self._missed = error
+        if not isinstance(error, AllInUse):
+            return True
+        busy = self._clock() - self._looked_at
+        if busy >= self._pool_timeout:
+            raise error
+        return False
 
     def look(self, job: Job) -> JobResult[Any] | None:
         """The result, or None while there is something to wait for. Raises JobFailed."""
+        self._missed, self._looked_at = None, self._clock()
         if job.status == JobStatus.COMPLETED:
             result = loaded(self._load, job.status, job.result)
             return JobResult(
@@ -85,12 +118,15 @@ class Waiting:
         return None
 
     def pause(self) -> float:
-        """How long to wait before the next look. Raises WaitTimeout."""
+        """How long to wait before the next look. Raises WaitTimeout, or what kept the last look from being made."""
         self._pause = min(self._pause * PAUSE_GROWTH, LONGEST_PAUSE_SECONDS)
         if self._timeout is None:
             return self._pause
         left = self._started_at + self._timeout - self._clock()
         if left <= 0:
+            if self._missed is not None:
+                self._missed.add_note(f"Waited {self._timeout:g} s for job {self.job_id}, which may go on.")
+                raise self._missed
             raise WaitTimeout(
                 f"Job {self.job_id} is not finished yet",
                 field="timeout",

@@ -166,7 +166,7 @@ def _running(layout: Layout) -> EmbeddedServer | None:
         return None
     tcp_url = None
     if postmaster.tcp:
-        password_file = quote(os.fsencode(layout.password_file), safe="")
+        password_file = quote(os.fsencode(layout.password_file), safe="/")
         tcp_url = f"postgresql://{SUPERUSER}@127.0.0.1:{postmaster.port}/{DATABASE}?passfile={password_file}"
     return EmbeddedServer(
         url=socket_url(layout, postmaster.port),

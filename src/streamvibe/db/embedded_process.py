@@ -58,7 +58,7 @@ def server_processes(data: Path) -> list[int]:
 
 def socket_url(layout: Layout, port: int) -> str:
     """The URL of the server's socket, for psycopg and psql alike; it holds no secret."""
-    host = quote(os.fsencode(layout.socket_directory), safe="")
+    host = quote(os.fsencode(layout.socket_directory), safe="/")
     return f"postgresql://{SUPERUSER}@/{DATABASE}?host={host}&port={port}"
 
 

@@ -135,6 +135,19 @@ def pending(dsn: str, *, root: Path = SQL_ROOT) -> tuple[SqlFile, ...]:
         return _plan(conn, tree).files
 
 
+def pending_on(conn: Connection[Any]) -> tuple[SqlFile, ...]:
+    """As `pending`, over a connection that is there: also a standby's, which follows its primary.
+
+    Raises MigrationRefused, LedgerUnreadable.
+    """
+    tree = load_tree(SQL_ROOT)
+    with translated(), conn.transaction():
+        conn.execute("SET TRANSACTION READ ONLY")
+        if not _fetch_value(conn, "SELECT pg_catalog.pg_is_in_recovery()", []):
+            _check(conn, tree)
+        return _plan(conn, tree).files
+
+
 @dataclass(frozen=True)
 class _Plan:
     migrations: tuple[SqlFile, ...]

@@ -4,13 +4,16 @@ Every connection is in autocommit mode (each function call is one transaction; `
 several), is named in ``pg_stat_activity``, and reads jsonb with orjson. UUIDs are ``uuid.UUID`` as psycopg has it.
 """
 
+import asyncio
+import random
 import select
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Self
 
 import orjson
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, Connection, OperationalError
 from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -22,6 +25,9 @@ from streamvibe.masking import mask_url
 APPLICATION_NAME = "streamvibe"
 CONNECT_SECONDS = 5
 PREPARE_THRESHOLD = 5
+#: How long a pool pauses between tries to replace a connection that broke, at first and at most, and for how long it
+#: tries before it waits to be asked for one.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, RECONNECT_SECONDS = 0.1, 2.0, 300.0
 
 
 def configure(conn: Connection[Any] | AsyncConnection[Any]) -> None:
@@ -50,6 +56,45 @@ def _options(application_name: str, prepare_threshold: int | None) -> dict[str, 
     }
 
 
+def _pauses(is_wanted: Callable[[], bool]) -> Iterator[float]:
+    """Until a connection is not wanted any more. At random, so that many processes do not come all at once."""
+    until, pause = time.monotonic() + RECONNECT_SECONDS, FIRST_PAUSE_SECONDS
+    while is_wanted() and time.monotonic() < until:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+class _AsyncReplacement(AsyncConnection[TupleRow]):
+    """A connection of a pool, which is made as soon as the database is back.
+
+    The pool itself would try again after ever longer pauses, up to minutes, with a warning each time.
+    """
+
+    @classmethod
+    async def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, is_wanted: Callable[[], bool], **options: Any
+    ) -> Self:
+        for pause in _pauses(is_wanted):
+            with suppress(OperationalError):
+                return await super().connect(conninfo, **options)
+            await asyncio.sleep(pause)
+        return await super().connect(conninfo, **options)
+
+
+class _Replacement(Connection[TupleRow]):
+    """The same for code without an event loop."""
+
+    @classmethod
+    def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, is_wanted: Callable[[], bool], **options: Any
+    ) -> Self:
+        for pause in _pauses(is_wanted):
+            with suppress(OperationalError):
+                return super().connect(conninfo, **options)
+            time.sleep(pause)
+        return super().connect(conninfo, **options)
+
+
 class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
     """A pool for asynchronous code: ``async with AsyncPool(dsn) as pool``.
 
@@ -70,9 +115,11 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
     ) -> None:
         self._dsn, self._options = dsn, _options(application_name, prepare_threshold)
         self.url = mask_url(dsn)
+        self._lent: set[AsyncConnection[TupleRow]] = set()
         super().__init__(
             dsn,
-            kwargs=self._options,
+            connection_class=_AsyncReplacement,
+            kwargs={**self._options, "is_wanted": lambda: not self.closed},
             configure=_configure_async,
             min_size=min_size,
             max_size=max_size,
@@ -100,9 +147,20 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         conn = await super().getconn(timeout)
         while _is_dead(conn):
             await conn.close()
-            await self.putconn(conn)
+            await super().putconn(conn)
             conn = await super().getconn(timeout)
+        self._lent.add(conn)
         return conn
+
+    async def putconn(self, conn: AsyncConnection[TupleRow]) -> None:
+        """Give a connection back."""
+        self._lent.discard(conn)
+        await super().putconn(conn)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all the connections that it may have are in use; else it waits in vain for one to be made."""
+        return len(self._lent) >= self.max_size
 
     async def probe(self) -> None:
         """Make one connection outside the pool and close it: its error says why, which a pool's own never does.
@@ -131,9 +189,11 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
     ) -> None:
         self._dsn, self._options = dsn, _options(application_name, prepare_threshold)
         self.url = mask_url(dsn)
+        self._lent: set[Connection[TupleRow]] = set()
         super().__init__(
             dsn,
-            kwargs=self._options,
+            connection_class=_Replacement,
+            kwargs={**self._options, "is_wanted": lambda: not self.closed},
             configure=configure,
             min_size=min_size,
             max_size=max_size,
@@ -153,9 +213,20 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
         conn = super().getconn(timeout)
         while _is_dead(conn):
             conn.close()
-            self.putconn(conn)
+            super().putconn(conn)
             conn = super().getconn(timeout)
+        self._lent.add(conn)
         return conn
+
+    def putconn(self, conn: Connection[TupleRow]) -> None:
+        """Give a connection back."""
+        self._lent.discard(conn)
+        super().putconn(conn)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all the connections that it may have are in use; as `AsyncPool.is_full`."""
+        return len(self._lent) >= self.max_size
 
     def probe(self) -> None:
         """Make one connection outside the pool, as `AsyncPool.probe` does."""

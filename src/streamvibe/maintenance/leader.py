@@ -42,6 +42,7 @@ class Leadership:
         self._fence: int | None = None
         self._until = 0.0  # loop time
         self._outage = Outage(log, "leadership")
+        self._has_asked = False
         self.changed = asyncio.Event()
 
     @property
@@ -72,6 +73,9 @@ class Leadership:
             log.error("leadership_failed", error=str(error))
             return
         self._outage.ends()
+        if fence is None and not self._has_asked:
+            log.info("another_process_leads", leader_id=self.leader_id)
+        self._has_asked = True
         if fence != self._fence:
             if fence is not None:
                 log.info("maintenance_led", fence=fence, leader_id=self.leader_id)

@@ -11,7 +11,12 @@ from typing import Any
 
 import psycopg
 
+from streamvibe.db.migrate import LedgerUnreadable, pending_on
+from streamvibe.errors import MigrationRefused
+
 SEVERITIES = ("critical", "warning", "notice")
+#: What a check meets where what it asks is not there: no such schema, function, table or column.
+_NOT_THERE = frozenset({"3F000", "42883", "42P01", "42703"})
 #: A check that reads this long says so, and the next one is asked.
 PATIENCE = "15s"
 
@@ -60,13 +65,36 @@ def _read() -> Iterator[Check]:
 def examine(conn: psycopg.Connection[Any]) -> list[Finding]:
     """Everything that is wrong, worst first. ``conn`` is in autocommit mode; each check is a transaction of its own.
 
-    A check that could not be made is a finding as well. Raises psycopg.OperationalError when the connection breaks.
+    A check that could not be made is a finding as well, unless it is for want of the schema, which is one finding for
+    all. Raises psycopg.OperationalError when the connection breaks.
     """
-    found = [finding for check in checks() for finding in _findings(conn, check)]
-    return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), finding.check))
+    schema = _schema(conn)
+    found = [finding for check in checks() for finding in _findings(conn, check, is_complete=not schema)]
+    # What else is wrong may be for want of the schema.
+    return schema + sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), finding.check))
 
 
-def _findings(conn: psycopg.Connection[Any], check: Check) -> list[Finding]:
+def _schema(conn: psycopg.Connection[Any]) -> list[Finding]:
+    """Whether the schema is not there, or not this release's."""
+    try:
+        files = pending_on(conn)
+    except LedgerUnreadable:  # nobody can tell; what the checks ask for may be there all the same
+        return []
+    except MigrationRefused as error:
+        title, fix = "The schema does not fit this release", error.fix or "streamvibe migrate"
+        measured = f"{error.message}: {error.received}" if error.received else error.message
+    else:
+        if not files:
+            return []
+        is_there = any(conn.execute("SELECT to_regclass('streamvibe.schema_migration')").fetchone() or ())
+        title = "The schema is older than this release" if is_there else "There is no schema"
+        count = "1 file is" if len(files) == 1 else f"{len(files)} files are"
+        measured, fix = f"{count} pending, the first {files[0]}", "streamvibe migrate"
+    why = "Commands, workers and maintenance of this release fail where what they ask for is not there."
+    return [Finding("schema", "critical", title, f"database {conn.info.dbname}", measured, why, fix)]
+
+
+def _findings(conn: psycopg.Connection[Any], check: Check, *, is_complete: bool) -> list[Finding]:
     try:
         with conn.transaction():
             conn.execute("SET TRANSACTION READ ONLY")
@@ -79,7 +107,7 @@ def _findings(conn: psycopg.Connection[Any], check: Check) -> list[Finding]:
             raise
         return [_unchecked(check, error)]
     except psycopg.Error as error:
-        return [_unchecked(check, error)]
+        return [_unchecked(check, error)] if is_complete or error.sqlstate not in _NOT_THERE else []
     return [
         Finding(check.name, severity, check.title, subject, measured, check.why, fix)
         for severity, subject, measured, fix in rows

@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import os
 import threading
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -17,6 +20,9 @@ from streamvibe.worker.context import ClaimedJob, Stop
 from streamvibe.worker.flush import End, failure
 
 log = event_logger("streamvibe.worker")
+
+#: Of a traceback the job's log has so many frames, the last ones.
+MOST_FRAMES = 5
 
 
 async def execute(job: ClaimedJob, job_type: JobType[Any, Any]) -> End | None:
@@ -51,6 +57,7 @@ def _end_of(job: ClaimedJob, error: BaseException) -> End | None:
     causes = list(_leaves(error))
     for cause in causes:
         if isinstance(cause, PermanentError):
+            _note_failure(job, cause)
             return End(job, "failed", failure("permanent", describe(cause), retryable=False))
     for cause in causes:
         if isinstance(cause, RetryLater):
@@ -59,9 +66,25 @@ def _end_of(job: ClaimedJob, error: BaseException) -> End | None:
     if job.stop is not None:
         # What a handler raises while it is told to stop is no failure of its own.
         return stopped(job)
-    # The job keeps one line, which its user may read; where it happened is for the operator.
+    # The whole traceback is for the operator. What the job keeps, its user may read: no paths, and no source.
+    _note_failure(job, causes[0] if len(causes) == 1 else error)
     log.warning("handler_failed", job_id=job.key, job_type=job.job_type, attempt=job.attempt, exc_info=error)
     return End(job, "failed", failure("error", describe(error), retryable=True))
+
+
+def _note_failure(job: ClaimedJob, error: BaseException) -> None:
+    """A line of the job's log, for each attempt that failed: its row keeps the last one's message alone."""
+    job.log(describe(error), level="error", attempt=job.attempt, frames=_frames(error))
+
+
+def _frames(error: BaseException) -> list[str]:
+    """Where an error was raised, the innermost last: the file's name, the line and the function."""
+    last: deque[str] = deque(maxlen=MOST_FRAMES)
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if code.co_filename != __file__:
+            last.append(f"{os.path.basename(code.co_filename)}:{line} in {code.co_qualname}")  # noqa: PTH119 - quicker
+    return list(last)
 
 
 def stopped(job: ClaimedJob) -> End | None:
@@ -109,7 +132,9 @@ async def in_thread(call: Callable[[], object]) -> object:
             return
         if error is None:
             future.set_result(result)
-        elif isinstance(error, StopIteration):  # a future refuses it
+        elif isinstance(
+            error, StopIteration | GeneratorExit
+        ):  # a future refuses the one, a coroutine loses the other
             future.set_exception(RuntimeError(describe(error)))
         else:
             future.set_exception(error)

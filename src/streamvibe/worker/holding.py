@@ -22,6 +22,8 @@ _logger = logging.getLogger("streamvibe.worker")
 
 #: How long a handler that was told to stop may take before its job is reported without it.
 STOP_PATIENCE_SECONDS = 5.0
+#: Of a handler's own message the worker's log has so many.
+MOST_CHARACTERS = 500
 
 
 class Holding:
@@ -182,7 +184,11 @@ def _log_end(end: End) -> None:
         if job.stop is not Stop.CANCELLED:  # else it was said when that was learnt
             log.info("job_handed_back", **fields)
     else:
-        kind = orjson.loads(end.payload or "{}").get("kind")
+        failed = orjson.loads(end.payload or "{}")
+        kind = failed.get("kind")
+        if kind in ("permanent", "retry_later"):
+            # What a handler wrote; of params and results that cannot be read the message may hold values.
+            fields["message"] = str(failed.get("message"))[:MOST_CHARACTERS]
         if kind == "retry_later":
             log.info("job_retried_later", **fields)
         elif kind != "error":

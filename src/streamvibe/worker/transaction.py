@@ -14,6 +14,7 @@ from itertools import islice
 
 import psycopg
 
+from streamvibe import payload
 from streamvibe.errors import InvalidArgument, PayloadTooLarge, StreamVibeError, translated
 from streamvibe.eventlog import event_logger
 from streamvibe.worker import statements
@@ -174,6 +175,8 @@ class ClaimRunner:
             text = failure("invalid_result", f"the database refused the result: {error}", retryable=False)
         else:
             text = failure("error", describe(error), retryable=True)
+            # Its handler has returned: job.log() takes nothing any more.
+            job.lines.add(LogLine(job, "error", payload.clean_text(describe(error), 10_000), None))
         self._decided[job] = End(job, "failed", text)
 
     def _undone(self, batch: "_Batch") -> None:

@@ -210,7 +210,7 @@ class Worker:
             log.info(
                 "worker_started",
                 worker_id=self.worker_id,
-                job_types=self._names,
+                job_types=",".join(self._names),
                 concurrency=self._concurrency,
             )
             helpers = [

@@ -9,6 +9,7 @@ import pytest
 from psycopg import Connection
 from tests.sql import kit
 from tests.sql.conftest import Queue
+from tests.support.databases import Database
 from tests.support.waiting import wait_until
 
 
@@ -355,3 +356,22 @@ def test_in_a_transaction_with_one_snapshot(queue: Queue, function: str) -> None
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with other.transaction(), kit.refused("SV006"):
             kit.call(other, f"streamvibe.{function}", p_partition_name=leaf)
+
+
+def test_what_keeps_a_leaf_is_looked_for_in_what_ended_lately(database: Database) -> None:
+    """However many old jobs are in a leaf, which of them may go is told by a few entries of an index."""
+    conn = database.connect()
+    kit.register(conn)
+    leaf = kit.old_leaf(conn, weeks=3, rows=20_000)
+    conn.execute(f"ANALYZE streamvibe.{leaf}".encode())
+    read = (
+        "SELECT i.n + t.seq_tup_read FROM pg_stat_user_tables t,"
+        f" (SELECT sum(idx_tup_read) AS n FROM pg_stat_user_indexes WHERE relname = '{leaf}') i"
+        f" WHERE t.relname = '{leaf}'"
+    )
+    conn.execute("SELECT pg_stat_force_next_flush()")
+    before = kit.value(conn, read)
+    rows = kit.query(conn, "SELECT partition_name FROM streamvibe.old_partitions()")
+    assert [row["partition_name"] for row in rows] == [leaf]
+    conn.execute("SELECT pg_stat_force_next_flush()")
+    assert kit.value(conn, read) - before <= 10

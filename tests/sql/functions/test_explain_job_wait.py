@@ -62,6 +62,17 @@ def test_scheduled_and_backoff(ready: Queue) -> None:
     assert row["reason"] == "backoff" and row["ready_at"] == kit.get_job(ready.conn, failing)["scheduled_for"]
 
 
+def test_times_read_alike_whoever_asks(ready: Queue) -> None:
+    """In a message they are in UTC and say so, as everywhere on the command line, whatever the session's time zone."""
+    ready.service.execute("SET TimeZone = 'America/New_York'")
+    later = kit.job_id(ready.conn, p_scheduled_for="2999-01-01 12:30:00Z")
+    [row] = why(ready, later)
+    assert row["message"] == "it was asked for then: 2999-01-01 12:30:00Z"
+    at = "SELECT streamvibe.in_utc(%s::timestamptz)"
+    assert kit.value(ready.conn, at, "infinity") == "infinity"
+    assert kit.value(ready.conn, at, None) is None
+
+
 def test_a_later_retry(ready: Queue) -> None:
     """When it comes back; and that the limit, or a twin, keeps it out then."""
     user_id = uuid4()

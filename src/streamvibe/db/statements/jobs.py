@@ -134,7 +134,7 @@ def retry_jobs(job_ids: UUID | str | Iterable[UUID | str], user_id: UUID | str) 
 
 def get_job(job_id: UUID | str, user_id: UUID | str | None) -> Statement[Job]:
     """Read one job. Decoding raises JobNotFound."""
-    return Statement(_GET, one(job_id, user_id), lambda rows: read_job(first(rows, job_id)))
+    return Statement(_GET, one(job_id, user_id), lambda rows: read_job(first(rows, job_id, user_id)))
 
 
 def get_job_result(
@@ -144,7 +144,7 @@ def get_job_result(
     load = job_type.load_result if job_type is not None else None
 
     def decode(rows: Sequence[Row]) -> JobResult[R]:
-        found, status, result, *rest = first(rows, job_id)
+        found, status, result, *rest = first(rows, job_id, user_id)
         ended = JobStatus(status)
         return JobResult(found, ended, loaded(load, ended, result), *rest)
 
@@ -205,14 +205,14 @@ def _requested(load: Any, rows: Sequence[Row]) -> Requested[Any]:
     return Requested(Outcome(outcome), job_id, now, loaded(load, now, result), age, load, traceparent)
 
 
-def first(rows: Sequence[Row], job_id: UUID | str) -> Row:
+def first(rows: Sequence[Row], job_id: UUID | str, user_id: UUID | str | None) -> Row:
     """The first row. Raises JobNotFound where there is none."""
     if not rows:
         raise JobNotFound(
             "There is no such job",
             field="job_id",
             received=str(job_id),
-            fix="Check the id; a user sees only their own jobs",
+            fix="Check the id" + ("" if user_id is None else "; a user sees only their own jobs"),
         )
     return rows[0]
 

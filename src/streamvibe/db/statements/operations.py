@@ -109,7 +109,7 @@ def explain_job_wait(job_id: UUID | str, user_id: UUID | str | None) -> Statemen
     """Why a job is not running. Decoding raises JobNotFound."""
 
     def decode(rows: Sequence[Row]) -> list[WaitReason]:
-        jobs.first(rows, job_id)
+        jobs.first(rows, job_id, user_id)
         return [WaitReason(*row) for row in rows]
 
     return Statement(_WAIT, jobs.one(job_id, user_id), decode)

@@ -2,7 +2,8 @@
 -- They wait until a worker declares their type, and expire after a day.
 SELECT 'critical' AS severity, 'job type ' || t.name AS subject,
        'the oldest is due since ' || date_trunc('second', o.scheduled_for) AS measured,
-       'streamvibe worker --app yourapp.jobs' AS fix
+       -- What the platform brings along needs no application; with --app a process takes that one's types alone.
+       CASE WHEN t.name = 'sync_youtube' THEN 'streamvibe up' ELSE 'streamvibe worker --app yourapp.jobs' END AS fix
 FROM streamvibe.job_type t
 CROSS JOIN LATERAL (
     SELECT min(f.scheduled_for) AS scheduled_for

@@ -4,6 +4,7 @@
 CREATE OR REPLACE FUNCTION streamvibe.old_partitions() RETURNS SETOF streamvibe.partition
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET enable_sort = off  -- so that the order is that of the index
 AS $$
     SELECT p.*
     FROM streamvibe.partition p
@@ -23,7 +24,8 @@ AS $$
                          AND q.completed_at > n.now - greatest(longest.of_jobs, '7 days')
                          AND q.completed_at > n.now - coalesce(t.retention, '7 days')
                          AND q.id >= streamvibe.id_bound(p.lower_at) AND q.id < p.upper_id
-                       LIMIT 1) f)
+                       -- The newest is the likeliest; without an order all of the leaf would be read by its ids.
+                       ORDER BY q.completed_at DESC LIMIT 1) f)
           END
     ORDER BY p.parent_name, p.lower_at
 $$;

@@ -39,13 +39,13 @@ BEGIN
 
     IF v_job.status = 'processing' THEN
         RETURN QUERY
-        SELECT 'running', 'worker ' || c.worker_id || ' has it since ' || c.claimed_at, NULL::timestamptz, NULL::bigint, NULL::uuid[]
+        SELECT 'running', 'worker ' || c.worker_id || ' has it since ' || streamvibe.in_utc(c.claimed_at), NULL::timestamptz, NULL::bigint, NULL::uuid[]
         FROM (SELECT l.worker_id, l.claimed_at FROM streamvibe.live_claims() l WHERE p_job_id = ANY (l.job_ids)
               UNION ALL SELECT v_job.worker_id, v_job.started_at LIMIT 1) c;
         RETURN;
     ELSIF v_job.status = 'failed' AND v_job.retry_at IS NOT NULL AND v_job.retry_count < v_type.max_attempts THEN
         IF v_job.retry_at > v_now THEN
-            RETURN QUERY SELECT 'retry_later', 'attempt ' || v_job.retry_count || ' failed; it is tried again at ' || v_job.retry_at,
+            RETURN QUERY SELECT 'retry_later', 'attempt ' || v_job.retry_count || ' failed; it is tried again at ' || streamvibe.in_utc(v_job.retry_at),
                                 v_job.retry_at, NULL::bigint, NULL::uuid[];
         END IF;
         RETURN QUERY
@@ -74,7 +74,7 @@ BEGIN
         RETURN QUERY
         SELECT CASE WHEN v_job.status = 'failed' AND v_job.retry_count >= v_type.max_attempts AND v_job.failure_kind IN ('error', 'crash', 'timeout')
                     THEN 'attempts_exhausted' ELSE 'finished' END,
-               'it is ' || v_job.status || ' since ' || v_job.completed_at
+               'it is ' || v_job.status || ' since ' || streamvibe.in_utc(v_job.completed_at)
                || CASE WHEN v_job.status = 'failed' THEN ' (' || v_job.failure_kind || ')' ELSE '' END,
                NULL::timestamptz, NULL::bigint, NULL::uuid[];
         RETURN;
@@ -88,7 +88,7 @@ BEGIN
     LOOP
         reason := 'paused';
         message := CASE v_paused.kind WHEN 'all' THEN 'everything is' WHEN 'job_type' THEN 'the job type is' ELSE 'the user is' END
-                   || ' paused since ' || v_paused.paused_at
+                   || ' paused since ' || streamvibe.in_utc(v_paused.paused_at)
                    -- What an operator wrote is for operators.
                    || CASE WHEN streamvibe.is_service() THEN coalesce(': ' || v_paused.reason, '') ELSE '' END;
         v_is_paused := true;
@@ -97,7 +97,7 @@ BEGIN
     IF v_job.scheduled_for > v_now THEN
         reason := CASE WHEN v_job.retry_count > 0 THEN 'backoff' ELSE 'scheduled' END;
         message := CASE WHEN v_job.retry_count > 0 THEN 'attempt ' || v_job.retry_count || ' failed; it is tried again at '
-                        ELSE 'it was asked for then: ' END || v_job.scheduled_for;
+                        ELSE 'it was asked for then: ' END || streamvibe.in_utc(v_job.scheduled_for);
         ready_at := v_job.scheduled_for;
         RETURN NEXT;
     END IF;

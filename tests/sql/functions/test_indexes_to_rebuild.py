@@ -1,0 +1,49 @@
+"""Which indexes are built anew."""
+
+import pytest
+from tests.sql import kit
+from tests.support.databases import Database
+
+COMMANDS = "SELECT * FROM streamvibe.indexes_to_rebuild()"
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["pgstattuple", "estimate"])
+def test_a_closed_leaf_is_packed_once(database: Database, exact: bool) -> None:
+    """Indexes of a leaf whose time is over take 1.3 times what they need at most, and stay as they are then."""
+    conn = database.connect()
+    if exact:
+        conn.execute("CREATE EXTENSION pgstattuple")
+    leaf = kit.old_leaf(conn, rows=20_000)
+    # What every job does: a new entry in each index for its end, beside the one for its beginning.
+    conn.execute(
+        f"UPDATE streamvibe.{leaf} SET status = 'failed', completed_at = completed_at + '1 s'".encode()
+    )
+    conn.execute(f"VACUUM (ANALYZE) streamvibe.{leaf}".encode())
+    commands = [row[0] for row in conn.execute(COMMANDS)]
+    if not exact:
+        assert commands == []
+        return
+    assert any(f"{leaf}_pkey" in command for command in commands)
+    assert all(leaf in command for command in commands)
+    for command in commands:
+        conn.execute(command.encode())
+    for index, size, density in conn.execute(
+        "SELECT i.indexrelid::regclass::text, pg_relation_size(i.indexrelid), "
+        "(SELECT s.avg_leaf_density FROM pgstatindex(i.indexrelid::regclass) s) FROM pg_index i "
+        "JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree' "
+        f"WHERE i.indrelid = 'streamvibe.{leaf}'::regclass".encode()
+    ):
+        assert density >= 90 / 1.3 or size < 128 * 1024 * 13 / 3, index
+    assert conn.execute(COMMANDS).fetchall() == []
+
+
+def test_what_is_about_to_leave_is_not_packed(database: Database) -> None:
+    """A sealed leaf is dropped within the hour."""
+    conn = database.connect()
+    conn.execute("CREATE EXTENSION pgstattuple")
+    leaf = kit.old_leaf(conn, rows=20_000)
+    conn.execute(f"UPDATE streamvibe.{leaf} SET status = 'failed'".encode())
+    conn.execute(f"VACUUM (ANALYZE) streamvibe.{leaf}".encode())
+    assert conn.execute(COMMANDS).fetchall() != []
+    assert kit.value(conn, "SELECT streamvibe.seal_partition(%s)", leaf)
+    assert conn.execute(COMMANDS).fetchall() == []
