@@ -144,7 +144,11 @@ def test_a_pool_that_is_full_is_no_outage() -> None:
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_command_says_it_in_one_line(mortal: Server, database: Database, as_json: bool) -> None:
     """`jobs request --wait`: once that the database is away, once that it is back, and not a word of connections."""
-    with waiting_command(database, *(["--json"] if as_json else [])) as waiting:
+    with (
+        SyncClient(database.dsn, pool_timeout=2) as client,
+        waiting_command(database, *(["--json"] if as_json else [])) as waiting,
+    ):
+        client.stats()
         assert waiting.stderr is not None and waiting.stdout is not None
         wait_until(lambda: database.fetch_value("SELECT count(*) FROM job_queue") == 1, "the request")
         # Its connection is open and idle: it has looked.
@@ -154,6 +158,10 @@ def test_the_command_says_it_in_one_line(mortal: Server, database: Database, as_
         lines: list[str] = []
         while not lines or "away" not in lines[-1]:
             lines.append(waiting.stderr.readline())
+        # As long as it takes to miss the database twice more.
+        for _ in range(2):
+            with pytest.raises(DatabaseUnreachable):
+                client.stats()
         mortal.restart()
         hands.complete(database.dsn, {"total": 3})
         out, err = waiting.communicate(timeout=60)
