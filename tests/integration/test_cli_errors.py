@@ -227,7 +227,9 @@ def test_a_pipe_that_nobody_reads_ends_quietly(database18: Database, arguments: 
         assert ran.stderr.read() == ""
 
 
-@pytest.mark.parametrize("arguments", [(), ("jobs",), ("logs",), ("maintain",), ("bench",), ("db",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("jobs",), ("logs",), ("maintain",), ("archive",), ("bench",), ("db",)]
+)
 def test_summaries_are_whole(arguments: tuple[str, ...]) -> None:
     """The help of a group says what each command does in whole sentences, on 80 columns too; -h is --help."""
     shown = streamvibe(None, *arguments, "--help", COLUMNS="80")

@@ -11,6 +11,7 @@ import typer
 
 from streamvibe.archive import require_packages
 from streamvibe.archive.control import Stopped
+from streamvibe.cli.group import Commands
 from streamvibe.cli.output import (
     AsJson,
     console,
@@ -26,7 +27,10 @@ from streamvibe.errors import InvalidArgument, translated
 from streamvibe.masking import mask_url
 
 archive_app = typer.Typer(
-    no_args_is_help=True, help="Keep what leaves the queue as Parquet, and ask it.", rich_markup_mode=None
+    cls=Commands,
+    no_args_is_help=True,
+    help="Keep what leaves the queue as Parquet, and ask it.",
+    rich_markup_mode=None,
 )
 
 _STATUS = """
