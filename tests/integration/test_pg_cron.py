@@ -28,6 +28,7 @@ LEFT_OUT = {
     "retry_failed_jobs",
     "drop_old_partitions",
     "reindex_bloated",
+    "archive",
 }
 
 

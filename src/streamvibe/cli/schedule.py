@@ -5,10 +5,10 @@ from typing import Annotated
 import psycopg
 import typer
 
+from streamvibe.cli.duties import duties
 from streamvibe.cli.output import AsJson, database_dsn, print_hint, print_json, print_rows
 from streamvibe.client import SyncClient
 from streamvibe.errors import InvalidArgument, translated
-from streamvibe.maintenance import DUTIES
 from streamvibe.maintenance.pg_cron import (
     CronJob,
     LeftOut,
@@ -45,9 +45,10 @@ def schedule_command(
             fix="Add --pg-cron; a duty of a process is disabled with `streamvibe maintain set DUTY --disable`",
         )
     dsn = database_dsn()
+    all_duties = duties(dsn)
     with SyncClient(dsn, max_size=1) as client:
         states = client.maintenance()
-    schedules: dict[str, str | None] = {duty.name: duty.schedule for duty in DUTIES}
+    schedules: dict[str, str | None] = {duty.name: duty.schedule for duty in all_duties}
     schedules |= {state.duty: state.schedule if state.enabled else None for state in states}
     if not pg_cron:
         _print_schedules(schedules, as_json)
@@ -57,7 +58,7 @@ def schedule_command(
     with translated(mask_url(dsn)), psycopg.connect(dsn, autocommit=True) as conn:
         version = usable_version(find_pg_cron(conn))
         if not remove:
-            jobs, left_out = plan(DUTIES, schedules, version)
+            jobs, left_out = plan(all_duties, schedules, version)
         written = write_schedule(conn, jobs)
     if as_json:
         print_json({"items": written, "left_out": left_out})
