@@ -2,7 +2,8 @@
 -- Without fsync or full_page_writes a crash can destroy the database; without synchronous_commit a job that was accepted can be
 -- lost; small memory and checkpoint settings make the same work cost several times as much.
 SELECT f.severity, s.name AS subject, s.name || ' = ' || current_setting(s.name) || '; ' || f.says AS measured,
-       format('ALTER SYSTEM SET %s = %L; SELECT pg_reload_conf()', s.name, f.better) AS fix
+       format('ALTER SYSTEM SET %s = %L; %s', s.name, f.better,
+              CASE s.context WHEN 'postmaster' THEN '-- then restart PostgreSQL' ELSE 'SELECT pg_reload_conf();' END) AS fix
 FROM pg_settings s
 JOIN (VALUES
     ('fsync', 'critical', 'a crash of the machine can destroy the database', 'on'),
