@@ -42,7 +42,7 @@ def hurting(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server of its own with every setting that hurts."""
     server = Server("doctor", request.param())
     try:
-        server.start(**HURTING)
+        server.start(replica_of=None, **HURTING)
         migrate(server.dsn("postgres"))
         yield server
     finally:
