@@ -585,7 +585,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.erase_user(p_user_id uuid, p_limit integer DEFAULT 1000) RETURNS TABLE(state text, jobs integer, lines integer, running uuid[])
+CREATE FUNCTION public.erase_user(p_user_id uuid, p_limit integer DEFAULT 1000, p_anew boolean DEFAULT false) RETURNS TABLE(state text, jobs integer, lines integer, running uuid[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -595,6 +595,8 @@ CREATE FUNCTION public.erase_user(p_user_id uuid, p_limit integer DEFAULT 1000) 
 #variable_conflict use_column
 DECLARE
     v_erasure streamvibe.erasure;
+    v_before uuid;
+    v_writing text[];
     v_ids uuid[];
     v_keys integer;
 BEGIN
@@ -604,18 +606,30 @@ BEGIN
     IF p_user_id IS NULL THEN
         PERFORM streamvibe.raise_error('SV001', 'p_user_id', NULL, 'p_user_id is missing', 'Name the user to erase.');
     END IF;
-    -- Whoever asks for a job of this user holds this until they commit, so nothing older than the erasure comes later.
-    PERFORM streamvibe.lock_account(p_user_id);
-    INSERT INTO streamvibe.erasure (user_id, begun_at, before_id)
-    VALUES (p_user_id, streamvibe.now(), streamvibe.id_bound(streamvibe.now() + interval '1 millisecond')) ON CONFLICT DO NOTHING;
-    SELECT e.* INTO v_erasure FROM streamvibe.erasure e WHERE e.user_id = p_user_id;
     jobs := 0;
     lines := 0;
     running := '{}';
-    -- Before any other table, as drop_partition() does; a leaf's row before the leaf.
+    -- Before any other table, as drop_partition() does; a leaf's row before the leaf. While a leaf is counted this waits, and so
+    -- it comes before the user's lock. The open leaves first: what is not sealed then is not sealed before this has ended.
     LOCK TABLE streamvibe.partition IN ROW EXCLUSIVE MODE;
-    PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
     PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NULL ORDER BY p.parent_name, p.lower_at FOR KEY SHARE;
+    PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
+
+    PERFORM streamvibe.lock_account(p_user_id);
+    v_before := streamvibe.id_bound(streamvibe.now() + interval '1 millisecond');
+    -- Whoever asks for a job takes the user's lock, but for bulk creation: what writes now is waited for. Looked for before the jobs
+    -- are: they are seen once their transaction is gone from here.
+    v_writing := ARRAY(
+        SELECT DISTINCT l.virtualtransaction FROM pg_locks l
+        WHERE l.locktype = 'relation' AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+          AND l.relation IN ('public.job_queue'::regclass, 'streamvibe.staging'::regclass) AND l.mode = 'RowExclusiveLock'
+          AND l.pid IS DISTINCT FROM pg_backend_pid());
+    INSERT INTO streamvibe.erasure AS e (user_id, begun_at, before_id, beside)
+    VALUES (p_user_id, streamvibe.now(), v_before, v_writing)
+    ON CONFLICT (user_id) DO UPDATE
+    SET begun_at = excluded.begun_at, before_id = excluded.before_id, beside = excluded.beside, left_queue_at = NULL
+    WHERE p_anew OR e.left_queue_at IS NOT NULL;
+    SELECT e.* INTO v_erasure FROM streamvibe.erasure e WHERE e.user_id = p_user_id;
 
     v_ids := ARRAY(
         SELECT q.id FROM public.job_queue q
@@ -664,7 +678,7 @@ BEGIN
         state := 'working';
         RETURN NEXT;
         RETURN;
-    ELSIF cardinality(running) > 0 THEN
+    ELSIF cardinality(running) > 0 OR v_erasure.beside && v_writing THEN
         state := 'waiting';
         RETURN NEXT;
         RETURN;
@@ -3320,6 +3334,8 @@ DECLARE
     v_us bigint;
     v_random bigint := streamvibe.random_bits();
     v_traceparent text := streamvibe.readable_traceparent(p_traceparent);
+    v_users uuid[];
+    v_locked integer;
 BEGIN
     PERFORM streamvibe.require_service('create_jobs');
     SELECT s.ordinal, s.job_type INTO v_unknown
@@ -3344,12 +3360,14 @@ BEGIN
     IF p_dedupe OR p_enforce_limit THEN
         PERFORM streamvibe.require_read_committed('create_jobs',
             'Use READ COMMITTED, or leave p_dedupe and p_enforce_limit off.');
-        INSERT INTO streamvibe.account (user_id)
-        SELECT DISTINCT s.user_id FROM streamvibe.staging s WHERE s.batch = p_batch ORDER BY 1
-        ON CONFLICT DO NOTHING;
-        PERFORM FROM streamvibe.account a
-        WHERE a.user_id IN (SELECT s.user_id FROM streamvibe.staging s WHERE s.batch = p_batch)
-        ORDER BY a.user_id FOR NO KEY UPDATE;
+        v_users := ARRAY(SELECT DISTINCT s.user_id FROM streamvibe.staging s WHERE s.batch = p_batch ORDER BY 1);
+        LOOP
+            INSERT INTO streamvibe.account (user_id) SELECT unnest(v_users) ON CONFLICT DO NOTHING;
+            PERFORM FROM streamvibe.account a WHERE a.user_id = ANY (v_users) ORDER BY a.user_id FOR NO KEY UPDATE;
+            GET DIAGNOSTICS v_locked = ROW_COUNT;
+            -- Erasing a user takes the row away, also from who waits for it.
+            EXIT WHEN v_locked = cardinality(v_users);
+        END LOOP;
     END IF;
     v_now := streamvibe.now();
     v_us := streamvibe.microseconds(v_now);
@@ -3936,14 +3954,15 @@ BEGIN
 END
 $_$;
 
-CREATE FUNCTION streamvibe.finish_erasure(p_fence bigint, p_user_id uuid) RETURNS void
+CREATE FUNCTION streamvibe.finish_erasure(p_fence bigint, p_user_id uuid, p_before_id uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     PERFORM streamvibe.require_service('finish_erasure');
     PERFORM streamvibe.require_archiver(p_fence);
-    DELETE FROM streamvibe.erasure e WHERE e.user_id = p_user_id AND e.left_queue_at IS NOT NULL;
+    DELETE FROM streamvibe.erasure e WHERE e.user_id = p_user_id AND e.before_id = p_before_id
+      AND e.left_queue_at IS NOT NULL;
 END
 $$;
 
@@ -4304,8 +4323,8 @@ CREATE TABLE streamvibe.claim (
     in_transaction boolean DEFAULT false NOT NULL,
     held boolean DEFAULT false NOT NULL,
     job_ids uuid[] NOT NULL,
-    low_water text,
-    made_in xid8 DEFAULT pg_current_xact_id() NOT NULL
+    made_in xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    low_water text
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 ALTER TABLE ONLY streamvibe.claim ALTER COLUMN job_ids SET STORAGE EXTERNAL;
@@ -4344,11 +4363,12 @@ CREATE FUNCTION streamvibe.lock_account(p_user_id uuid, p_default integer DEFAUL
 DECLARE
     v_limit integer;
 BEGIN
-    SELECT a.max_live_jobs INTO v_limit FROM streamvibe.account a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        INSERT INTO streamvibe.account (user_id) VALUES (p_user_id) ON CONFLICT DO NOTHING;
+    LOOP
         SELECT a.max_live_jobs INTO v_limit FROM streamvibe.account a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
-    END IF;
+        EXIT WHEN FOUND;
+        -- Erasing a user takes the row away, also from who waits for it.
+        INSERT INTO streamvibe.account (user_id) VALUES (p_user_id) ON CONFLICT DO NOTHING;
+    END LOOP;
     v_limit := coalesce(v_limit, p_default);
     IF v_limit IS NULL THEN
         SELECT s.default_max_live_jobs INTO v_limit FROM streamvibe.setting s;
@@ -6217,6 +6237,7 @@ CREATE TABLE streamvibe.erasure (
     user_id uuid NOT NULL,
     begun_at timestamp with time zone NOT NULL,
     before_id uuid NOT NULL,
+    beside text[] NOT NULL,
     left_queue_at timestamp with time zone
 );
 
@@ -6232,7 +6253,7 @@ CREATE VIEW streamvibe.job AS
     job_type,
         CASE
             WHEN ((status = 'pending'::text) AND (id IN ( SELECT unnest(c.job_ids) AS unnest
-               FROM streamvibe.live_claims() c(token, worker_id, claimed_at, in_transaction, held, job_ids, low_water, made_in)))) THEN 'processing'::text
+               FROM streamvibe.live_claims() c(token, worker_id, claimed_at, in_transaction, held, job_ids, made_in)))) THEN 'processing'::text
             ELSE status
         END AS status,
     (job_priority)::integer AS job_priority,
@@ -6777,8 +6798,8 @@ GRANT ALL ON FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean, p_enfor
 REVOKE ALL ON FUNCTION public.ensure_partitions(p_ahead interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.ensure_partitions(p_ahead interval) TO service_role;
 
-REVOKE ALL ON FUNCTION public.erase_user(p_user_id uuid, p_limit integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.erase_user(p_user_id uuid, p_limit integer) TO service_role;
+REVOKE ALL ON FUNCTION public.erase_user(p_user_id uuid, p_limit integer, p_anew boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.erase_user(p_user_id uuid, p_limit integer, p_anew boolean) TO service_role;
 
 REVOKE ALL ON FUNCTION public.expire_stale_jobs(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.expire_stale_jobs(p_limit integer) TO service_role;
@@ -7037,8 +7058,8 @@ REVOKE ALL ON FUNCTION streamvibe.find_same_work(p_user_id uuid, p_job_type text
 REVOKE ALL ON FUNCTION streamvibe.finish_archive(p_fence bigint, p_source text) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.finish_archive(p_fence bigint, p_source text) TO service_role;
 
-REVOKE ALL ON FUNCTION streamvibe.finish_erasure(p_fence bigint, p_user_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION streamvibe.finish_erasure(p_fence bigint, p_user_id uuid) TO service_role;
+REVOKE ALL ON FUNCTION streamvibe.finish_erasure(p_fence bigint, p_user_id uuid, p_before_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.finish_erasure(p_fence bigint, p_user_id uuid, p_before_id uuid) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.forget_archive_file(p_fence bigint, p_file_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.forget_archive_file(p_fence bigint, p_file_id bigint) TO service_role;

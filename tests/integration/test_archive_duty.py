@@ -75,7 +75,9 @@ async def test_what_fails_is_recorded_and_tried_again(database18: Database, tmp_
             error = "SELECT last_error FROM get_maintenance() WHERE duty = 'archive'"
             await aside(lambda: kit.value(conn, f"SELECT count(*) FROM ({error}) e"), "known")
             await aside(lambda: kit.value(conn, error), "it fails")
-            assert "The archive cannot be written" in kit.value(conn, error)
+            # Without a disk of its own the limit is that of all files, of which the prepared one is the first.
+            said = "The archive cannot be written" if place.is_mounted else "cannot be prepared"
+            assert said in kit.value(conn, error)
             assert sum(ids_in_queue(conn).values()) == 10
             place.limit(0)
             await aside(lambda: not ids_in_queue(conn), "it is archived and dropped")

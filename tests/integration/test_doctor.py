@@ -532,7 +532,7 @@ def test_an_archive_that_does_not_keep_up(database18: Database, tmp_path: Path) 
     )
     assert kit.value(conn, "SELECT streamvibe.delete_jobs(ARRAY[%s])", job) == 1
     assert kit.value(conn, "SELECT streamvibe.seal_partition(%s)", leaf)
-    conn.execute("INSERT INTO streamvibe.erasure VALUES (%s, now(), %s)", [victim, victim])
+    conn.execute("INSERT INTO streamvibe.erasure VALUES (%s, now(), %s, '{}')", [victim, victim])
 
     def behind() -> set[tuple[str, str]]:
         findings = found(conn, "archive_behind")

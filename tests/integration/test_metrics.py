@@ -198,7 +198,7 @@ def test_a_queue_that_is_older_than_its_counters(database: Database) -> None:
     conn.execute(
         "DROP VIEW streamvibe.counter_now; DROP TABLE streamvibe.counter, streamvibe.counter_note;"
         " DROP FUNCTION streamvibe.counts_of, streamvibe.histogram_bound, streamvibe.histogram_bounds;"
-        " ALTER TABLE public.job_queue DROP COLUMN traceparent;"
+        " ALTER TABLE public.job_queue DROP COLUMN traceparent CASCADE;"
         " UPDATE streamvibe.schema_migration SET checksum = 'another' WHERE kind = 'function'"
     )
     conn.execute((SQL_ROOT / "migrations" / "0015_metrics.sql").read_bytes())

@@ -39,11 +39,16 @@ def erase_user(dsn: str, user_id: UUID, *, patience: float, report: Report) -> E
     done = Erased()
     with contextlib.closing(Control(dsn)) as control:
         until = time.monotonic() + patience
+        anew = True
         while True:
             try:
                 state, jobs, lines, running = control.call(
-                    "SELECT state, jobs, lines, running FROM public.erase_user(%s, %s)", user_id, BATCH
+                    "SELECT state, jobs, lines, running FROM public.erase_user(%s, %s, %s)",
+                    user_id,
+                    BATCH,
+                    anew,
                 )[0]
+                anew = False
             except psycopg.errors.LockNotAvailable:
                 if time.monotonic() >= until:
                     raise WaitTimeout(
@@ -59,12 +64,21 @@ def erase_user(dsn: str, user_id: UUID, *, patience: float, report: Report) -> E
             if state == "waiting":
                 if time.monotonic() >= until:
                     raise WaitTimeout(
-                        "Workers still run jobs of this user, which are cancelled; the rest is erased",
+                        "Workers still run jobs of this user, which are cancelled; the rest is erased"
+                        if running
+                        else "A transaction is open that may have made jobs of this user; the rest is erased",
                         field="--user",
-                        received=", ".join(map(str, running[:10])),
-                        fix="Run it again when their handlers have ended, or stop those workers",
+                        received=", ".join(map(str, running[:10])) or str(user_id),
+                        fix="Run it again when their handlers have ended, or stop those workers"
+                        if running
+                        else "Run it again when it has ended; `streamvibe doctor` names what is open for long",
                     )
-                report("waiting", f"{len(running)} cancelled jobs are still run by workers")
+                report(
+                    "waiting",
+                    f"{len(running)} cancelled jobs are still run by workers"
+                    if running
+                    else "a transaction that was open before has not ended: it may have made jobs of the user",
+                )
                 control.wait(min(1.0, max(until - time.monotonic(), 0.0)))
             elif state != "working":
                 break

@@ -334,7 +334,12 @@ class Archiver:
             store = self._store(url)
             if erased.are_in(store, key, kind):
                 self._rewrite(store, kind, source, day, key, file_id, Contents(count, int(total)), erased)
-        self._control.call("SELECT streamvibe.finish_erasure(%s, %s)", self._control.fence, erased.user_id)
+        self._control.call(
+            "SELECT streamvibe.finish_erasure(%s, %s, %s)",
+            self._control.fence,
+            erased.user_id,
+            erased.before_id,
+        )
         self._done.erased += 1
         self._report("erased", f"user {erased.user_id}")
 

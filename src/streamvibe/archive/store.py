@@ -226,8 +226,12 @@ def spooled() -> Iterator[IO[bytes]]:
         file = tempfile.TemporaryFile(prefix="streamvibe-archive-")  # noqa: SIM115
     except OSError as error:
         raise spool_full(error) from error
-    with file:
-        yield file
+    try:
+        with file:
+            yield file
+    except OSError as error:
+        # Also when it is closed: what was still in memory is written then.
+        raise spool_full(error) from error
 
 
 def spool_full(error: OSError) -> ArchiveFailed:

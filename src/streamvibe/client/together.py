@@ -70,7 +70,7 @@ class Together:
             return await self._execute(request)  # type: ignore[no-any-return]
         if self._lanes or self._waiting:
             self._in_a_row = 0
-        elif self._in_a_row >= ALONE_IN_A_ROW:
+        elif self._in_a_row >= ALONE_IN_A_ROW and self._alone < MOST_ALONE:
             return await self._go_at_once(request)
         else:
             self._in_a_row += 1

@@ -1,11 +1,13 @@
 """erase_user(): nothing of a user stays in the queue, nothing of others goes, and the statistics stay exact."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from psycopg import Connection
+from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.sql.conftest import Queue
 from tests.sql.functions.test_archive import finish, lead, ready_leaf, switch_on, waits_for_lock, write_files
@@ -36,7 +38,9 @@ def erase(
         row = kit.call_one(conn, "erase_user", p_user_id=user_id, p_limit=limit)
         assert row["jobs"] <= limit and row["lines"] <= limit
         jobs, lines = jobs + row["jobs"], lines + row["lines"]
-        if row["state"] != "working":
+        if row["state"] == "waiting" and not row["running"]:
+            time.sleep(0.01)  # another transaction is writing
+        elif row["state"] != "working":
             assert row["state"] == until, row
             return jobs, lines, calls
     raise AssertionError("it does not end")
@@ -146,7 +150,8 @@ def test_jobs_that_wait_to_be_archived(queue: Queue) -> None:
     assert left(queue.conn, victim) == {"streamvibe.erasure": 1}
     assert not finish(queue.service, fence, source)
     assert kit.value(queue.conn, "SELECT count(*) FROM streamvibe.leaving_job") == 1
-    queue.service.execute("SELECT streamvibe.finish_erasure(%s, %s)", [fence, victim])
+    before_id = kit.value(queue.service, "SELECT before_id FROM streamvibe.erasures()")
+    queue.service.execute("SELECT streamvibe.finish_erasure(%s, %s, %s)", [fence, victim, before_id])
     assert left(queue.conn, victim) == {}
 
 
@@ -270,3 +275,60 @@ def test_an_unknown_user(queue: Queue) -> None:
     """Somebody who never asked for anything is erased at once, and leaves no row."""
     assert erase(queue.service, (victim := uuid4())) == (0, 0, 1)
     assert left(queue.conn, victim) == {}
+
+
+def test_bulk_creation_under_way_is_waited_for(queue: Queue) -> None:
+    """It takes no user's lock: jobs that it made before the erasure began go as soon as it has committed."""
+    victim = uuid4()
+    kit.register(queue.conn)
+    with queue.database.connect() as other:
+        with other.transaction():
+            job = {"user_id": str(victim), "job_type": "email"}
+            kit.call(other, "create_jobs", p_jobs=Jsonb([job]))
+            for _ in range(2):
+                row = kit.call_one(queue.service, "erase_user", p_user_id=victim)
+                assert (row["state"], row["jobs"], row["running"]) == ("waiting", 0, [])
+        assert erase(queue.service, victim)[0] == 1
+    assert left(queue.conn, victim) == {}
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["the archive's turn", "broken off"])
+def test_a_later_erasure_takes_what_came_since(queue: Queue, ended: bool) -> None:
+    """Begun anew, also before the first has ended; the end of the first is not that of the second."""
+    victim = uuid4()
+    kit.register(queue.conn)
+    switch_on(queue.service)
+    queue.conn.execute(
+        "INSERT INTO streamvibe.archive_file (kind, source, day, url, key)"
+        " VALUES ('jobs', 'old', now(), 'file:///x', 'k')"
+    )
+    fence = lead(queue.service)
+    kit.job_id(queue.conn, victim)
+    if ended:
+        erase(queue.service, victim, until="archive")
+    else:
+        kit.call_one(queue.service, "erase_user", p_user_id=victim)
+    first = kit.value(queue.conn, "SELECT before_id FROM streamvibe.erasure")
+    kit.job_id(queue.conn, victim)
+    kit.call_one(queue.service, "erase_user", p_user_id=victim, p_anew=True)
+    queue.service.execute("SELECT streamvibe.finish_erasure(%s, %s, %s)", [fence, victim, first])
+    erase(queue.service, victim, until="archive")
+    assert left(queue.conn, victim) == {"streamvibe.erasure": 1}
+
+
+def test_bulk_creation_that_waits_for_an_erasure_has_the_lock(queue: Queue) -> None:
+    """The user's row is taken away under it: it makes another, and identical jobs are made once all the same."""
+    victim = uuid4()
+    kit.register(queue.conn)
+    kit.call(queue.conn, "set_user_limit", p_user_id=victim, p_max_live_jobs=5)
+    jobs = Jsonb([{"user_id": str(victim), "job_type": "email", "params": {"n": 1}}])
+    with queue.database.connect() as one, queue.database.connect() as two, ThreadPoolExecutor(2) as threads:
+        with queue.conn.transaction():
+            queue.conn.execute("SELECT streamvibe.lock_account(%s)", [victim])
+            first = threads.submit(kit.call, one, "create_jobs", p_jobs=jobs, p_dedupe=True)
+            wait_until(lambda: waits_for_lock(queue.service, one), "it waits")
+            queue.conn.execute("DELETE FROM streamvibe.account WHERE user_id = %s", [victim])
+        [made] = first.result(30)
+        [joined] = threads.submit(kit.call, two, "create_jobs", p_jobs=jobs, p_dedupe=True).result(30)
+    assert (made["outcome"], joined["outcome"]) == ("created", "joined")
+    assert kit.value(queue.conn, "SELECT count(*) FROM streamvibe.account WHERE user_id = %s", victim) == 1

@@ -145,8 +145,6 @@ CREATE TABLE streamvibe.claim (
     -- Only ever true inside that transaction: it cannot commit before all jobs have left the list, or keep_claim().
     held       boolean     NOT NULL DEFAULT false,
     job_ids    uuid[]      NOT NULL,
-    -- How far its look got (note_low_water), when looks take long: others need not look at less.
-    low_water  text,
     -- The transaction that made it, by which live_claims() finds it.
     made_in    xid8        NOT NULL DEFAULT pg_current_xact_id()
 );

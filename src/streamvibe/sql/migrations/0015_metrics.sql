@@ -87,11 +87,3 @@ FROM streamvibe.stat_sketch s WHERE s.minutes = 0 GROUP BY 1, 2, 3;
 -- one it takes no room (the bitmap of NULLs has a bit left).
 ALTER TABLE public.job_queue ADD COLUMN traceparent text COLLATE "C";
 COMMENT ON COLUMN public.job_queue.traceparent IS 'The W3C trace context of who asked for the job.';
-
--- Their parameters or columns change; they are made again with all functions.
-DROP FUNCTION IF EXISTS public.request_job(uuid, text, jsonb, integer, timestamptz, boolean, text, interval, interval, boolean);
-DROP FUNCTION IF EXISTS public.request_jobs(jsonb);
-DROP FUNCTION IF EXISTS public.find_or_create_job(uuid, text, jsonb, interval);
-DROP FUNCTION IF EXISTS public.create_jobs(jsonb, boolean, boolean);
-DROP FUNCTION IF EXISTS streamvibe.create_staged_jobs(uuid, boolean, boolean);
-DROP FUNCTION IF EXISTS public.claim_jobs(text, integer, text[], boolean, boolean);

@@ -56,11 +56,13 @@ CREATE TABLE streamvibe.archive_file (
 CREATE UNIQUE INDEX archive_file_complete ON streamvibe.archive_file (source, day) WHERE state = 'complete';
 CREATE INDEX archive_file_incomplete ON streamvibe.archive_file (id) WHERE state <> 'complete';
 
--- Users of whom nothing is to be kept that was asked for before before_id. left_queue_at: only the archive still has to be searched.
+-- Users of whom nothing is to be kept that was asked for before before_id. beside: transactions that wrote to
+-- the queue at that moment, and may bring jobs of that time (pg_locks.virtualtransaction). left_queue_at: only the archive still has to be searched.
 CREATE TABLE streamvibe.erasure (
     user_id       uuid        PRIMARY KEY,
     begun_at      timestamptz NOT NULL,
     before_id     uuid        NOT NULL,
+    beside        text[]      NOT NULL,
     left_queue_at timestamptz
 );
 

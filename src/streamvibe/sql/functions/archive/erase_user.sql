@@ -2,15 +2,17 @@
 -- log lines and idempotency keys, and, when nothing newer is there, the user's own limit and pause. Live jobs are cancelled first.
 -- Call it, each time in a transaction of its own, until it says 'done', or 'archive': then `streamvibe jobs erase`, or the duty
 -- archive, erases the user from the archive. It goes on where a call that failed, or a process that died, ended.
--- What the user asks for while it runs is not refused, and stays.
+-- What the user asks for while it runs is not refused, and stays. p_anew: also what was asked for since an erasure began that has
+-- not ended; for the first call. After 'archive' the next call begins anew.
 -- Returns: one row. state: 'working': call again; 'waiting': workers still run jobs of the user, which are cancelled (running has
---          their ids); wait a moment and call again; 'archive', 'done'. jobs, lines: erased by this call.
--- Locks:   the user's; rows of streamvibe.partition, so that no leaf is sealed, counted or dropped meanwhile; the rows that it
---          deletes.
+--          their ids), or, with none running, a transaction that began to write before the first call has not ended: it may have made
+--          jobs; wait a moment and call again; 'archive', 'done'. jobs, lines: erased by this call.
+-- Locks:   rows of streamvibe.partition, so that no leaf is sealed, counted or dropped meanwhile (while one is being counted it
+--          waits); the user's; the rows that it deletes.
 -- Index:   idx_job_queue_user_active, idx_job_queue_user_status_created, idx_job_log_user_time; streamvibe.leaving_job is read
 --          whole, once.
 -- Raises:  SV001, SV004, SV006.
-CREATE OR REPLACE FUNCTION public.erase_user(p_user_id uuid, p_limit integer DEFAULT 1000)
+CREATE OR REPLACE FUNCTION public.erase_user(p_user_id uuid, p_limit integer DEFAULT 1000, p_anew boolean DEFAULT false)
     RETURNS TABLE (state text, jobs integer, lines integer, running uuid[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -18,6 +20,8 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_erasure streamvibe.erasure;
+    v_before uuid;
+    v_writing text[];
     v_ids uuid[];
     v_keys integer;
 BEGIN
@@ -27,18 +31,30 @@ BEGIN
     IF p_user_id IS NULL THEN
         PERFORM streamvibe.raise_error('SV001', 'p_user_id', NULL, 'p_user_id is missing', 'Name the user to erase.');
     END IF;
-    -- Whoever asks for a job of this user holds this until they commit, so nothing older than the erasure comes later.
-    PERFORM streamvibe.lock_account(p_user_id);
-    INSERT INTO streamvibe.erasure (user_id, begun_at, before_id)
-    VALUES (p_user_id, streamvibe.now(), streamvibe.id_bound(streamvibe.now() + interval '1 millisecond')) ON CONFLICT DO NOTHING;
-    SELECT e.* INTO v_erasure FROM streamvibe.erasure e WHERE e.user_id = p_user_id;
     jobs := 0;
     lines := 0;
     running := '{}';
-    -- Before any other table, as drop_partition() does; a leaf's row before the leaf.
+    -- Before any other table, as drop_partition() does; a leaf's row before the leaf. While a leaf is counted this waits, and so
+    -- it comes before the user's lock. The open leaves first: what is not sealed then is not sealed before this has ended.
     LOCK TABLE streamvibe.partition IN ROW EXCLUSIVE MODE;
-    PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
     PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NULL ORDER BY p.parent_name, p.lower_at FOR KEY SHARE;
+    PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
+
+    PERFORM streamvibe.lock_account(p_user_id);
+    v_before := streamvibe.id_bound(streamvibe.now() + interval '1 millisecond');
+    -- Whoever asks for a job takes the user's lock, but for bulk creation: what writes now is waited for. Looked for before the jobs
+    -- are: they are seen once their transaction is gone from here.
+    v_writing := ARRAY(
+        SELECT DISTINCT l.virtualtransaction FROM pg_locks l
+        WHERE l.locktype = 'relation' AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+          AND l.relation IN ('public.job_queue'::regclass, 'streamvibe.staging'::regclass) AND l.mode = 'RowExclusiveLock'
+          AND l.pid IS DISTINCT FROM pg_backend_pid());
+    INSERT INTO streamvibe.erasure AS e (user_id, begun_at, before_id, beside)
+    VALUES (p_user_id, streamvibe.now(), v_before, v_writing)
+    ON CONFLICT (user_id) DO UPDATE
+    SET begun_at = excluded.begun_at, before_id = excluded.before_id, beside = excluded.beside, left_queue_at = NULL
+    WHERE p_anew OR e.left_queue_at IS NOT NULL;
+    SELECT e.* INTO v_erasure FROM streamvibe.erasure e WHERE e.user_id = p_user_id;
 
     v_ids := ARRAY(
         SELECT q.id FROM public.job_queue q
@@ -87,7 +103,7 @@ BEGIN
         state := 'working';
         RETURN NEXT;
         RETURN;
-    ELSIF cardinality(running) > 0 THEN
+    ELSIF cardinality(running) > 0 OR v_erasure.beside && v_writing THEN
         state := 'waiting';
         RETURN NEXT;
         RETURN;

@@ -10,11 +10,12 @@ AS $$
 DECLARE
     v_limit integer;
 BEGIN
-    SELECT a.max_live_jobs INTO v_limit FROM streamvibe.account a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        INSERT INTO streamvibe.account (user_id) VALUES (p_user_id) ON CONFLICT DO NOTHING;
+    LOOP
         SELECT a.max_live_jobs INTO v_limit FROM streamvibe.account a WHERE a.user_id = p_user_id FOR NO KEY UPDATE;
-    END IF;
+        EXIT WHEN FOUND;
+        -- Erasing a user takes the row away, also from who waits for it.
+        INSERT INTO streamvibe.account (user_id) VALUES (p_user_id) ON CONFLICT DO NOTHING;
+    END LOOP;
     v_limit := coalesce(v_limit, p_default);
     IF v_limit IS NULL THEN
         SELECT s.default_max_live_jobs INTO v_limit FROM streamvibe.setting s;

@@ -7,6 +7,8 @@
 -- Returns: a row per element in order; outcome 'created', 'joined' (job_id is the twin) or 'refused' (NULL).
 -- Locks:   with either promise on, the users' rows in streamvibe.account in id order.
 -- Raises:  SV001 naming the element and field, SV002, SV003, SV004, SV006, SV009.
+-- Its parameters or columns were others once; in one transaction with all functions, so that it is never missing.
+DROP FUNCTION IF EXISTS public.create_jobs(jsonb, boolean, boolean);
 CREATE OR REPLACE FUNCTION public.create_jobs(
     p_jobs jsonb, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false,
     p_traceparent text DEFAULT NULL

@@ -1,5 +1,7 @@
 -- Turn one batch of streamvibe.staging into jobs and empty it. What create_jobs() and COPY both end in.
 -- Call it in the transaction that filled the batch. Contract: see create_jobs.
+-- Its parameters or columns were others once; in one transaction with all functions, so that it is never missing.
+DROP FUNCTION IF EXISTS streamvibe.create_staged_jobs(uuid, boolean, boolean);
 CREATE OR REPLACE FUNCTION streamvibe.create_staged_jobs(
     p_batch uuid, p_dedupe boolean DEFAULT false, p_enforce_limit boolean DEFAULT false,
     p_traceparent text DEFAULT NULL
@@ -20,6 +22,8 @@ DECLARE
     v_us bigint;
     v_random bigint := streamvibe.random_bits();
     v_traceparent text := streamvibe.readable_traceparent(p_traceparent);
+    v_users uuid[];
+    v_locked integer;
 BEGIN
     PERFORM streamvibe.require_service('create_jobs');
     SELECT s.ordinal, s.job_type INTO v_unknown
@@ -44,12 +48,14 @@ BEGIN
     IF p_dedupe OR p_enforce_limit THEN
         PERFORM streamvibe.require_read_committed('create_jobs',
             'Use READ COMMITTED, or leave p_dedupe and p_enforce_limit off.');
-        INSERT INTO streamvibe.account (user_id)
-        SELECT DISTINCT s.user_id FROM streamvibe.staging s WHERE s.batch = p_batch ORDER BY 1
-        ON CONFLICT DO NOTHING;
-        PERFORM FROM streamvibe.account a
-        WHERE a.user_id IN (SELECT s.user_id FROM streamvibe.staging s WHERE s.batch = p_batch)
-        ORDER BY a.user_id FOR NO KEY UPDATE;
+        v_users := ARRAY(SELECT DISTINCT s.user_id FROM streamvibe.staging s WHERE s.batch = p_batch ORDER BY 1);
+        LOOP
+            INSERT INTO streamvibe.account (user_id) SELECT unnest(v_users) ON CONFLICT DO NOTHING;
+            PERFORM FROM streamvibe.account a WHERE a.user_id = ANY (v_users) ORDER BY a.user_id FOR NO KEY UPDATE;
+            GET DIAGNOSTICS v_locked = ROW_COUNT;
+            -- Erasing a user takes the row away, also from who waits for it.
+            EXIT WHEN v_locked = cardinality(v_users);
+        END LOOP;
     END IF;
     v_now := streamvibe.now();
     v_us := streamvibe.microseconds(v_now);

@@ -1,6 +1,8 @@
 -- The identical live job of this user inside the dedupe window, or a new one; the cache is not asked.
 -- Returns: one row; existing_status is NULL for a new job. p_dedupe_window NULL means what the type says.
 -- Locks, raises: as request_job.
+-- Its parameters or columns were others once; in one transaction with all functions, so that it is never missing.
+DROP FUNCTION IF EXISTS public.find_or_create_job(uuid, text, jsonb, interval);
 CREATE OR REPLACE FUNCTION public.find_or_create_job(
     p_user_id uuid, p_job_type text, p_params jsonb DEFAULT '{}', p_dedupe_window interval DEFAULT '5 minutes',
     p_traceparent text DEFAULT NULL

@@ -11,6 +11,8 @@
 --          there are few, and their plans are kept. For a user with few live jobs one look at them is all it takes.
 -- Raises:  SV001 bad argument, SV002 unknown type, SV003 params too large, SV004 another user,
 --          SV005 the user's limit, SV006 isolation level, SV009 partition missing, SV012 idempotency key reused.
+-- Its parameters or columns were others once; in one transaction with all functions, so that it is never missing.
+DROP FUNCTION IF EXISTS public.request_job(uuid, text, jsonb, integer, timestamptz, boolean, text, interval, interval, boolean);
 CREATE OR REPLACE FUNCTION public.request_job(
     p_user_id uuid,
     p_job_type text,

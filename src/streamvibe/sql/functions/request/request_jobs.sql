@@ -7,6 +7,8 @@
 -- Locks:   the users' rows in streamvibe.account (SKIP LOCKED; one that another transaction is
 --          just making is waited for for 5 ms, and after the first of those for 1 ms).
 -- Raises:  SV001 when p_requests is not such an array, SV004. What is the server's fault (a full disk) undoes all.
+-- Its parameters or columns were others once; in one transaction with all functions, so that it is never missing.
+DROP FUNCTION IF EXISTS public.request_jobs(jsonb);
 CREATE OR REPLACE FUNCTION public.request_jobs(p_requests jsonb)
     RETURNS TABLE (
         ordinal integer, outcome text, job_id uuid, status text, result jsonb, result_age interval, error jsonb, traceparent text

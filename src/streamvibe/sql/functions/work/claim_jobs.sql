@@ -14,6 +14,8 @@
 -- Index:   idx_job_queue_type_status; the plans are pinned by
 --          tests/sql/functions/test_claim_jobs.py.
 -- Raises:  SV001, SV004, SV006, SV010 worker unknown or its lease over.
+-- Its parameters or columns were others once; in one transaction with all functions, so that it is never missing.
+DROP FUNCTION IF EXISTS public.claim_jobs(text, integer, text[], boolean, boolean);
 CREATE OR REPLACE FUNCTION public.claim_jobs(
     p_worker_id text, p_limit integer DEFAULT 1, p_job_types text[] DEFAULT NULL, p_alone boolean DEFAULT true,
     p_in_transaction boolean DEFAULT false
