@@ -71,10 +71,11 @@ DECLARE
     v_cancelled uuid[];
 BEGIN
     PERFORM streamvibe.check_job_ids(p_job_ids);
-    -- Only a failed job has a retry_at. coalesce: see policies/plans.sql.
+    -- Only a failed job has a retry_at. coalesce, and IS TRUE, without which all jobs of the user might be read: see
+    -- policies/plans.sql.
     v_locked := ARRAY(
     SELECT q.id FROM public.job_queue q JOIN (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r ON q.id = r.id
-    WHERE q.user_id = v_user_id
+    WHERE (q.user_id = v_user_id) IS TRUE AND q.id = ANY (p_job_ids)
       AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
     ORDER BY q.id FOR NO KEY UPDATE OF q);
     v_now := streamvibe.now();
@@ -83,7 +84,7 @@ BEGIN
         UPDATE public.job_queue q
         SET status = 'cancelled', completed_at = v_now, retry_at = NULL, updated_at = v_now
         FROM unnest(v_locked) r(id)
-        WHERE q.id = r.id AND q.user_id = v_user_id
+        WHERE q.id = r.id AND (q.user_id = v_user_id) IS TRUE AND q.id = ANY (v_locked)
           AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
         RETURNING q.id
     )
@@ -99,7 +100,7 @@ BEGIN
                 ELSE 'unchanged' END,
            q.status
     FROM (SELECT u.id, min(u.n) AS n FROM unnest(p_job_ids) WITH ORDINALITY u(id, n) GROUP BY u.id) r
-    LEFT JOIN public.job_queue q ON q.id = r.id AND q.user_id = v_user_id
+    LEFT JOIN public.job_queue q ON q.id = r.id AND q.id = ANY (p_job_ids) AND (q.user_id = v_user_id) IS TRUE
     ORDER BY r.n;
 END
 $$;
@@ -2690,7 +2691,7 @@ BEGIN
         v_ids := v_ids || job_id;
         v_outcomes := v_outcomes || streamvibe.retry_job(v_user_id, job_id);
         v_statuses := v_statuses || (
-            SELECT j.status FROM streamvibe.job j WHERE j.id = job_id AND j.user_id = v_user_id);
+            SELECT j.status FROM streamvibe.job j WHERE j.id = job_id AND (j.user_id = v_user_id) IS TRUE);
     END LOOP;
     RETURN QUERY
     SELECT r.id, r.outcome, r.status FROM unnest(v_ids, v_outcomes, v_statuses) r(id, outcome, status)
@@ -5503,7 +5504,8 @@ DECLARE
     v_type streamvibe.job_type;
 BEGIN
     SELECT q.* INTO v_job FROM public.job_queue q
-    WHERE q.id = p_job_id AND q.user_id = p_user_id FOR NO KEY UPDATE;
+    -- IS TRUE: see policies/plans.sql.
+    WHERE q.id = p_job_id AND (q.user_id = p_user_id) IS TRUE FOR NO KEY UPDATE;
     IF NOT FOUND THEN RETURN 'not_found'; END IF;
     IF v_job.status <> 'failed' THEN RETURN 'not_failed'; END IF;
     v_type := streamvibe.known_job_type(v_job.job_type);

@@ -5,7 +5,8 @@
 -- What updates many jobs by their ids must read no more than those, whatever the planner believes to be in the table:
 -- - coalesce(status, ''), or it would rather read an index on the status, which it takes for empty;
 -- - id = ANY (the ids) beside the join, which bounds the lookup, and BETWEEN, which leaves out other partitions;
--- - enable_nestloop = off, or it may compare every row with every element.
+-- - enable_nestloop = off, or it may compare every row with every element;
+-- - (user_id = the user) IS TRUE, or it may read all jobs of the user.
 -- Functions that count or list many jobs are left to the planner; claim_jobs has its own settings.
 -- What reads one job, or a page of a user's, has one plan for a session, instead of one for every call, which for one job takes
 -- as long again as looking it up. It costs the first call of a session 2 ms a leaf, and every call a lock on every leaf; with

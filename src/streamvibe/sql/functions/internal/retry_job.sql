@@ -13,7 +13,8 @@ DECLARE
     v_type streamvibe.job_type;
 BEGIN
     SELECT q.* INTO v_job FROM public.job_queue q
-    WHERE q.id = p_job_id AND q.user_id = p_user_id FOR NO KEY UPDATE;
+    -- IS TRUE: see policies/plans.sql.
+    WHERE q.id = p_job_id AND (q.user_id = p_user_id) IS TRUE FOR NO KEY UPDATE;
     IF NOT FOUND THEN RETURN 'not_found'; END IF;
     IF v_job.status <> 'failed' THEN RETURN 'not_failed'; END IF;
     v_type := streamvibe.known_job_type(v_job.job_type);

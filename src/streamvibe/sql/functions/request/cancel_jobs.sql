@@ -19,10 +19,11 @@ DECLARE
     v_cancelled uuid[];
 BEGIN
     PERFORM streamvibe.check_job_ids(p_job_ids);
-    -- Only a failed job has a retry_at. coalesce: see policies/plans.sql.
+    -- Only a failed job has a retry_at. coalesce, and IS TRUE, without which all jobs of the user might be read: see
+    -- policies/plans.sql.
     v_locked := ARRAY(
     SELECT q.id FROM public.job_queue q JOIN (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r ON q.id = r.id
-    WHERE q.user_id = v_user_id
+    WHERE (q.user_id = v_user_id) IS TRUE AND q.id = ANY (p_job_ids)
       AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
     ORDER BY q.id FOR NO KEY UPDATE OF q);
     v_now := streamvibe.now();
@@ -31,7 +32,7 @@ BEGIN
         UPDATE public.job_queue q
         SET status = 'cancelled', completed_at = v_now, retry_at = NULL, updated_at = v_now
         FROM unnest(v_locked) r(id)
-        WHERE q.id = r.id AND q.user_id = v_user_id
+        WHERE q.id = r.id AND (q.user_id = v_user_id) IS TRUE AND q.id = ANY (v_locked)
           AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
         RETURNING q.id
     )
@@ -47,7 +48,7 @@ BEGIN
                 ELSE 'unchanged' END,
            q.status
     FROM (SELECT u.id, min(u.n) AS n FROM unnest(p_job_ids) WITH ORDINALITY u(id, n) GROUP BY u.id) r
-    LEFT JOIN public.job_queue q ON q.id = r.id AND q.user_id = v_user_id
+    LEFT JOIN public.job_queue q ON q.id = r.id AND q.id = ANY (p_job_ids) AND (q.user_id = v_user_id) IS TRUE
     ORDER BY r.n;
 END
 $$;

@@ -20,7 +20,7 @@ BEGIN
         v_ids := v_ids || job_id;
         v_outcomes := v_outcomes || streamvibe.retry_job(v_user_id, job_id);
         v_statuses := v_statuses || (
-            SELECT j.status FROM streamvibe.job j WHERE j.id = job_id AND j.user_id = v_user_id);
+            SELECT j.status FROM streamvibe.job j WHERE j.id = job_id AND (j.user_id = v_user_id) IS TRUE);
     END LOOP;
     RETURN QUERY
     SELECT r.id, r.outcome, r.status FROM unnest(v_ids, v_outcomes, v_statuses) r(id, outcome, status)
