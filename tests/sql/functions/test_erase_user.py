@@ -312,6 +312,7 @@ def test_a_later_erasure_takes_what_came_since(queue: Queue, ended: bool) -> Non
     kit.job_id(queue.conn, victim)
     kit.call_one(queue.service, "erase_user", p_user_id=victim, p_anew=True)
     queue.service.execute("SELECT streamvibe.finish_erasure(%s, %s, %s)", [fence, victim, first])
+    assert left(queue.conn, victim)["streamvibe.erasure"] == 1
     erase(queue.service, victim, until="archive")
     assert left(queue.conn, victim) == {"streamvibe.erasure": 1}
 
@@ -323,12 +324,15 @@ def test_bulk_creation_that_waits_for_an_erasure_has_the_lock(queue: Queue) -> N
     kit.call(queue.conn, "set_user_limit", p_user_id=victim, p_max_live_jobs=5)
     jobs = Jsonb([{"user_id": str(victim), "job_type": "email", "params": {"n": 1}}])
     with queue.database.connect() as one, queue.database.connect() as two, ThreadPoolExecutor(2) as threads:
+        one.autocommit = False
         with queue.conn.transaction():
             queue.conn.execute("SELECT streamvibe.lock_account(%s)", [victim])
             first = threads.submit(kit.call, one, "create_jobs", p_jobs=jobs, p_dedupe=True)
             wait_until(lambda: waits_for_lock(queue.service, one), "it waits")
             queue.conn.execute("DELETE FROM streamvibe.account WHERE user_id = %s", [victim])
         [made] = first.result(30)
-        [joined] = threads.submit(kit.call, two, "create_jobs", p_jobs=jobs, p_dedupe=True).result(30)
+        second = threads.submit(kit.call, two, "create_jobs", p_jobs=jobs, p_dedupe=True)
+        wait_until(lambda: second.done() or waits_for_lock(queue.service, two), "it waits for the first")
+        one.commit()
+        [joined] = second.result(30)
     assert (made["outcome"], joined["outcome"]) == ("created", "joined")
-    assert kit.value(queue.conn, "SELECT count(*) FROM streamvibe.account WHERE user_id = %s", victim) == 1

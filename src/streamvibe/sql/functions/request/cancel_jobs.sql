@@ -32,7 +32,7 @@ BEGIN
         UPDATE public.job_queue q
         SET status = 'cancelled', completed_at = v_now, retry_at = NULL, updated_at = v_now
         FROM unnest(v_locked) r(id)
-        WHERE q.id = r.id AND (q.user_id = v_user_id) IS TRUE AND q.id = ANY (v_locked)
+        WHERE q.id = r.id AND q.id = ANY (v_locked)
           AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
         RETURNING q.id
     )
