@@ -145,7 +145,7 @@ class Month:
 
     def _request(self, client: SyncClient) -> None:
         # Nights are quiet.
-        count = self.random.randint(1, 2 * self.jobs_per_hour)
+        count = self.random.randint(1, 2 * self.jobs_per_hour * (self.step // HOUR))
         new = []
         for _ in range(count):
             kind = self.random.choices(self.types, weights=(6, 2, 1, 3))[0]
@@ -441,6 +441,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--jobs-per-hour", type=int, default=60)
+    parser.add_argument("--step-hours", type=int, default=1, help="by which the clock is moved")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write what happened to this file")
     options = parser.parse_args()
@@ -453,7 +454,10 @@ def main() -> int:
                 admin.execute("SELECT pg_reload_conf()")
             make_template(server)
             with new_database(server, TEMPLATE) as database:
-                report = Month(database, folder, options.days, options.jobs_per_hour, options.seed).run()
+                step = options.step_hours * HOUR
+                report = Month(
+                    database, folder, options.days, options.jobs_per_hour, options.seed, step
+                ).run()
     finally:
         shutil.rmtree(folder)
     shown = {name: value for name, value in asdict(report).items() if name not in ("sizes", "violations")}
