@@ -287,7 +287,7 @@ def test_only_one_process_writes(queue: Queue) -> None:
         f"SELECT streamvibe.replace_archive_file({first}, 1, NULL)",
         f"SELECT streamvibe.forget_archive_file({first}, 1)",
         f"SELECT streamvibe.reject_archive_file({first}, 1)",
-        f"SELECT streamvibe.finish_erasure({first}, gen_random_uuid())",
+        f"SELECT streamvibe.finish_erasure({first}, gen_random_uuid(), gen_random_uuid())",
     ):
         with kit.refused("SV016", "p_fence", str(first)):
             queue.service.execute(statement.encode())
