@@ -659,10 +659,7 @@ BEGIN
             LIMIT p_limit FOR UPDATE) f
         LIMIT p_limit);
     PERFORM streamvibe.open_leaves('job_queue', v_ids);
-    PERFORM streamvibe.count_jobs(-1, v_ids);
-    PERFORM streamvibe.count_removed(v_ids);
-    DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
-    jobs := cardinality(v_ids);
+    jobs := streamvibe.remove_jobs(v_ids);
 
     v_ids := ARRAY(
         SELECT l.id FROM public.job_log l
@@ -1323,8 +1320,9 @@ BEGIN
     FROM counters c WHERE c.name IN ('waiting_us', 'processing_us');
 
     IF p_ages THEN
-        v_pending := ARRAY(SELECT u.job_type FROM unnest(v_live.job_types, v_live.statuses, v_live.numbers) u(job_type, status, n)
-                           WHERE u.status = 'pending' AND u.n > 0);
+        v_pending := streamvibe.not_paused(ARRAY(
+            SELECT u.job_type FROM unnest(v_live.job_types, v_live.statuses, v_live.numbers) u(job_type, status, n)
+            WHERE u.status = 'pending' AND u.n > 0));
         RETURN QUERY
         SELECT 'oldest_due_seconds', ARRAY[u.job_type],
                coalesce(greatest(extract(epoch FROM v_now - o.due_at), 0), 0)::double precision
@@ -3228,20 +3226,6 @@ CREATE FUNCTION streamvibe.count_recovered(p_outcome text, p_job_types text[]) R
     GROUP BY u.job_type
 $$;
 
-CREATE FUNCTION streamvibe.count_removed(p_job_ids uuid[]) RETURNS void
-    LANGUAGE sql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET jit TO 'off'
-    AS $$
-    INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
-    SELECT 'removed', q.job_type, '', count(*)
-    FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
-    CROSS JOIN LATERAL (SELECT j.job_type FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
-    GROUP BY q.job_type
-$$;
-
 CREATE FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3581,16 +3565,15 @@ CREATE FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) RETURNS integer
     SET jit TO 'off'
     AS $$
 DECLARE
+    v_first uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id LIMIT 1);
+    v_last uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id DESC LIMIT 1);
     v_ids uuid[];
     v_archive text;
 BEGIN
-    v_ids := ARRAY(SELECT l.id FROM unnest(p_job_ids) u(id)
-                   CROSS JOIN LATERAL (SELECT q.id FROM public.job_queue q
-                                       WHERE q.id = u.id AND coalesce(q.status, '') IN ('completed', 'failed', 'cancelled')
-                                         AND q.retry_at IS NULL
-                                       FOR UPDATE SKIP LOCKED) l);
-    PERFORM streamvibe.count_jobs(-1, v_ids);
-    PERFORM streamvibe.count_removed(v_ids);
+    v_ids := ARRAY(SELECT q.id FROM public.job_queue q
+                   WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last
+                     AND coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL
+                   FOR UPDATE SKIP LOCKED);
     -- FOR SHARE: set_archive() waits for this transaction, and so knows what was moved.
     SELECT s.archive_url INTO v_archive FROM streamvibe.setting s FOR SHARE;
     IF v_archive IS NOT NULL THEN
@@ -3604,8 +3587,7 @@ BEGIN
                q.progress_message, q.params, q.result, q.traceparent
         FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
     END IF;
-    DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
-    RETURN cardinality(v_ids);
+    RETURN streamvibe.remove_jobs(v_ids);
 END
 $$;
 
@@ -4090,7 +4072,8 @@ BEGIN
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
-        SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving, p.upper_at + interval '1 hour' < streamvibe.now() AS is_closed
+        SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving,
+               p.upper_at + interval '1 hour' < streamvibe.now() OR t.relname IN ('stat', 'stat_sketch') AS is_closed
         FROM streamvibe.leaf_index_bloat() b
         JOIN pg_index i ON i.indexrelid = b.index_oid
         JOIN pg_class t ON t.oid = i.indrelid
@@ -5209,6 +5192,43 @@ BEGIN
         ON CONFLICT (user_id, idempotency_key) DO UPDATE SET job_id = excluded.job_id
         WHERE idempotency.job_id <> excluded.job_id;
     END IF;
+END
+$$;
+
+CREATE FUNCTION streamvibe.remove_jobs(p_job_ids uuid[]) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    -- (min(uuid) came with PostgreSQL 18.)
+    v_first uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id LIMIT 1);
+    v_last uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id DESC LIMIT 1);
+    v_count integer;
+BEGIN
+    WITH gone AS MATERIALIZED (
+        DELETE FROM public.job_queue q
+        WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last AND coalesce(q.status, '') <> ''
+        RETURNING q.job_type, q.status, q.created_at, q.scheduled_for, q.started_at, q.completed_at
+    ), noted AS (
+        -- As count_jobs(-1, ...), which would look all of them up again.
+        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)), -count(*),
+               -sum(streamvibe.duration_us(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
+               -sum(streamvibe.duration_us(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed'),
+               array_agg(streamvibe.sketch_bucket(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
+               array_agg(streamvibe.sketch_bucket(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed')
+        FROM gone g
+        GROUP BY g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
+    ), counted AS (
+        INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+        SELECT 'removed', g.job_type, '', count(*) FROM gone g GROUP BY g.job_type
+    )
+    SELECT count(*) INTO v_count FROM gone;
+    RETURN v_count;
 END
 $$;
 
@@ -7005,8 +7025,6 @@ GRANT ALL ON FUNCTION streamvibe.count_partition(p_partition_name text) TO servi
 
 REVOKE ALL ON FUNCTION streamvibe.count_recovered(p_outcome text, p_job_types text[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.count_removed(p_job_ids uuid[]) FROM PUBLIC;
-
 REVOKE ALL ON FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.counted_jobs(p_from uuid, p_before uuid) FROM PUBLIC;
@@ -7193,6 +7211,8 @@ REVOKE ALL ON FUNCTION streamvibe.reject_archive_file(p_fence bigint, p_file_id 
 GRANT ALL ON FUNCTION streamvibe.reject_archive_file(p_fence bigint, p_file_id bigint) TO service_role;
 
 REVOKE ALL ON FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.remove_jobs(p_job_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.replace_archive_file(p_fence bigint, p_file_id bigint, p_by bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.replace_archive_file(p_fence bigint, p_file_id bigint, p_by bigint) TO service_role;

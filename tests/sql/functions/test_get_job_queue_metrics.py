@@ -260,6 +260,22 @@ def test_the_oldest(clocked: Queue) -> None:
     assert ("oldest_due_seconds", "email") not in metrics(clocked.service, ages=False)
 
 
+def test_what_is_paused_is_not_late(clocked: Queue) -> None:
+    """A paused type's jobs wait because somebody said so; those of other types are as late as they are."""
+    for name in ("email", "sms"):
+        kit.register(clocked.conn, name)
+        kit.job_id(clocked.conn, job_type=name)
+    clocked.advance(kit.HOUR)
+    kit.call(clocked.service, "pause_jobs", p_job_type="sms")
+    found = metrics(clocked.service)
+    assert of(found, "oldest_due_seconds") == {"email": pytest.approx(3600, abs=2)}
+    assert found["oldest_due_seconds", "sms"] == 0
+    kit.call(clocked.service, "resume_jobs", p_job_type="sms")
+    assert metrics(clocked.service)["oldest_due_seconds", "sms"] == pytest.approx(3600, abs=2)
+    kit.call(clocked.service, "pause_jobs")
+    assert of(metrics(clocked.service), "oldest_due_seconds") == {}
+
+
 def test_the_oldest_behind_others_of_its_line(clocked: Queue) -> None:
     """A user's many jobs let others go first; the oldest of them is the oldest all the same."""
     conn, user_id = clocked.conn, uuid4()

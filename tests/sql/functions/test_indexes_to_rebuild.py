@@ -47,3 +47,23 @@ def test_what_is_about_to_leave_is_not_packed(database: Database) -> None:
     assert conn.execute(COMMANDS).fetchall() != []
     assert kit.value(conn, "SELECT streamvibe.seal_partition(%s)", leaf)
     assert conn.execute(COMMANDS).fetchall() == []
+
+
+def test_statistics_from_which_weeks_left_are_packed(database: Database) -> None:
+    """Their indexes take no more than 1.3 times what they need either."""
+    conn = database.connect()
+    conn.execute("CREATE EXTENSION pgstattuple")
+    conn.execute(
+        "INSERT INTO streamvibe.stat_sketch (minutes, since, job_type, measure, bucket, jobs)"
+        " SELECT 60, '2026-01-01'::timestamptz + n / 100 * interval '1 hour', 'email', 'waiting', n % 100, 1"
+        " FROM generate_series(1, 40000) n"
+    )
+    conn.execute("VACUUM ANALYZE streamvibe.stat_sketch")
+    assert conn.execute(COMMANDS).fetchall() == []
+    # Of every page something stays.
+    conn.execute("DELETE FROM streamvibe.stat_sketch WHERE bucket % 2 = 0")
+    conn.execute("VACUUM ANALYZE streamvibe.stat_sketch")
+    commands = [row[0] for row in conn.execute(COMMANDS)]
+    assert commands == ["REINDEX INDEX CONCURRENTLY streamvibe.stat_sketch_pkey"]
+    conn.execute(commands[0].encode())
+    assert conn.execute(COMMANDS).fetchall() == []

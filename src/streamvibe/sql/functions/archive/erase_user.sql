@@ -83,10 +83,7 @@ BEGIN
             LIMIT p_limit FOR UPDATE) f
         LIMIT p_limit);
     PERFORM streamvibe.open_leaves('job_queue', v_ids);
-    PERFORM streamvibe.count_jobs(-1, v_ids);
-    PERFORM streamvibe.count_removed(v_ids);
-    DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
-    jobs := cardinality(v_ids);
+    jobs := streamvibe.remove_jobs(v_ids);
 
     v_ids := ARRAY(
         SELECT l.id FROM public.job_log l

@@ -8,16 +8,15 @@ CREATE OR REPLACE FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) RETURNS inte
     SET enable_nestloop = off  -- see policies/plans.sql
 AS $$
 DECLARE
+    v_first uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id LIMIT 1);
+    v_last uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id DESC LIMIT 1);
     v_ids uuid[];
     v_archive text;
 BEGIN
-    v_ids := ARRAY(SELECT l.id FROM unnest(p_job_ids) u(id)
-                   CROSS JOIN LATERAL (SELECT q.id FROM public.job_queue q
-                                       WHERE q.id = u.id AND coalesce(q.status, '') IN ('completed', 'failed', 'cancelled')
-                                         AND q.retry_at IS NULL
-                                       FOR UPDATE SKIP LOCKED) l);
-    PERFORM streamvibe.count_jobs(-1, v_ids);
-    PERFORM streamvibe.count_removed(v_ids);
+    v_ids := ARRAY(SELECT q.id FROM public.job_queue q
+                   WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last
+                     AND coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL
+                   FOR UPDATE SKIP LOCKED);
     -- FOR SHARE: set_archive() waits for this transaction, and so knows what was moved.
     SELECT s.archive_url INTO v_archive FROM streamvibe.setting s FOR SHARE;
     IF v_archive IS NOT NULL THEN
@@ -31,7 +30,6 @@ BEGIN
                q.progress_message, q.params, q.result, q.traceparent
         FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
     END IF;
-    DELETE FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
-    RETURN cardinality(v_ids);
+    RETURN streamvibe.remove_jobs(v_ids);
 END
 $$;

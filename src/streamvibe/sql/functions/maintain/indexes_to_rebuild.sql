@@ -1,8 +1,8 @@
 -- Commands, each to be run by itself outside of a transaction: first those that remove what an interrupted rebuild left behind,
--- then those that rebuild what is bloated: of leaves whose time is over, which nothing will fill again, indexes of which more than
--- 3 in 13 parts are empty (1.3 times what is needed), 20 at most; of one that is written to, the most bloated index if more than
--- half of it, and 10 MB, is empty. Closed leaves only where pgstattuple tells how full an index is: an estimate would be as wrong
--- the night after. Nothing for a role that does not own the tables.
+-- then those that rebuild what is bloated: of leaves whose time is over, which nothing will fill again, and of the statistics that are
+-- added up, from which whole weeks leave, indexes of which more than 3 in 13 parts are empty (1.3 times what is needed), 20 at most;
+-- of a leaf that is written to, the most bloated index if more than half of it, and 10 MB, is empty. The former only where
+-- pgstattuple tells how full an index is: an estimate would be as wrong the night after. Nothing for a role that does not own the tables.
 -- Reads:  as get_index_bloat().
 CREATE OR REPLACE FUNCTION streamvibe.indexes_to_rebuild() RETURNS SETOF text
     LANGUAGE plpgsql STABLE
@@ -20,7 +20,8 @@ BEGIN
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
-        SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving, p.upper_at + interval '1 hour' < streamvibe.now() AS is_closed
+        SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving,
+               p.upper_at + interval '1 hour' < streamvibe.now() OR t.relname IN ('stat', 'stat_sketch') AS is_closed
         FROM streamvibe.leaf_index_bloat() b
         JOIN pg_index i ON i.indexrelid = b.index_oid
         JOIN pg_class t ON t.oid = i.indrelid

@@ -10,7 +10,8 @@
 --   failed (type, kind)                 attempts that failed, and jobs that expired; kinds that are not ours are 'other'
 --   asked (type, outcome)               requests that made no job: 'joined' or 'cached'
 --   recovered (type, outcome)           jobs taken back from workers that were gone: 'isolated', 'crashed' or 'released'
---   oldest_due_seconds (type)           since when the oldest job waits that could be claimed (streamvibe.oldest_due)
+--   oldest_due_seconds (type)           since when the oldest job waits that could be claimed (streamvibe.oldest_due); 0 for a type
+--                                       that is paused
 --   workers (state)                     'alive' or 'dead'
 --   leader                              1 while a process leads maintenance
 --   duty_started (duty, schedule)       when it last began, seconds since 1970; no row before its first run or while disabled
@@ -92,8 +93,9 @@ BEGIN
     FROM counters c WHERE c.name IN ('waiting_us', 'processing_us');
 
     IF p_ages THEN
-        v_pending := ARRAY(SELECT u.job_type FROM unnest(v_live.job_types, v_live.statuses, v_live.numbers) u(job_type, status, n)
-                           WHERE u.status = 'pending' AND u.n > 0);
+        v_pending := streamvibe.not_paused(ARRAY(
+            SELECT u.job_type FROM unnest(v_live.job_types, v_live.statuses, v_live.numbers) u(job_type, status, n)
+            WHERE u.status = 'pending' AND u.n > 0));
         RETURN QUERY
         SELECT 'oldest_due_seconds', ARRAY[u.job_type],
                coalesce(greatest(extract(epoch FROM v_now - o.due_at), 0), 0)::double precision

@@ -1,0 +1,37 @@
+-- Delete these jobs, whose rows the caller has locked: they leave the statistics, and are counted as removed, so that they stay
+-- among those that were created (compact_stats() does both for dropped leaves).
+-- Returns: how many.
+-- Index:   the primary key, once.
+CREATE OR REPLACE FUNCTION streamvibe.remove_jobs(p_job_ids uuid[]) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET enable_nestloop = off  -- see policies/plans.sql
+AS $$
+DECLARE
+    -- (min(uuid) came with PostgreSQL 18.)
+    v_first uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id LIMIT 1);
+    v_last uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id DESC LIMIT 1);
+    v_count integer;
+BEGIN
+    WITH gone AS MATERIALIZED (
+        DELETE FROM public.job_queue q
+        WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last AND coalesce(q.status, '') <> ''
+        RETURNING q.job_type, q.status, q.created_at, q.scheduled_for, q.started_at, q.completed_at
+    ), noted AS (
+        -- As count_jobs(-1, ...), which would look all of them up again.
+        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)), -count(*),
+               -sum(streamvibe.duration_us(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
+               -sum(streamvibe.duration_us(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed'),
+               array_agg(streamvibe.sketch_bucket(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
+               array_agg(streamvibe.sketch_bucket(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed')
+        FROM gone g
+        GROUP BY g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
+    ), counted AS (
+        INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+        SELECT 'removed', g.job_type, '', count(*) FROM gone g GROUP BY g.job_type
+    )
+    SELECT count(*) INTO v_count FROM gone;
+    RETURN v_count;
+END
+$$;
