@@ -42,13 +42,13 @@ BEGIN
     PERFORM streamvibe.require_partition('job_log', v_now);
     PERFORM streamvibe.require_partition('job_log', v_now + cardinality(p_job_ids) * interval '1 microsecond');
     -- A microsecond apart, so that lines written together keep their order.
-    INSERT INTO public.job_log (id, job_id, user_id, log_level, message, metadata)
-    SELECT streamvibe.make_id(streamvibe.microseconds(v_now) + a.n, hashint8extended(a.n, v_random)), a.job_id, q.user_id, a.level,
-           left(coalesce(a.message, ''), 10000), a.metadata
+    INSERT INTO public.job_log (id, job_id, user_id, job_type, log_level, message, metadata)
+    SELECT streamvibe.make_id(streamvibe.microseconds(v_now) + a.n, hashint8extended(a.n, v_random)), a.job_id, q.user_id, q.job_type,
+           a.level, left(coalesce(a.message, ''), 10000), a.metadata
     FROM unnest(p_tokens, p_job_ids, p_levels, p_messages, coalesce(p_metadata, '{}'))
          WITH ORDINALITY a(token, job_id, level, message, metadata, n)
     JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-    CROSS JOIN LATERAL (SELECT j.user_id FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q;
+    CROSS JOIN LATERAL (SELECT j.user_id, j.job_type FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q;
     RETURN QUERY
     SELECT DISTINCT a.job_id FROM unnest(p_tokens, p_job_ids) a(token, job_id)
     WHERE NOT EXISTS (SELECT FROM streamvibe.held_jobs(p_worker_id, p_tokens) h
@@ -312,6 +312,69 @@ BEGIN
               AND coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL
               AND q.completed_at < v_now - coalesce(t.retention, '7 days')
             ORDER BY q.id LIMIT p_limit));
+    END LOOP;
+    RETURN v_count;
+END
+$$;
+
+CREATE FUNCTION public.cleanup_old_logs(p_limit integer DEFAULT 1000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := streamvibe.now();
+    v_archive text;
+    v_type record;
+    v_seen record;
+    v_ids uuid[];
+    v_deleted integer;
+    v_from uuid[];
+    v_before uuid[];
+    v_count integer := 0;
+BEGIN
+    PERFORM streamvibe.require_service('cleanup_old_logs');
+    PERFORM streamvibe.require_read_committed('cleanup_old_logs', 'Use READ COMMITTED.');
+    PERFORM streamvibe.check_batch_size(p_limit);
+    SELECT s.archive_url INTO v_archive FROM streamvibe.setting s FOR SHARE;
+    IF v_archive IS NOT NULL THEN
+        RETURN 0;
+    END IF;
+    -- A sealed partition's lines are counted already, and leave with it; none is sealed before this transaction ends.
+    SELECT array_agg(p.from_id ORDER BY p.from_id), array_agg(p.upper_id ORDER BY p.from_id) INTO v_from, v_before
+    FROM (SELECT streamvibe.id_bound(l.lower_at) AS from_id, l.upper_id FROM streamvibe.partition l
+          WHERE l.parent_name = 'job_log' AND l.sealed_at IS NULL FOR KEY SHARE SKIP LOCKED) p;
+    FOR v_type IN
+        SELECT t.name, streamvibe.id_floor(v_now - t.log_retention) AS until_id, t.lines_cleaned_id AS last_id
+        FROM streamvibe.job_type t WHERE t.log_retention < (SELECT max(l.log_retention) FROM streamvibe.job_type l)
+        ORDER BY t.name FOR NO KEY UPDATE SKIP LOCKED
+    LOOP
+        v_deleted := 0;
+        -- Other types' lines are passed over once, and never read again.
+        FOR v_round IN 1..100 LOOP
+            SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name AND EXISTS (
+                       SELECT FROM unnest(v_from, v_before) o(from_id, upper_id) WHERE f.id >= o.from_id AND f.id < o.upper_id)) AS ids,
+                   count(*) AS n,
+                   (array_agg(f.id ORDER BY f.id))[1] AS first_id,
+                   (array_agg(f.id ORDER BY f.id DESC))[1] AS last_id
+            INTO v_seen
+            FROM (SELECT l.id, l.job_type FROM public.job_log l
+                  WHERE l.id > v_type.last_id AND l.id < v_type.until_id ORDER BY l.id LIMIT p_limit) f;
+            EXIT WHEN v_seen.n = 0;
+            v_ids := ARRAY(SELECT l.id FROM public.job_log l
+                           WHERE l.id = ANY (v_seen.ids) AND l.id BETWEEN v_seen.first_id AND v_seen.last_id
+                           FOR UPDATE SKIP LOCKED);
+            DELETE FROM public.job_log l WHERE l.id = ANY (v_ids) AND l.id BETWEEN v_seen.first_id AND v_seen.last_id;
+            v_deleted := v_deleted + cardinality(v_ids);
+            v_type.last_id := v_seen.last_id;
+            EXIT WHEN v_seen.n < p_limit OR v_deleted >= p_limit;
+        END LOOP;
+        UPDATE streamvibe.job_type t SET lines_cleaned_id = v_type.last_id
+        WHERE t.name = v_type.name AND t.lines_cleaned_id <> v_type.last_id;
+        v_count := v_count + v_deleted;
     END LOOP;
     RETURN v_count;
 END
@@ -3806,6 +3869,7 @@ CREATE TABLE public.job_log (
     log_level text DEFAULT 'info'::text NOT NULL COLLATE pg_catalog."C",
     message text NOT NULL,
     metadata jsonb,
+    job_type text COLLATE pg_catalog."C",
     CONSTRAINT job_log_level_known CHECK ((log_level = ANY (ARRAY['debug'::text, 'info'::text, 'warning'::text, 'error'::text])))
 )
 PARTITION BY RANGE (id);
@@ -4136,6 +4200,7 @@ CREATE TABLE streamvibe.job_type (
     registered_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
     cleaned_until timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
     cleaned_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    lines_cleaned_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
     CONSTRAINT job_type_log_retention_check CHECK ((log_retention > '00:00:00'::interval)),
     CONSTRAINT job_type_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
     CONSTRAINT job_type_max_live_jobs_check CHECK ((max_live_jobs >= 0)),
@@ -6305,6 +6370,7 @@ CREATE TABLE streamvibe.job_log_leaf (
     log_level text DEFAULT 'info'::text CONSTRAINT job_log_log_level_not_null NOT NULL COLLATE pg_catalog."C",
     message text CONSTRAINT job_log_message_not_null NOT NULL,
     metadata jsonb,
+    job_type text COLLATE pg_catalog."C",
     CONSTRAINT job_log_level_known CHECK ((log_level = ANY (ARRAY['debug'::text, 'info'::text, 'warning'::text, 'error'::text])))
 )
 WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_analyze_scale_factor='0.05', autovacuum_vacuum_insert_scale_factor='0.05', autovacuum_vacuum_cost_limit='1000', toast_tuple_target='8160');
@@ -6807,6 +6873,9 @@ GRANT ALL ON FUNCTION public.claim_jobs(p_worker_id text, p_limit integer, p_job
 
 REVOKE ALL ON FUNCTION public.cleanup_old_jobs(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.cleanup_old_jobs(p_limit integer) TO service_role;
+
+REVOKE ALL ON FUNCTION public.cleanup_old_logs(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cleanup_old_logs(p_limit integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.compact_stats(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.compact_stats(p_limit integer) TO service_role;

@@ -52,6 +52,7 @@ FOR_SERVICE = {
     "recover_stuck_jobs",
     "recover_broken_claims",
     "cleanup_old_jobs",
+    "cleanup_old_logs",
     "compact_stats",
     "forget_idempotency_keys",
     "recount_stats",

@@ -11,7 +11,7 @@ DECLARE
         'heartbeat_worker', 'claim_jobs', 'hold_claim', 'keep_claim', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs',
         'release_jobs', 'release_forgotten_claims', 'unregister_worker', 'append_job_logs',
         'ensure_partitions', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs', 'recover_broken_claims',
-        'cleanup_old_jobs', 'forget_idempotency_keys', 'compact_stats', 'recount_stats', 'get_job_queue_stats', 'get_workers',
+        'cleanup_old_jobs', 'cleanup_old_logs', 'forget_idempotency_keys', 'compact_stats', 'recount_stats', 'get_job_queue_stats', 'get_workers',
         'pause_jobs', 'resume_jobs', 'get_pauses', 'get_maintenance', 'get_maintenance_runs', 'set_maintenance_duty',
         'get_index_usage', 'get_index_bloat', 'get_table_health', 'get_job_queue_alerts', 'get_slow_statements',
         'make_report', 'get_reports', 'get_job_queue_metrics', 'set_archive', 'get_archive', 'get_archive_files', 'erase_user'];

@@ -25,7 +25,7 @@ BEGIN
               'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket',
               'heartbeat_worker', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs', 'release_jobs',
               'append_job_logs', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs',
-              'recover_broken_claims', 'has_open_jobs', 'old_partitions', 'delete_jobs', 'cleanup_old_jobs',
+              'recover_broken_claims', 'has_open_jobs', 'old_partitions', 'delete_jobs', 'cleanup_old_jobs', 'cleanup_old_logs',
               'forget_idempotency_keys', 'explain_job_wait', 'day_figures', 'oldest_due', 'get_job_queue_metrics', 'remove_jobs',
               'erase_user')
     LOOP

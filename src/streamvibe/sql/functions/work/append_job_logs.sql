@@ -29,13 +29,13 @@ BEGIN
     PERFORM streamvibe.require_partition('job_log', v_now);
     PERFORM streamvibe.require_partition('job_log', v_now + cardinality(p_job_ids) * interval '1 microsecond');
     -- A microsecond apart, so that lines written together keep their order.
-    INSERT INTO public.job_log (id, job_id, user_id, log_level, message, metadata)
-    SELECT streamvibe.make_id(streamvibe.microseconds(v_now) + a.n, hashint8extended(a.n, v_random)), a.job_id, q.user_id, a.level,
-           left(coalesce(a.message, ''), 10000), a.metadata
+    INSERT INTO public.job_log (id, job_id, user_id, job_type, log_level, message, metadata)
+    SELECT streamvibe.make_id(streamvibe.microseconds(v_now) + a.n, hashint8extended(a.n, v_random)), a.job_id, q.user_id, q.job_type,
+           a.level, left(coalesce(a.message, ''), 10000), a.metadata
     FROM unnest(p_tokens, p_job_ids, p_levels, p_messages, coalesce(p_metadata, '{}'))
          WITH ORDINALITY a(token, job_id, level, message, metadata, n)
     JOIN streamvibe.held_jobs(p_worker_id, p_tokens) h USING (token, job_id)
-    CROSS JOIN LATERAL (SELECT j.user_id FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q;
+    CROSS JOIN LATERAL (SELECT j.user_id, j.job_type FROM public.job_queue j WHERE j.id = a.job_id OFFSET 0) q;
     RETURN QUERY
     SELECT DISTINCT a.job_id FROM unnest(p_tokens, p_job_ids) a(token, job_id)
     WHERE NOT EXISTS (SELECT FROM streamvibe.held_jobs(p_worker_id, p_tokens) h
