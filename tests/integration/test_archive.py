@@ -476,6 +476,51 @@ def test_a_place_that_the_archive_has_left(database18: Database, tmp_path: Path)
     assert not objects(one) and sum(ids_in_archive(database18).values()) == 9
 
 
+@pytest.mark.parametrize("harm", ["gone", "garbage"])
+def test_a_file_that_cannot_be_read_keeps_no_user_in_the_others(
+    database18: Database, tmp_path: Path, harm: str
+) -> None:
+    """Everybody is erased from the files that can be read; nobody counts as erased before the last can be."""
+    conn = database18.connect()
+    leaves = [old_jobs(conn, weeks) for weeks in (2, 3)]
+    users = [uuid4(), uuid4()]
+    for leaf in leaves:
+        for user_id, n in zip(users, (0, 1), strict=True):
+            conn.execute(
+                f"UPDATE streamvibe.{leaf} SET user_id = %s"
+                f" WHERE id = (SELECT id FROM streamvibe.{leaf} ORDER BY id OFFSET %s LIMIT 1)".encode(),
+                [user_id, n],
+            )
+    switch_on(conn, tmp_path)
+    assert run(database18).files == 2
+    assert drop_old(conn) == 2
+    for user_id in users:
+        while kit.call_one(conn, "erase_user", p_user_id=user_id)["state"] != "archive":
+            pass
+    bad = tmp_path / sorted(objects(tmp_path))[0]
+    whole = bad.read_bytes()
+    if harm == "gone":
+        bad.unlink()
+    else:
+        bad.write_bytes(b"nothing that anybody can read")
+    for _ in range(2):
+        with pytest.raises(ArchiveFailed) as raised:
+            run(database18)
+        assert bad.name in str(raised.value.received)
+        [readable] = objects(tmp_path) - {str(bad.relative_to(tmp_path))}
+        assert not {str(user_id) for user_id in users} & set(users_in(tmp_path / readable))
+        assert kit.call_one(conn, "get_archive")["erasures"] == 2
+    bad.write_bytes(whole)
+    assert run(database18).erased == 2
+    assert kit.call_one(conn, "get_archive")["erasures"] == 0
+    assert [len(users_in(tmp_path / key)) for key in objects(tmp_path)] == [8, 8]
+
+
+def users_in(path: Path) -> list[str]:
+    """Whose rows a file has."""
+    return [str(user_id) for user_id in pq.read_table(path, columns=["user_id"])["user_id"].to_pylist()]
+
+
 def test_files_of_a_leaf_that_was_dropped_meanwhile(database18: Database, tmp_path: Path) -> None:
     """Switched off in the middle, the leaf is dropped; what was written of it is deleted by the next run."""
     conn = database18.connect()

@@ -127,6 +127,8 @@ class Archiver:
         """Erase from the archive who is to be erased, and no more."""
         self._lead(wait)
         self._erase_all()
+        if self._failure is not None:
+            raise self._failure
         return self._done
 
     def _failed(self, what: str, error: ArchiveFailed) -> None:
@@ -316,24 +318,35 @@ class Archiver:
     def _erase_all(self) -> None:
         users = self._control.call("SELECT user_id, before_id FROM streamvibe.erasures()")
         unfinished = self._sweep()
+        # What cannot be deleted may have their rows.
+        is_swept = not self._control.call(
+            "SELECT 1 FROM streamvibe.unfinished_archive_files() f WHERE f.to_delete"
+        )
         if users:
-            if self._failure is not None:
-                # What cannot be deleted may have their rows.
-                raise self._failure
             # Files that are whole but not finished may have their rows; they are written again.
             self._delete_all(unfinished)
         for user_id, before_id in users:
-            self._erase(ErasedRows(str(user_id), str(before_id)))
+            self._erase(ErasedRows(str(user_id), str(before_id)), is_swept)
 
-    def _erase(self, erased: ErasedRows) -> None:
-        """Write every file that has rows of the user anew without them."""
+    def _erase(self, erased: ErasedRows, is_swept: bool) -> None:
+        """Write every file that has rows of the user anew without them.
+
+        One that cannot be read keeps neither this user's rows in the others nor other users; the next run tries again.
+        """
+        is_whole = is_swept
         for file_id, kind, source, day, url, key, count, total in self._control.call(
             "SELECT file_id, kind, source, day, url, key, row_count, checksum FROM public.get_archive_files()"
         ):
             self._control.keep()
-            store = self._store(url)
-            if erased.are_in(store, key, kind):
-                self._rewrite(store, kind, source, day, key, file_id, Contents(count, int(total)), erased)
+            try:
+                store = self._store(url)
+                if erased.are_in(store, key, kind):
+                    self._rewrite(store, kind, source, day, key, file_id, Contents(count, int(total)), erased)
+            except ArchiveFailed as error:
+                self._failed(key, error)
+                is_whole = False
+        if not is_whole:
+            return
         self._control.call(
             "SELECT streamvibe.finish_erasure(%s, %s, %s)",
             self._control.fence,

@@ -100,12 +100,12 @@ class Store:
 
     def size(self, key: str) -> int:
         """Of an object, in bytes."""
-        with self._translated("read"):
+        with self._translated("read", key):
             return int(obstore.head(self._store, key)["size"])
 
     def delete(self, key: str) -> None:
         """Delete an object; one that is not there is deleted already."""
-        with self._translated("deleted from"):
+        with self._translated("deleted from", key):
             with suppress(FileNotFoundError):
                 obstore.delete(self._store, key)
             if self.folder is not None:
@@ -116,7 +116,7 @@ class Store:
 
     def fetch(self, key: str, file: IO[bytes], keep: Callable[[], None]) -> None:
         """Copy an object into a file. ``keep`` is called for each part of it."""
-        with self._translated("read"):
+        with self._translated("read", key):
             for part in obstore.get(self._store, key).stream():
                 keep()
                 try:
@@ -131,7 +131,7 @@ class Store:
     @contextmanager
     def opened(self, key: str) -> Iterator[pa.NativeFile]:
         """Read parts of an object."""
-        with self._translated("read"), self.files.open_input_file(self.path(key)) as file:
+        with self._translated("read", key), self.files.open_input_file(self.path(key)) as file:
             yield file
 
     def archive_id(self) -> UUID | None:
@@ -199,14 +199,14 @@ class Store:
         return wanted
 
     @contextmanager
-    def _translated(self, doing: str) -> Iterator[None]:
+    def _translated(self, doing: str, key: str | None = None) -> Iterator[None]:
         try:
             yield
         except (BaseError, OSError, pa.ArrowException) as error:
             raise ArchiveFailed(
                 f"The archive cannot be {doing}: {first_line(error)}",
                 field="archive",
-                received=self.url,
+                received=f"{self.url}/{key}" if key else self.url,
                 fix=_FIX,
             ) from error
 
