@@ -4137,7 +4137,8 @@ BEGIN
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
         SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving,
-               p.upper_at + interval '1 hour' < streamvibe.now() OR t.relname IN ('stat', 'stat_sketch') AS is_closed
+               p.upper_at + interval '1 hour' < streamvibe.now() OR t.relname IN ('stat', 'stat_sketch')
+               OR p.parent_name IS NOT NULL AND b.size_bytes < 256 * 1024 * 1024 AS is_packed
         FROM streamvibe.leaf_index_bloat() b
         JOIN pg_index i ON i.indexrelid = b.index_oid
         JOIN pg_class t ON t.oid = i.indrelid
@@ -4145,13 +4146,13 @@ BEGIN
     )
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
-     WHERE b.is_closed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 128 * 1024
+     WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 128 * 1024
        AND b.bloat_bytes > b.size_bytes * 3 / 13
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
-     WHERE NOT (b.is_closed AND b.is_exact) IS TRUE AND b.bloat_bytes > 10 * 1024 * 1024 AND b.bloat_bytes > b.size_bytes / 2
+     WHERE NOT (b.is_packed AND b.is_exact) IS TRUE AND b.bloat_bytes > 10 * 1024 * 1024 AND b.bloat_bytes > b.size_bytes / 2
      ORDER BY b.bloat_bytes DESC LIMIT 1);
 END
 $_$;

@@ -37,6 +37,24 @@ def test_a_closed_leaf_is_packed_once(database: Database, exact: bool) -> None:
     assert conn.execute(COMMANDS).fetchall() == []
 
 
+def test_a_leaf_that_is_written_to_is_packed_while_that_is_cheap(database: Database) -> None:
+    """Its indexes take twice what they need by the evening, and are small."""
+    conn = database.connect()
+    conn.execute("CREATE EXTENSION pgstattuple")
+    conn.execute("SELECT register_job_type('email')")
+    conn.execute(
+        "INSERT INTO public.job_queue (created_at, user_id, job_type)"
+        " SELECT pg_catalog.now(), gen_random_uuid(), 'email' FROM generate_series(1, 20000)"
+    )
+    conn.execute("UPDATE public.job_queue SET status = 'failed', completed_at = pg_catalog.now()")
+    conn.execute("VACUUM (ANALYZE) public.job_queue")
+    commands = [row[0] for row in conn.execute(COMMANDS)]
+    assert any(command.endswith("_pkey") for command in commands)
+    for command in commands:
+        conn.execute(command.encode())
+    assert conn.execute(COMMANDS).fetchall() == []
+
+
 def test_what_is_about_to_leave_is_not_packed(database: Database) -> None:
     """A sealed leaf is dropped within the hour."""
     conn = database.connect()

@@ -1,8 +1,10 @@
 -- Commands, each to be run by itself outside of a transaction: first those that remove what an interrupted rebuild left behind,
--- then those that rebuild what is bloated: of leaves whose time is over, which nothing will fill again, and of the statistics that are
--- added up, from which whole weeks leave, indexes of which more than 3 in 13 parts are empty (1.3 times what is needed), 20 at most;
--- of a leaf that is written to, the most bloated index if more than half of it, and 10 MB, is empty. The former only where
--- pgstattuple tells how full an index is: an estimate would be as wrong the night after. Nothing for a role that does not own the tables.
+-- then those that rebuild what is bloated:
+-- - indexes of leaves whose time is over, which nothing will fill again, of the statistics that are added up, from which whole weeks
+--   leave, and of leaves that are written to as long as they are small (256 MB), when more than 3 in 13 parts are empty (1.3 times
+--   what is needed), 20 at most, but only where pgstattuple tells how full an index is: an estimate would be as wrong the night after;
+-- - of what is left, the most bloated index, if more than half of it, and 10 MB, is empty.
+-- Nothing for a role that does not own the tables.
 -- Reads:  as get_index_bloat().
 CREATE OR REPLACE FUNCTION streamvibe.indexes_to_rebuild() RETURNS SETOF text
     LANGUAGE plpgsql STABLE
@@ -21,7 +23,8 @@ BEGIN
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
         SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving,
-               p.upper_at + interval '1 hour' < streamvibe.now() OR t.relname IN ('stat', 'stat_sketch') AS is_closed
+               p.upper_at + interval '1 hour' < streamvibe.now() OR t.relname IN ('stat', 'stat_sketch')
+               OR p.parent_name IS NOT NULL AND b.size_bytes < 256 * 1024 * 1024 AS is_packed
         FROM streamvibe.leaf_index_bloat() b
         JOIN pg_index i ON i.indexrelid = b.index_oid
         JOIN pg_class t ON t.oid = i.indrelid
@@ -29,13 +32,13 @@ BEGIN
     )
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
-     WHERE b.is_closed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 128 * 1024
+     WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 128 * 1024
        AND b.bloat_bytes > b.size_bytes * 3 / 13
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
-     WHERE NOT (b.is_closed AND b.is_exact) IS TRUE AND b.bloat_bytes > 10 * 1024 * 1024 AND b.bloat_bytes > b.size_bytes / 2
+     WHERE NOT (b.is_packed AND b.is_exact) IS TRUE AND b.bloat_bytes > 10 * 1024 * 1024 AND b.bloat_bytes > b.size_bytes / 2
      ORDER BY b.bloat_bytes DESC LIMIT 1);
 END
 $$;
