@@ -46,6 +46,8 @@ USERS = [UUID(int=n) for n in range(1, 60)]
 #: A table or index of fewer pages says nothing by its size.
 SMALL_BYTES = 256 * 1024
 MOST = 1.3
+#: Of steps in which a worker, or the leader of maintenance, is killed; in some others a worker is told to stop.
+WORKER_KILLS, LEADER_KILLS, WORKER_STOPS = 0.25, 0.1, 0.1
 #: A leaf leaves when the next run of its duty comes, which is every step; so many allow for one that failed.
 SLACK_STEPS = 2
 
@@ -129,17 +131,17 @@ class Month:
             self.worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         self._request(client)
         chance = self.random.random()
-        if chance < 0.08:
+        if chance < WORKER_KILLS:
             # In the middle of what was asked for.
             time.sleep(self.random.uniform(0.0, 0.15))
             self._stop_worker(signal.SIGKILL)
             self.report.workers_killed += 1
-        elif chance < 0.12:
+        elif chance < WORKER_KILLS + WORKER_STOPS:
             self._stop_worker(signal.SIGTERM)
             self.report.workers_stopped += 1
         else:
             self._wait_idle()
-        if self.random.random() < 0.02:
+        if self.random.random() < LEADER_KILLS:
             self._kill_maintenance()
         self._maintain()
 

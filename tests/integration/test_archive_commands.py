@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +216,42 @@ def test_told_to_end(database18: Database, tmp_path: Path) -> None:
         process.terminate()
         assert process.stderr.read() == "Stopped: what was begun is done again by the next run.\n"
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("arguments", [("archive", "run"), ("maintain", "run")], ids=" ".join)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_told_to_end_while_a_store_does_not_answer(
+    database18: Database, arguments: tuple[str, str], number: signal.Signals
+) -> None:
+    """A request that hangs keeps nobody: the process is gone soon, and says what becomes of it."""
+    conn = database18.connect()
+    kit.call(conn, "set_archive", p_url="s3://bucket/jobs", p_archive_id=uuid4())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        code = (
+            "import streamvibe.cli.leaving; streamvibe.cli.leaving.EXIT_SECONDS = 0.5;"
+            f" from streamvibe.cli.main import main; import sys; sys.argv[1:] = {list(arguments)}; main()"
+        )
+        given = environment(
+            database18.dsn,
+            AWS_ACCESS_KEY_ID="key",
+            AWS_SECRET_ACCESS_KEY="secret",
+            AWS_REGION="us-east-1",
+            AWS_ENDPOINT_URL=f"http://127.0.0.1:{silent.getsockname()[1]}",
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code], env=given, stderr=subprocess.PIPE, text=True
+        ) as process:
+            silent.settimeout(60)
+            asked, _ = silent.accept()
+            with asked:
+                assert asked.recv(1)
+                process.send_signal(number)
+                try:
+                    _, said = process.communicate(timeout=60)
+                finally:
+                    process.kill()
+    assert "done again" in said and "Traceback" not in said, said
+    assert process.returncode == (130 if arguments[0] == "archive" else 0)
 
 
 def test_an_open_transaction_is_waited_for_and_named(

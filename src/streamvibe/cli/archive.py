@@ -3,8 +3,9 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Annotated, Any
 
 import psycopg
 import typer
@@ -12,6 +13,7 @@ import typer
 from streamvibe.archive import require_packages
 from streamvibe.archive.control import Stopped
 from streamvibe.cli.group import Commands
+from streamvibe.cli.leaving import Leaving
 from streamvibe.cli.output import (
     AsJson,
     console,
@@ -26,6 +28,9 @@ from streamvibe.cli.output import (
 from streamvibe.errors import InvalidArgument, translated
 from streamvibe.masking import mask_url
 
+if TYPE_CHECKING:
+    from streamvibe.archive.run import Done
+
 archive_app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
@@ -33,6 +38,7 @@ archive_app = typer.Typer(
     rich_markup_mode=None,
 )
 
+_STOPPED = "Stopped: what was begun is done again by the next run."
 _STATUS = """
 SELECT url, archiver, files, jobs, lines, bytes, first_day, last_day, last_written_at, leaves_waiting,
        jobs_waiting, erasures
@@ -102,11 +108,14 @@ def run_command(as_json: AsJson = False) -> None:
     def report(step: str, what: str) -> None:
         print_hint(f"{step}: {what}", as_json=as_json)
 
+    def run(stopping: threading.Event) -> "Done":
+        with Archiver(dsn, report=report, stopping=stopping) as archiver:
+            return archiver.run(wait=True)
+
     try:
-        with _stoppable() as stopping, Archiver(dsn, report=report, stopping=stopping) as archiver:
-            done = archiver.run(wait=True)
+        done = _until_stopped(run)
     except Stopped:
-        print_hint("Stopped: what was begun is done again by the next run.", as_json=as_json)
+        print_hint(_STOPPED, as_json=as_json)
         raise typer.Abort from None
     if as_json:
         print_json(done)
@@ -177,12 +186,21 @@ def _connected(dsn: str) -> Iterator[psycopg.Connection[Any]]:
         yield conn
 
 
-@contextlib.contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """Set by SIGTERM, so that another process may write at once; Ctrl-C raises as always."""
-    stopping = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+def _until_stopped(work: "Callable[[threading.Event], Done]") -> "Done":
+    """Do it in a thread, since a request to a store lets no signal in, until SIGTERM or SIGINT sets the event.
+    A store that does not answer is not waited for either.
+    """
+    stopping, leaving = threading.Event(), Leaving()
+
+    def stop(*_: object) -> None:
+        leaving.begin(130, _STOPPED)
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield stopping
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(work, stopping).result()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        leaving.done()

@@ -10,6 +10,7 @@ import typer
 
 from streamvibe.cli.duties import duties
 from streamvibe.cli.group import Commands
+from streamvibe.cli.leaving import Leaving
 from streamvibe.cli.metrics import MetricsPort, metrics_served
 from streamvibe.cli.output import (
     AsJson,
@@ -39,15 +40,25 @@ def run_command(metrics_port: MetricsPort = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     dsn = database_dsn()
 
+    leaving = Leaving()
+
     async def run() -> None:
         maintenance = Maintenance(dsn, duties=duties(dsn))
+
+        def stop() -> None:
+            leaving.begin(0, "Stopped. What was under way is done again by whoever leads next.")
+            maintenance.stop()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, maintenance.stop)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         print_remark("Maintenance runs while this process leads. Ctrl-C stops it.")
         await maintenance.run()
 
-    with metrics_served(dsn, metrics_port):
-        asyncio.run(run())
+    try:
+        with metrics_served(dsn, metrics_port):
+            asyncio.run(run())
+    finally:
+        leaving.done()
     print_remark("Stopped.")
 
 

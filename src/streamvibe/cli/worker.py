@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import os
 import signal
-import threading
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Annotated, Any
@@ -14,6 +12,7 @@ from uvloop import new_event_loop
 
 from streamvibe.cli.app_loader import load_job_types
 from streamvibe.cli.duties import duties
+from streamvibe.cli.leaving import Leaving
 from streamvibe.cli.metrics import MetricsPort, metrics_served
 from streamvibe.cli.output import database_dsn, print_remark
 from streamvibe.cli.platform import platform
@@ -37,9 +36,6 @@ Grace = Annotated[
     typer.Option(min=0, help="Seconds that running jobs may go on after Ctrl-C before they are handed back."),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Also log every job that succeeds.")]
-
-#: How long the process may take to end once the worker has handed back its jobs.
-EXIT_SECONDS = 10.0
 
 
 def worker_command(
@@ -107,30 +103,12 @@ def _run_until_stopped(
     *,
     maintain: bool,
 ) -> None:
-    leaving = _Leaving()
+    leaving = Leaving()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_run(dsn, job_types, concurrency, grace, metrics_port, leaving, maintain=maintain))
     finally:
         leaving.done()
-
-
-class _Leaving:
-    """Ends the process although a handler ignores being cancelled, for which asyncio.run() waits without end."""
-
-    def __init__(self) -> None:
-        self._timer: threading.Timer | None = None
-
-    def begin(self, status: int) -> None:
-        """The worker is done: the process has EXIT_SECONDS to end by itself."""
-        self._timer = threading.Timer(EXIT_SECONDS, os._exit, (status,))
-        self._timer.daemon = True
-        self._timer.start()
-
-    def done(self) -> None:
-        """It does."""
-        if self._timer is not None:
-            self._timer.cancel()
 
 
 async def _run(
@@ -139,7 +117,7 @@ async def _run(
     concurrency: int,
     grace: float,
     metrics_port: int | None,
-    leaving: _Leaving,
+    leaving: Leaving,
     *,
     maintain: bool,
 ) -> None:

@@ -68,10 +68,10 @@ class WaitingLines:
     """A job's lines that wait to be written. Any thread may add; the event loop takes.
 
     Once there are too many, every further line is left out until all are taken; a warning says how many.
+    It does not know its job: they would keep each other until the collector comes.
     """
 
-    def __init__(self, job: "ClaimedJob") -> None:
-        self._job = job
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lines: deque[LogLine] = deque()
         self._characters = 0
@@ -98,13 +98,13 @@ class WaitingLines:
             self._characters += line.size
             return len(self._lines) == 1
 
-    def take(self, most: int) -> list[LogLine]:
-        """The oldest lines, ``most`` of them."""
+    def take(self, job: "ClaimedJob", most: int) -> list[LogLine]:
+        """The oldest lines, ``most`` of them; these are the lines of ``job``."""
         with self._lock:
             taken = [self._lines.popleft() for _ in range(min(most, len(self._lines)))]
             self._characters -= sum(line.size for line in taken)
             if not self._lines and self._left_out:
-                warning = LogLine(self._job, "warning", f"{self._left_out} lines left out", None)
+                warning = LogLine(job, "warning", f"{self._left_out} lines left out", None)
                 self._lines.append(warning)
                 self._characters += warning.size
                 self._left_out = 0
@@ -124,7 +124,7 @@ class ClaimedJob:
     """A job this worker holds; it is also the handler's Context (``streamvibe.Context`` documents that part)."""
 
     # Most jobs leave most of these as they are, so they are set on the few that do not.
-    task: "asyncio.Task[End | None] | None" = None
+    task: "asyncio.Task[None] | None" = None
     entered = False  # its task has begun
     started = 0.0  # loop time
     started_epoch: float | None = None  # seconds since 1970
@@ -166,10 +166,14 @@ class ClaimedJob:
 
     def run_again(self) -> None:
         """Forget that its handler ran: what it did was rolled back."""
-        if self.outcome is not None:
-            self.outcome = self.outcome.get_loop().create_future()
+        self.drop_outcome()
         self.task, self.entered, self.reported = None, False, False
         self._lines = None
+
+    def drop_outcome(self) -> None:
+        """Forget how it ended, which refers to this job: they would keep each other until the collector comes."""
+        if self.outcome is not None:
+            self.outcome = self.outcome.get_loop().create_future()
 
     @property
     def job_id(self) -> UUID:
@@ -212,7 +216,7 @@ class ClaimedJob:
         if self._lines is None:
             with _making_lines:  # two threads may log first at once
                 if self._lines is None:
-                    self._lines = WaitingLines(self)
+                    self._lines = WaitingLines()
         return self._lines
 
     @property

@@ -242,7 +242,7 @@ class Flusher:
         if not jobs:
             return
         share = MAX_ITEMS // len(jobs)
-        lines = [line for job in jobs for line in job.lines.take(share)]
+        lines = [line for job in jobs for line in job.lines.take(job, share)]
         left = dict.fromkeys(lines)
         held_up: set[ClaimedJob] = set()
 

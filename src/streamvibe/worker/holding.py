@@ -97,16 +97,19 @@ class Holding:
                 job.begin(now, epoch)
                 job.task = loop.create_task(run(job))
 
-    async def _traced(self, job: ClaimedJob) -> End | None:
+    async def _traced(self, job: ClaimedJob) -> None:
         from streamvibe import spans
 
-        with spans.processing(job.job_type, job.key, job.attempt, job.traceparent) as span:
-            end = await self._run(job)
+        def ended(end: End | None) -> None:
             failed = orjson.loads(end.payload or "{}") if end is not None and end.kind == "failed" else {}
             spans.ended(span, end.kind if end else "lost", failed.get("kind"), failed.get("message"))
-            return end
 
-    async def _run(self, job: ClaimedJob) -> End | None:
+        with spans.processing(job.job_type, job.key, job.attempt, job.traceparent) as span:
+            await self._run(job, ended)
+
+    async def _run(self, job: ClaimedJob, ended: Callable[[End | None], None] | None = None) -> None:
+        # The end is not what the task returns: job, task and end would keep each other until the collector comes,
+        # which was a quarter of a busy worker's memory.
         job.entered = True
         try:
             end = await execute(job, self._job_types[job.job_type])
@@ -116,7 +119,8 @@ class Holding:
             log.error("job_not_run", job_id=job.key, error=describe(error))
             end = End(job, "failed", failure("error", describe(error), retryable=True))
         self._over(job, end)
-        return end
+        if ended is not None:
+            ended(end)
 
     def _over(self, job: ClaimedJob, end: End | None) -> None:
         self.running.discard(job)

@@ -102,6 +102,7 @@ class ClaimRunner:
             for job in jobs:
                 if job not in left:
                     self._holding.forget(job)
+                    job.drop_outcome()
 
     async def hand_back(self, jobs: Sequence[ClaimedJob]) -> None:
         """End a claim without running its jobs."""
@@ -378,5 +379,5 @@ def _ended_itself(job: ClaimedJob) -> End:
 def _lines_of(job: ClaimedJob) -> list[LogLine]:
     lines: list[LogLine] = []
     while job.has_lines:
-        lines += job.lines.take(MAX_ITEMS)
+        lines += job.lines.take(job, MAX_ITEMS)
     return lines
