@@ -1,8 +1,11 @@
 """Removing 100,000 finished jobs, by a dropped leaf and by deletion in batches: the figures behind "cleanup".
 
+The first change to a page after a checkpoint puts the whole page into the WAL. The embedded server compresses it
+(pglz), PostgreSQL as it comes does not (wal_compression = off): batches are measured with both.
+
     .venv/bin/python -m benchmarks.cleanup [--jobs 100000] [--rounds 7] [--write]
 
-Each round makes databases on the embedded server, with commits that are durable, for the two ways in turn. A leaf of
+Each round makes databases on the embedded server, with commits that are durable, for the ways in turn. A leaf of
 the past is full of jobs that ended, vacuumed, analyzed and in the statistics; then maintenance's own statements remove
 them, each in a transaction of its own: once alone, and once while another connection asks for a job, and starts and
 completes it, again and again. The longest of its calls is what others wait. `--write` keeps the figures in
@@ -160,9 +163,10 @@ def _function(sql: str) -> str:
 
 WAYS = {
     # Long enough ago that its retention is over for the whole leaf.
-    "dropped leaf": (by_leaf, 2, "7 days"),
+    "dropped leaf": (by_leaf, 2, "7 days", "on"),
     # Not old for its leaf: another type's jobs stay longer.
-    "batch delete": (by_batch, 1, "1 hour"),
+    "batch delete": (by_batch, 1, "1 hour", "on"),
+    "batch delete, wal_compression off": (by_batch, 1, "1 hour", "off"),
 }
 
 
@@ -171,12 +175,13 @@ def one_round(server: Server, way: str, jobs: int, *, watched: bool) -> dict[str
 
     Times are in milliseconds.
     """
-    remove, weeks, retention = WAYS[way]
+    remove, weeks, retention, wal_compression = WAYS[way]
     with (
         server.database(f"cleanup {way}", migrated=True) as url,
         psycopg.connect(url, autocommit=True) as conn,
     ):
         leaf = fill(conn, jobs, weeks=weeks, retention=retention)
+        conn.execute(f"SET wal_compression = {wal_compression}".encode())
         found: dict[str, float | dict[str, float]]
         if watched:
             bystander = Bystander(url)
@@ -207,7 +212,7 @@ def one_round(server: Server, way: str, jobs: int, *, watched: bool) -> dict[str
                 "wal_bytes_per_job": round((wal(conn) - before) / jobs, 1),
                 "compact_stats_afterwards_ms": milliseconds(conn, b"SELECT compact_stats(10000)"),
                 "vacuum_afterwards_ms": milliseconds(conn, f"VACUUM streamvibe.{leaf}".encode())
-                if way == "batch delete"
+                if remove is by_batch
                 else 0.0,
             }
         left = conn.execute("SELECT count(*) FROM job_queue WHERE job_type = 'done'").fetchone()

@@ -288,6 +288,16 @@ BEGIN
                       SELECT j.id, j.job_type, j.completed_at FROM public.job_queue j
                       WHERE j.status = s.status AND j.status IN ('completed', 'cancelled', 'failed') AND j.completed_at >= v_type.last_at AND j.completed_at < v_type.until
                         AND (j.completed_at > v_type.last_at OR j.id > v_type.last_id)
+                        AND j.completed_at <= (
+                            -- Of each status that many, read from the index alone; of their rows only those of the first of all.
+                            SELECT CASE WHEN count(*) = p_limit THEN max(e.completed_at) ELSE v_type.until END
+                            FROM (SELECT e.completed_at FROM unnest('{completed,failed,cancelled}'::text[]) t(status)
+                                  CROSS JOIN LATERAL (
+                                      SELECT j.completed_at FROM public.job_queue j
+                                      WHERE j.status = t.status AND j.status IN ('completed', 'cancelled', 'failed')
+                                        AND j.completed_at > v_type.last_at AND j.completed_at < v_type.until
+                                      ORDER BY j.completed_at LIMIT p_limit) e
+                                  ORDER BY e.completed_at LIMIT p_limit) e)
                       ORDER BY j.completed_at, j.id LIMIT p_limit) q
                   ORDER BY q.completed_at, q.id LIMIT p_limit) f;
             EXIT WHEN v_seen.n = 0;
@@ -722,7 +732,7 @@ BEGIN
             LIMIT p_limit FOR UPDATE) f
         LIMIT p_limit);
     PERFORM streamvibe.open_leaves('job_queue', v_ids);
-    jobs := streamvibe.remove_jobs(v_ids);
+    jobs := streamvibe.remove_jobs(v_ids, false);
 
     v_ids := ARRAY(
         SELECT l.id FROM public.job_log l
@@ -3632,13 +3642,21 @@ DECLARE
     v_last uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id DESC LIMIT 1);
     v_ids uuid[];
     v_archive text;
+    v_count integer;
 BEGIN
+    -- FOR SHARE: set_archive() waits for this transaction, and so knows what was moved.
+    SELECT s.archive_url INTO v_archive FROM streamvibe.setting s FOR SHARE;
+    -- Hardly ever has anybody one of them, and to lock them first costs as much as to delete them.
+    IF v_archive IS NULL THEN
+        v_count := streamvibe.remove_jobs_soon(p_job_ids);
+        IF v_count IS NOT NULL THEN
+            RETURN v_count;
+        END IF;
+    END IF;
     v_ids := ARRAY(SELECT q.id FROM public.job_queue q
                    WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last
                      AND coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL
                    FOR UPDATE SKIP LOCKED);
-    -- FOR SHARE: set_archive() waits for this transaction, and so knows what was moved.
-    SELECT s.archive_url INTO v_archive FROM streamvibe.setting s FOR SHARE;
     IF v_archive IS NOT NULL THEN
         INSERT INTO streamvibe.leaving_job (
                id, user_id, created_at, updated_at, scheduled_for, expires_at, started_at, completed_at, retry_at,
@@ -3650,7 +3668,7 @@ BEGIN
                q.progress_message, q.params, q.result, q.traceparent
         FROM public.job_queue q WHERE q.id = ANY (v_ids) AND coalesce(q.status, '') <> '';
     END IF;
-    RETURN streamvibe.remove_jobs(v_ids);
+    RETURN streamvibe.remove_jobs(v_ids, false);
 END
 $$;
 
@@ -4134,6 +4152,7 @@ BEGIN
     WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relnamespace = 'streamvibe'::regnamespace
       AND c.relname ~ '_cc(new|old)[0-9]*$'
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
+    RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', s.name) FROM streamvibe.sums_to_pack() s;
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
         SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving,
@@ -4146,8 +4165,9 @@ BEGIN
     )
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
-     WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 128 * 1024
+     WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 32 * 1024
        AND b.bloat_bytes > b.size_bytes * 3 / 13
+       AND NOT EXISTS (SELECT FROM streamvibe.sums_to_pack() s WHERE s.name = b.table_name)
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
@@ -4294,21 +4314,18 @@ CREATE FUNCTION streamvibe.leaf_index_bloat() RETURNS TABLE(index_oid oid, index
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
-    -- Only where it may be called: the extension may be another role's.
-    v_function text := (SELECT format('%I.%I', n.nspname, p.proname)
-                        FROM pg_extension e JOIN pg_depend d ON d.refobjid = e.oid AND d.deptype = 'e'
-                        JOIN pg_proc p ON p.oid = d.objid AND p.proname = 'pgstatindex' AND p.proargtypes[0] = 'regclass'::regtype
-                        JOIN pg_namespace n ON n.oid = p.pronamespace
-                        WHERE e.extname = 'pgstattuple' AND has_function_privilege(p.oid, 'EXECUTE'));
-    v_density text := 'NULL::double precision';
+    v_function text := streamvibe.pgstattuple_function('pgstatindex');
+    v_found text := 'SELECT NULL::double precision AS density, NULL::double precision AS pages';
 BEGIN
     IF v_function IS NOT NULL THEN
-        v_density := format('(SELECT CASE WHEN s.leaf_pages > 0 THEN s.avg_leaf_density END FROM %s(r.relation::regclass) s)',
-                            v_function);
+        -- Pages that are deleted, and wait to be used again, are no leaves. One page is the index's own.
+        v_found := format('SELECT CASE WHEN s.leaf_pages > 0 THEN s.avg_leaf_density END AS density, '
+                          '1 + s.internal_pages + CASE WHEN s.leaf_pages > 0 THEN ceil(s.leaf_pages * s.avg_leaf_density / 90) '
+                          'ELSE 0 END AS pages FROM %s(r.relation::regclass) s', v_function);
     END IF;
     RETURN QUERY EXECUTE format($query$
         WITH b AS MATERIALIZED (
-            SELECT r.relation, r.name, r.table_name, pg_relation_size(r.relation) AS size, %s AS density,
+            SELECT r.relation, r.name, r.table_name, pg_relation_size(r.relation) AS size, f.density, f.pages,
                    -- A page has 24 bytes of its own and 16 at its end; an entry a pointer, 8 bytes, and its columns, to a
                    -- multiple of 8 bytes.
                    ceil(c.reltuples * (12 + 8 * ceil(coalesce(w.width, 16) / 8.0)) / (8152 * 0.9)) * 8192 + 8192 AS needed,
@@ -4324,14 +4341,15 @@ BEGIN
                 LEFT JOIN pg_attribute ta ON ta.attrelid = i.indrelid AND ta.attnum = i.indkey[a.attnum - 1]
                 LEFT JOIN pg_stats s ON s.schemaname = 'streamvibe' AND s.tablename = t.relname AND s.attname = ta.attname
                 WHERE a.attrelid = r.relation) w ON true
+            LEFT JOIN LATERAL (%s) f ON true
             WHERE r.kind = 'i' AND pg_relation_size(r.relation) > 0
         )
         SELECT b.relation, b.name, b.table_name, b.size,
-               greatest(CASE WHEN b.density IS NOT NULL THEN b.size * (1 - b.density / 90)
+               greatest(CASE WHEN b.pages IS NOT NULL THEN b.size - b.pages * current_setting('block_size')::integer
                              WHEN b.is_known THEN b.size - b.needed ELSE 0 END, 0)::bigint,
                b.density, %L::boolean
         FROM b
-    $query$, v_density, v_function IS NOT NULL);
+    $query$, v_found, v_function IS NOT NULL);
 END
 $_$;
 
@@ -4997,6 +5015,17 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.pgstattuple_function(p_name text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT format('%I.%I', n.nspname, p.proname)
+    FROM pg_extension e JOIN pg_depend d ON d.refobjid = e.oid AND d.deptype = 'e'
+    JOIN pg_proc p ON p.oid = d.objid AND p.proname = p_name AND p.proargtypes[0] = 'regclass'::regtype
+    JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE e.extname = 'pgstattuple' AND has_function_privilege(p.oid, 'EXECUTE')
+$$;
+
 CREATE FUNCTION streamvibe.pickup_order(p_waited integer[], p_odd boolean, p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) RETURNS TABLE(lows bigint[], highs bigint[], halved boolean)
     LANGUAGE plpgsql STABLE
     AS $$
@@ -5261,7 +5290,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.remove_jobs(p_job_ids uuid[]) RETURNS integer
+CREATE FUNCTION streamvibe.remove_jobs(p_job_ids uuid[], p_ended boolean) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_nestloop TO 'off'
@@ -5278,6 +5307,7 @@ BEGIN
     WITH gone AS MATERIALIZED (
         DELETE FROM public.job_queue q
         WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last AND coalesce(q.status, '') <> ''
+          AND (NOT p_ended OR coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL)
         RETURNING q.job_type, q.status, q.created_at, q.scheduled_for, q.started_at, q.completed_at
     ), noted AS (
         -- As count_jobs(-1, ...), which would look all of them up again.
@@ -5295,6 +5325,18 @@ BEGIN
     )
     SELECT count(*) INTO v_count FROM gone;
     RETURN v_count;
+END
+$$;
+
+CREATE FUNCTION streamvibe.remove_jobs_soon(p_job_ids uuid[]) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10ms'
+    AS $$
+BEGIN
+    RETURN streamvibe.remove_jobs(p_job_ids, true);
+EXCEPTION WHEN lock_not_available THEN
+    RETURN NULL;
 END
 $$;
 
@@ -5711,6 +5753,31 @@ CREATE FUNCTION streamvibe.stored_statuses(p_status text) RETURNS text[]
                 WHEN p_status = 'processing' THEN '{pending,processing}'
                 ELSE ARRAY[p_status] END
 $$;
+
+CREATE FUNCTION streamvibe.sums_to_pack() RETURNS TABLE(name text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    v_function text := streamvibe.pgstattuple_function('pgstattuple');
+BEGIN
+    IF v_function IS NULL THEN
+        RETURN;
+    END IF;
+    -- A row takes a line pointer of 4 bytes, and is filled up to a multiple of 8, 4 more on average; a page has 24 of its own.
+    RETURN QUERY EXECUTE format($query$
+        SELECT c.relname::text
+        FROM pg_class c
+        CROSS JOIN LATERAL (SELECT coalesce((SELECT o.option_value::integer FROM pg_options_to_table(c.reloptions) o
+                                             WHERE o.option_name = 'fillfactor'), 100) AS fillfactor) o
+        CROSS JOIN LATERAL (SELECT t.table_len, (t.tuple_len + 8 * t.tuple_count) * 100.0 / o.fillfactor * 8192 / 8168 AS needed
+                            FROM %s(c.oid::regclass) t) t
+        WHERE c.relnamespace = 'streamvibe'::regnamespace AND c.relname IN ('stat', 'stat_sketch')
+          AND pg_relation_size(c.oid) BETWEEN 128 * 1024 AND 32 * 1024 * 1024
+          AND t.table_len - t.needed > t.table_len / 6
+    $query$, v_function);
+END
+$_$;
 
 CREATE FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone DEFAULT NULL::timestamp with time zone, p_end timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(total bigint, age interval)
     LANGUAGE plpgsql STABLE ROWS 1
@@ -7253,6 +7320,8 @@ REVOKE ALL ON FUNCTION streamvibe.pause_key(p_job_type text, p_user_id uuid, OUT
 
 REVOKE ALL ON FUNCTION streamvibe.period_figures(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.pgstattuple_function(p_name text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.pickup_order(p_waited integer[], p_odd boolean, p_now timestamp with time zone, p_seen_us bigint, p_seen_rank bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.pickup_rank(p_priority smallint, p_scheduled_for timestamp with time zone, p_created_at timestamp with time zone, p_turn integer) FROM PUBLIC;
@@ -7282,7 +7351,9 @@ GRANT ALL ON FUNCTION streamvibe.reject_archive_file(p_fence bigint, p_file_id b
 
 REVOKE ALL ON FUNCTION streamvibe.remember_key(p_user_id uuid, p_idempotency_key text, p_job_id uuid) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.remove_jobs(p_job_ids uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.remove_jobs(p_job_ids uuid[], p_ended boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.remove_jobs_soon(p_job_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.replace_archive_file(p_fence bigint, p_file_id bigint, p_by bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.replace_archive_file(p_fence bigint, p_file_id bigint, p_by bigint) TO service_role;
@@ -7331,6 +7402,8 @@ REVOKE ALL ON FUNCTION streamvibe.stat_since(p_since timestamp with time zone) F
 REVOKE ALL ON FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.stored_statuses(p_status text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.sums_to_pack() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone) FROM PUBLIC;
 

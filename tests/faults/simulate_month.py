@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import json
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -82,7 +81,7 @@ class Month:
         days: int,
         jobs_per_hour: int,
         seed: int,
-        step: timedelta = HOUR,
+        step: timedelta,
     ) -> None:
         self.database = database
         self.folder = folder
@@ -438,6 +437,21 @@ FROM found JOIN fresh USING (what) GROUP BY what ORDER BY what
 """
 
 
+def simulate(days: int, jobs_per_hour: int, seed: int, step: timedelta) -> Report:
+    """So many days on a server of their own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="streamvibe-month-") as folder,
+        running("month", pg18_bin()) as server,
+    ):
+        with server.connect() as admin:
+            # The month passes in minutes, and with it the time between two looks of autovacuum.
+            admin.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+            admin.execute("SELECT pg_reload_conf()")
+        make_template(server)
+        with new_database(server, TEMPLATE) as database:
+            return Month(database, Path(folder), days, jobs_per_hour, seed, step).run()
+
+
 def main() -> int:
     """0 when every promise held."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -447,21 +461,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write what happened to this file")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="streamvibe-month-"))
-    try:
-        with running("month", pg18_bin()) as server:
-            with server.connect() as admin:
-                # The month passes in minutes, and with it the time between two looks of autovacuum.
-                admin.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
-                admin.execute("SELECT pg_reload_conf()")
-            make_template(server)
-            with new_database(server, TEMPLATE) as database:
-                step = options.step_hours * HOUR
-                report = Month(
-                    database, folder, options.days, options.jobs_per_hour, options.seed, step
-                ).run()
-    finally:
-        shutil.rmtree(folder)
+    report = simulate(options.days, options.jobs_per_hour, options.seed, options.step_hours * HOUR)
     shown = {name: value for name, value in asdict(report).items() if name not in ("sizes", "violations")}
     print(json.dumps(shown, indent=1, default=str))
     for violation in report.violations:

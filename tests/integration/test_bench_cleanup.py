@@ -20,8 +20,8 @@ def test_a_round(home: Path, way: str) -> None:
             "steps_ms"
         ].keys()
     else:
-        # A thousand at once, and one more call, which finds nothing.
-        assert (list(alone["steps_ms"]), alone["transactions"]) == (["cleanup_old_jobs"], JOBS // 1000 + 2)
+        # Two thousand at once, and one more call, which finds nothing.
+        assert (list(alone["steps_ms"]), alone["transactions"]) == (["cleanup_old_jobs"], JOBS // 2000 + 2)
     beside = one_round(Server(), way, JOBS, watched=True)
     for found in (alone, beside):
         assert all(value >= 0 for value in found.values() if isinstance(value, float))

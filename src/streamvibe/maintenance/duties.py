@@ -58,7 +58,7 @@ DUTIES: Sequence[Duty] = (
     Duty("compact_stats", "every 5 seconds", "SELECT compact_stats(10000)", batch=10000),
     Duty("retry_failed_jobs", "every 10 seconds", "SELECT retry_failed_jobs(1000)", batch=1000),
     Duty("expire_stale_jobs", "every 60 seconds", "SELECT expire_stale_jobs(1000)", batch=1000),
-    Duty("cleanup_old_jobs", "every 60 seconds", "SELECT cleanup_old_jobs(1000)", batch=1),
+    Duty("cleanup_old_jobs", "every 60 seconds", "SELECT cleanup_old_jobs(2000)", batch=1),
     Duty("cleanup_old_logs", "every 60 seconds", "SELECT cleanup_old_logs(1000)", batch=1),
     Duty("forget_idempotency_keys", "*/10 * * * *", "SELECT forget_idempotency_keys(10000)", batch=10000),
     Duty("ensure_partitions", "7 * * * *", "SELECT count(*) FROM ensure_partitions()"),

@@ -61,8 +61,20 @@ def test_in_bounded_batches_also_of_one_moment(queue: Queue) -> None:
     assert there(queue.conn, ids) == 25
 
 
+def test_a_job_to_be_retried_stays(queue: Queue) -> None:
+    """A failed job that comes back is not taken away."""
+    kit.register(queue.conn, "short", p_retention="1 hour")
+    kit.register(queue.conn, "usual")
+    ids = finished(queue, "short", 3, 2 * kit.HOUR)
+    queue.conn.execute(
+        "UPDATE public.job_queue SET status = 'failed', retry_at = 'infinity' WHERE id = %s", [ids[0]]
+    )
+    assert cleanup(queue) == 2
+    assert there(queue.conn, ids[:1]) == 1
+
+
 def test_a_locked_job_and_one_to_be_retried_stay(queue: Queue) -> None:
-    """Nobody is waited for, and a failed job that comes back is not taken away."""
+    """Nobody is waited for, here for longer than a moment, and all others go."""
     kit.register(queue.conn, "short", p_retention="1 hour")
     kit.register(queue.conn, "usual")
     ids = finished(queue, "short", 3, 2 * kit.HOUR)

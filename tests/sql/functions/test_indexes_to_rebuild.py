@@ -67,21 +67,73 @@ def test_what_is_about_to_leave_is_not_packed(database: Database) -> None:
     assert conn.execute(COMMANDS).fetchall() == []
 
 
-def test_statistics_from_which_weeks_left_are_packed(database: Database) -> None:
-    """Their indexes take no more than 1.3 times what they need either."""
+def test_what_was_emptied_page_by_page_is_packed(database: Database) -> None:
+    """What is left is dense, but half of the index is pages that wait to be used again."""
     conn = database.connect()
     conn.execute("CREATE EXTENSION pgstattuple")
+    leaf = kit.old_leaf(conn, rows=20_000)
+    conn.execute(f"REINDEX TABLE streamvibe.{leaf}".encode())
+    assert conn.execute(COMMANDS).fetchall() == []
     conn.execute(
-        "INSERT INTO streamvibe.stat_sketch (minutes, since, job_type, measure, bucket, jobs)"
-        " SELECT 60, '2026-01-01'::timestamptz + n / 100 * interval '1 hour', 'email', 'waiting', n % 100, 1"
-        " FROM generate_series(1, 40000) n"
+        f"DELETE FROM streamvibe.{leaf} WHERE id < (SELECT id FROM streamvibe.{leaf} ORDER BY id"
+        " OFFSET 10000 LIMIT 1)".encode()
     )
+    conn.execute(f"VACUUM streamvibe.{leaf}".encode())
+    assert any(f"{leaf}_pkey" in row[0] for row in conn.execute(COMMANDS))
+
+
+HOURS = """
+INSERT INTO streamvibe.stat_sketch (minutes, since, job_type, measure, bucket, jobs)
+SELECT 60, '2026-01-01'::timestamptz + n / 100 * interval '1 hour', 'email', 'waiting', n % 100, 1
+FROM generate_series(1, 40000) n
+"""
+
+
+def test_statistics_from_which_weeks_left_are_packed(database: Database) -> None:
+    """Neither they nor their indexes take more than 1.3 times what they need."""
+    conn = database.connect()
+    conn.execute("CREATE EXTENSION pgstattuple")
+    conn.execute(HOURS)
     conn.execute("VACUUM ANALYZE streamvibe.stat_sketch")
     assert conn.execute(COMMANDS).fetchall() == []
+    size = (
+        "SELECT pg_relation_size('streamvibe.stat_sketch') + pg_relation_size('streamvibe.stat_sketch_pkey')"
+    )
+    before = kit.value(conn, size)
     # Of every page something stays.
     conn.execute("DELETE FROM streamvibe.stat_sketch WHERE bucket % 2 = 0")
     conn.execute("VACUUM ANALYZE streamvibe.stat_sketch")
     commands = [row[0] for row in conn.execute(COMMANDS)]
+    assert commands == ["VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.stat_sketch"]
+    with database.connect() as reader, reader.transaction():
+        reader.execute("LOCK streamvibe.stat_sketch IN ACCESS SHARE MODE")
+        conn.execute(commands[0].encode())  # nobody who reads for long is waited for, nor waits for it
+        assert kit.value(conn, size) == before
+    conn.execute(commands[0].encode())
+    assert kit.value(conn, size) < before * 0.55
+    assert conn.execute(COMMANDS).fetchall() == []
+
+
+def test_an_index_of_statistics_alone_is_packed(database: Database) -> None:
+    """The table is full, and is not rewritten."""
+    conn = database.connect()
+    conn.execute("CREATE EXTENSION pgstattuple")
+    # Each page of the index is split for what comes before, and left half empty.
+    conn.execute(HOURS + "ORDER BY n DESC")
+    conn.execute("VACUUM ANALYZE streamvibe.stat_sketch")
+    commands = [row[0] for row in conn.execute(COMMANDS)]
     assert commands == ["REINDEX INDEX CONCURRENTLY streamvibe.stat_sketch_pkey"]
     conn.execute(commands[0].encode())
+    assert conn.execute(COMMANDS).fetchall() == []
+
+
+def test_statistics_that_are_not_small_are_not_rewritten(database: Database) -> None:
+    """Whoever reads them would wait for seconds."""
+    conn = database.connect()
+    conn.execute("CREATE EXTENSION pgstattuple")
+    conn.execute("ALTER TABLE streamvibe.stat_sketch SET (fillfactor = 10)")
+    conn.execute(HOURS.replace("40000", "60000"))
+    conn.execute("ALTER TABLE streamvibe.stat_sketch SET (fillfactor = 100)")
+    conn.execute("VACUUM ANALYZE streamvibe.stat_sketch")
+    assert kit.value(conn, "SELECT pg_relation_size('streamvibe.stat_sketch')") > 32 * 1024 * 1024
     assert conn.execute(COMMANDS).fetchall() == []

@@ -83,7 +83,7 @@ BEGIN
             LIMIT p_limit FOR UPDATE) f
         LIMIT p_limit);
     PERFORM streamvibe.open_leaves('job_queue', v_ids);
-    jobs := streamvibe.remove_jobs(v_ids);
+    jobs := streamvibe.remove_jobs(v_ids, false);
 
     v_ids := ARRAY(
         SELECT l.id FROM public.job_log l

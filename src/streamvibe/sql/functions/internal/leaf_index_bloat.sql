@@ -8,21 +8,18 @@ CREATE OR REPLACE FUNCTION streamvibe.leaf_index_bloat()
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    -- Only where it may be called: the extension may be another role's.
-    v_function text := (SELECT format('%I.%I', n.nspname, p.proname)
-                        FROM pg_extension e JOIN pg_depend d ON d.refobjid = e.oid AND d.deptype = 'e'
-                        JOIN pg_proc p ON p.oid = d.objid AND p.proname = 'pgstatindex' AND p.proargtypes[0] = 'regclass'::regtype
-                        JOIN pg_namespace n ON n.oid = p.pronamespace
-                        WHERE e.extname = 'pgstattuple' AND has_function_privilege(p.oid, 'EXECUTE'));
-    v_density text := 'NULL::double precision';
+    v_function text := streamvibe.pgstattuple_function('pgstatindex');
+    v_found text := 'SELECT NULL::double precision AS density, NULL::double precision AS pages';
 BEGIN
     IF v_function IS NOT NULL THEN
-        v_density := format('(SELECT CASE WHEN s.leaf_pages > 0 THEN s.avg_leaf_density END FROM %s(r.relation::regclass) s)',
-                            v_function);
+        -- Pages that are deleted, and wait to be used again, are no leaves. One page is the index's own.
+        v_found := format('SELECT CASE WHEN s.leaf_pages > 0 THEN s.avg_leaf_density END AS density, '
+                          '1 + s.internal_pages + CASE WHEN s.leaf_pages > 0 THEN ceil(s.leaf_pages * s.avg_leaf_density / 90) '
+                          'ELSE 0 END AS pages FROM %s(r.relation::regclass) s', v_function);
     END IF;
     RETURN QUERY EXECUTE format($query$
         WITH b AS MATERIALIZED (
-            SELECT r.relation, r.name, r.table_name, pg_relation_size(r.relation) AS size, %s AS density,
+            SELECT r.relation, r.name, r.table_name, pg_relation_size(r.relation) AS size, f.density, f.pages,
                    -- A page has 24 bytes of its own and 16 at its end; an entry a pointer, 8 bytes, and its columns, to a
                    -- multiple of 8 bytes.
                    ceil(c.reltuples * (12 + 8 * ceil(coalesce(w.width, 16) / 8.0)) / (8152 * 0.9)) * 8192 + 8192 AS needed,
@@ -38,13 +35,14 @@ BEGIN
                 LEFT JOIN pg_attribute ta ON ta.attrelid = i.indrelid AND ta.attnum = i.indkey[a.attnum - 1]
                 LEFT JOIN pg_stats s ON s.schemaname = 'streamvibe' AND s.tablename = t.relname AND s.attname = ta.attname
                 WHERE a.attrelid = r.relation) w ON true
+            LEFT JOIN LATERAL (%s) f ON true
             WHERE r.kind = 'i' AND pg_relation_size(r.relation) > 0
         )
         SELECT b.relation, b.name, b.table_name, b.size,
-               greatest(CASE WHEN b.density IS NOT NULL THEN b.size * (1 - b.density / 90)
+               greatest(CASE WHEN b.pages IS NOT NULL THEN b.size - b.pages * current_setting('block_size')::integer
                              WHEN b.is_known THEN b.size - b.needed ELSE 0 END, 0)::bigint,
                b.density, %L::boolean
         FROM b
-    $query$, v_density, v_function IS NOT NULL);
+    $query$, v_found, v_function IS NOT NULL);
 END
 $$;

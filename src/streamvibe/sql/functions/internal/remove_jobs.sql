@@ -1,8 +1,9 @@
--- Delete these jobs, whose rows the caller has locked: they leave the statistics, and are counted as removed, so that they stay
+-- Delete these jobs, whose rows the caller has locked, or waits for: they leave the statistics, and are counted as removed, so that they stay
 -- among those that were created (compact_stats() does both for dropped leaves).
+-- p_ended: only those that have ended for good.
 -- Returns: how many.
 -- Index:   the primary key, once.
-CREATE OR REPLACE FUNCTION streamvibe.remove_jobs(p_job_ids uuid[]) RETURNS integer
+CREATE OR REPLACE FUNCTION streamvibe.remove_jobs(p_job_ids uuid[], p_ended boolean) RETURNS integer
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
     SET enable_nestloop = off  -- see policies/plans.sql
@@ -16,6 +17,7 @@ BEGIN
     WITH gone AS MATERIALIZED (
         DELETE FROM public.job_queue q
         WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last AND coalesce(q.status, '') <> ''
+          AND (NOT p_ended OR coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL)
         RETURNING q.job_type, q.status, q.created_at, q.scheduled_for, q.started_at, q.completed_at
     ), noted AS (
         -- As count_jobs(-1, ...), which would look all of them up again.

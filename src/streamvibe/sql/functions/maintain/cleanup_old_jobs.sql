@@ -48,6 +48,16 @@ BEGIN
                       SELECT j.id, j.job_type, j.completed_at FROM public.job_queue j
                       WHERE j.status = s.status AND j.status IN ('completed', 'cancelled', 'failed') AND j.completed_at >= v_type.last_at AND j.completed_at < v_type.until
                         AND (j.completed_at > v_type.last_at OR j.id > v_type.last_id)
+                        AND j.completed_at <= (
+                            -- Of each status that many, read from the index alone; of their rows only those of the first of all.
+                            SELECT CASE WHEN count(*) = p_limit THEN max(e.completed_at) ELSE v_type.until END
+                            FROM (SELECT e.completed_at FROM unnest('{completed,failed,cancelled}'::text[]) t(status)
+                                  CROSS JOIN LATERAL (
+                                      SELECT j.completed_at FROM public.job_queue j
+                                      WHERE j.status = t.status AND j.status IN ('completed', 'cancelled', 'failed')
+                                        AND j.completed_at > v_type.last_at AND j.completed_at < v_type.until
+                                      ORDER BY j.completed_at LIMIT p_limit) e
+                                  ORDER BY e.completed_at LIMIT p_limit) e)
                       ORDER BY j.completed_at, j.id LIMIT p_limit) q
                   ORDER BY q.completed_at, q.id LIMIT p_limit) f;
             EXIT WHEN v_seen.n = 0;

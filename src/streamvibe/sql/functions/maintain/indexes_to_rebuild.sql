@@ -1,8 +1,9 @@
 -- Commands, each to be run by itself outside of a transaction: first those that remove what an interrupted rebuild left behind,
--- then those that rebuild what is bloated:
+-- then those that rewrite the sums of statistics (sums_to_pack), whose indexes are built anew by that, then those that rebuild
+-- what is bloated:
 -- - indexes of leaves whose time is over, which nothing will fill again, of the statistics that are added up, from which whole weeks
 --   leave, and of leaves that are written to as long as they are small (256 MB), when more than 3 in 13 parts are empty (1.3 times
---   what is needed), 20 at most, but only where pgstattuple tells how full an index is: an estimate would be as wrong the night after;
+--   what is needed) and 32 KB, 20 at most, but only where pgstattuple tells how full an index is: an estimate would be as wrong the night after;
 -- - of what is left, the most bloated index, if more than half of it, and 10 MB, is empty.
 -- Nothing for a role that does not own the tables.
 -- Reads:  as get_index_bloat().
@@ -20,6 +21,7 @@ BEGIN
     WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relnamespace = 'streamvibe'::regnamespace
       AND c.relname ~ '_cc(new|old)[0-9]*$'
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
+    RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', s.name) FROM streamvibe.sums_to_pack() s;
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
         SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving,
@@ -32,8 +34,9 @@ BEGIN
     )
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
-     WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 128 * 1024
+     WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 32 * 1024
        AND b.bloat_bytes > b.size_bytes * 3 / 13
+       AND NOT EXISTS (SELECT FROM streamvibe.sums_to_pack() s WHERE s.name = b.table_name)
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
