@@ -12,7 +12,7 @@ def test_defaults(queue: Queue) -> None:
     """What a type gets when only its name is given."""
     kit.register(queue.conn)
     [row] = kit.query(queue.conn, "SELECT * FROM streamvibe.job_type")
-    for not_a_setting in ("registered_at", "cleaned_until", "cleaned_id"):
+    for not_a_setting in ("registered_at", "cleaned_until", "cleaned_id", "lines_cleaned_id"):
         row.pop(not_a_setting)
     assert row == {
         "name": "email",
