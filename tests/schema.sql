@@ -262,6 +262,7 @@ DECLARE
     v_before uuid[];
     v_leaf record;
     v_count integer := 0;
+    v_rounds integer := 100;
 BEGIN
     PERFORM streamvibe.require_service('cleanup_old_jobs');
     PERFORM streamvibe.require_read_committed('cleanup_old_jobs', 'Use READ COMMITTED.');
@@ -272,11 +273,12 @@ BEGIN
           WHERE l.parent_name = 'job_queue' AND l.sealed_at IS NULL FOR KEY SHARE SKIP LOCKED) p;
     FOR v_type IN
         SELECT t.name, v_now - t.retention AS until, t.cleaned_until AS last_at, t.cleaned_id AS last_id
-        FROM streamvibe.job_type t WHERE t.retention < v_longest ORDER BY t.name FOR NO KEY UPDATE SKIP LOCKED
+        FROM streamvibe.job_type t WHERE t.retention < v_longest
+        ORDER BY t.cleaned_until, t.cleaned_id, t.name FOR NO KEY UPDATE SKIP LOCKED
     LOOP
         v_deleted := 0;
-        -- Other types' jobs are passed over once, and never read again.
-        FOR v_round IN 1..100 LOOP
+        -- Other types' jobs are passed over once, and never read again; so many in a call, whatever the number of types.
+        WHILE v_rounds > 0 LOOP
             SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name AND EXISTS (
                        SELECT FROM unnest(v_from, v_before) o(from_id, upper_id) WHERE f.id >= o.from_id AND f.id < o.upper_id)) AS ids,
                    count(*) AS n,
@@ -304,7 +306,9 @@ BEGIN
             v_deleted := v_deleted + streamvibe.delete_jobs(v_seen.ids);
             v_type.last_at := v_seen.last_at;
             v_type.last_id := v_seen.last_id;
-            EXIT WHEN v_seen.n < p_limit OR v_deleted >= p_limit;
+            EXIT WHEN v_seen.n < p_limit;
+            v_rounds := v_rounds - 1;
+            EXIT WHEN v_deleted >= p_limit;
         END LOOP;
         UPDATE streamvibe.job_type t SET cleaned_until = v_type.last_at, cleaned_id = v_type.last_id
         WHERE t.name = v_type.name AND (t.cleaned_until, t.cleaned_id) <> (v_type.last_at, v_type.last_id);
@@ -323,7 +327,7 @@ BEGIN
               AND q.completed_at < v_now - coalesce(t.retention, '7 days')
             ORDER BY q.id LIMIT p_limit));
     END LOOP;
-    RETURN v_count;
+    RETURN CASE WHEN v_rounds = 0 THEN greatest(v_count, 1) ELSE v_count END;
 END
 $$;
 
@@ -345,6 +349,7 @@ DECLARE
     v_from uuid[];
     v_before uuid[];
     v_count integer := 0;
+    v_rounds integer := 100;
 BEGIN
     PERFORM streamvibe.require_service('cleanup_old_logs');
     PERFORM streamvibe.require_read_committed('cleanup_old_logs', 'Use READ COMMITTED.');
@@ -360,11 +365,11 @@ BEGIN
     FOR v_type IN
         SELECT t.name, streamvibe.id_floor(v_now - t.log_retention) AS until_id, t.lines_cleaned_id AS last_id
         FROM streamvibe.job_type t WHERE t.log_retention < (SELECT max(l.log_retention) FROM streamvibe.job_type l)
-        ORDER BY t.name FOR NO KEY UPDATE SKIP LOCKED
+        ORDER BY t.lines_cleaned_id, t.name FOR NO KEY UPDATE SKIP LOCKED
     LOOP
         v_deleted := 0;
-        -- Other types' lines are passed over once, and never read again.
-        FOR v_round IN 1..100 LOOP
+        -- Other types' lines are passed over once, and never read again; so many in a call, whatever the number of types.
+        WHILE v_rounds > 0 LOOP
             SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name AND EXISTS (
                        SELECT FROM unnest(v_from, v_before) o(from_id, upper_id) WHERE f.id >= o.from_id AND f.id < o.upper_id)) AS ids,
                    count(*) AS n,
@@ -380,13 +385,15 @@ BEGIN
             DELETE FROM public.job_log l WHERE l.id = ANY (v_ids) AND l.id BETWEEN v_seen.first_id AND v_seen.last_id;
             v_deleted := v_deleted + cardinality(v_ids);
             v_type.last_id := v_seen.last_id;
-            EXIT WHEN v_seen.n < p_limit OR v_deleted >= p_limit;
+            EXIT WHEN v_seen.n < p_limit;
+            v_rounds := v_rounds - 1;
+            EXIT WHEN v_deleted >= p_limit;
         END LOOP;
         UPDATE streamvibe.job_type t SET lines_cleaned_id = v_type.last_id
         WHERE t.name = v_type.name AND t.lines_cleaned_id <> v_type.last_id;
         v_count := v_count + v_deleted;
     END LOOP;
-    RETURN v_count;
+    RETURN CASE WHEN v_rounds = 0 THEN greatest(v_count, 1) ELSE v_count END;
 END
 $$;
 
@@ -4142,6 +4149,8 @@ CREATE FUNCTION streamvibe.indexes_to_rebuild() RETURNS SETOF text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
+DECLARE
+    v_sums text[];
 BEGIN
     IF NOT (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass) THEN
         RETURN;
@@ -4152,7 +4161,8 @@ BEGIN
     WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relnamespace = 'streamvibe'::regnamespace
       AND c.relname ~ '_cc(new|old)[0-9]*$'
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
-    RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', s.name) FROM streamvibe.sums_to_pack() s;
+    v_sums := ARRAY(SELECT s.name FROM streamvibe.sums_to_pack() s);
+    RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', s.name) FROM unnest(v_sums) s(name);
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
         SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving,
@@ -4167,7 +4177,7 @@ BEGIN
      FROM bloat b
      WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 32 * 1024
        AND b.bloat_bytes > b.size_bytes * 3 / 13
-       AND NOT EXISTS (SELECT FROM streamvibe.sums_to_pack() s WHERE s.name = b.table_name)
+       AND b.table_name <> ALL (v_sums)
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)

@@ -516,6 +516,81 @@ def test_a_file_that_cannot_be_read_keeps_no_user_in_the_others(
     assert [len(users_in(tmp_path / key)) for key in objects(tmp_path)] == [8, 8]
 
 
+def test_what_cannot_be_deleted_keeps_all_whose_rows_it_may_have(
+    database18: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file was written anew without one user and is still there: the other, whose rows it has, is not erased."""
+    conn = database18.connect()
+    leaf = old_jobs(conn)
+    users = [uuid4(), uuid4()]
+    for n, user_id in enumerate(users):
+        conn.execute(
+            f"UPDATE streamvibe.{leaf} SET user_id = %s"
+            f" WHERE id = (SELECT id FROM streamvibe.{leaf} ORDER BY id OFFSET %s LIMIT 1)".encode(),
+            [user_id, n],
+        )
+    switch_on(conn, tmp_path)
+    assert run(database18).files == 1
+    assert drop_old(conn) == 1
+    [first] = objects(tmp_path)
+    for user_id in users:
+        while kit.call_one(conn, "erase_user", p_user_id=user_id)["state"] != "archive":
+            pass
+    delete = Store.delete
+
+    def locked(self: Store, key: str) -> None:
+        if key == first:
+            raise ArchiveFailed("It is locked", field="archive", received=key, fix="Wait")
+        delete(self, key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "delete", locked)
+        for _ in range(2):
+            with pytest.raises(ArchiveFailed):
+                run(database18)
+            assert {str(user_id) for user_id in users} <= set(users_in(tmp_path / first))
+            assert kit.call_one(conn, "get_archive")["erasures"] == 2
+    assert run(database18).erased == 2
+    assert kit.call_one(conn, "get_archive")["erasures"] == 0
+    [last] = objects(tmp_path)
+    assert len(users_in(tmp_path / last)) == 8
+
+
+def test_a_place_that_is_gone_is_asked_once(database18: Database, tmp_path: Path) -> None:
+    """Of an archive that moved: its files elsewhere are written anew, and of the place that is gone none is tried."""
+    conn = database18.connect()
+    users = [uuid4(), uuid4()]
+    places = [tmp_path / "old", tmp_path / "new"]
+    for weeks, place in zip((3, 2), places, strict=True):
+        leaf = old_jobs(conn, weeks)
+        for n, user_id in enumerate(users):
+            conn.execute(
+                f"UPDATE streamvibe.{leaf} SET user_id = %s"
+                f" WHERE id = (SELECT id FROM streamvibe.{leaf} ORDER BY id OFFSET %s LIMIT 1)".encode(),
+                [user_id, n],
+            )
+        place.mkdir()
+        switch_on(conn, place)
+        assert run(database18).files == 1
+        assert drop_old(conn) == 1
+    places[0].rename(tmp_path / "away")
+    for user_id in users:
+        while kit.call_one(conn, "erase_user", p_user_id=user_id)["state"] != "archive":
+            pass
+    said: list[tuple[str, str]] = []
+    with (
+        pytest.raises(ArchiveFailed),
+        Archiver(database18.dsn, report=lambda step, what: said.append((step, what))) as archiver,
+    ):
+        archiver.run(wait=False)
+    assert [what.split(":")[0] for step, what in said if step == "failed"] == ["file"]
+    [readable] = objects(places[1])
+    assert not {str(user_id) for user_id in users} & set(users_in(places[1] / readable))
+    assert kit.call_one(conn, "get_archive")["erasures"] == 2
+    (tmp_path / "away").rename(places[0])
+    assert run(database18).erased == 2
+
+
 def users_in(path: Path) -> list[str]:
     """Whose rows a file has."""
     return [str(user_id) for user_id in pq.read_table(path, columns=["user_id"])["user_id"].to_pylist()]

@@ -1,6 +1,7 @@
 """What a file of the archive holds, and the checksum by which it is compared with the database.
 
-Columns are those of ``job_queue`` and ``job_log``, in their order; a line's type is its job's. Ids are text, so that every reader of Parquet can
+Columns are those of ``job_queue`` and ``job_log``, in their order; a line's type is its job's.
+Ids are text, so that every reader of Parquet can
 compare them, and skip row groups by them; their order is that of the ids. Documents are the exact text of the jsonb.
 Times are microseconds in UTC; infinity is the largest number, as DuckDB has it.
 """

@@ -1,6 +1,7 @@
 """Erasing a user: from the queue first, then from the archive."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,18 +30,22 @@ class Erased:
     """Whether the archive was searched; False: nothing was ever archived."""
 
 
-def erase_user(dsn: str, user_id: UUID, *, patience: float, report: Report) -> Erased:
+def erase_user(
+    dsn: str, user_id: UUID, *, patience: float, report: Report, stopping: threading.Event | None = None
+) -> Erased:
     """Erase a user's jobs, log lines, keys and limit, in the queue and in the archive.
 
     Live jobs are cancelled. ``patience``: for how many seconds workers that run some of them, and transactions that
     hold some, are waited for; then WaitTimeout names them. Whatever ended early, the next call goes on from there.
-    What the user asks for while this runs stays. Raises the error tree.
+    What the user asks for while this runs stays. ``stopping``: when set, it ends soon, with `control.Stopped`.
+    Raises the error tree.
     """
     done = Erased()
-    with contextlib.closing(Control(dsn)) as control:
+    with contextlib.closing(Control(dsn, stopping=stopping)) as control:
         until = time.monotonic() + patience
         anew = True
         while True:
+            control.check_stop()
             try:
                 state, jobs, lines, running = control.call(
                     "SELECT state, jobs, lines, running FROM public.erase_user(%s, %s, %s)",
@@ -88,7 +93,7 @@ def erase_user(dsn: str, user_id: UUID, *, patience: float, report: Report) -> E
         require_packages()
         from streamvibe.archive.run import Archiver
 
-        with Archiver(dsn, report=report) as archiver:
+        with Archiver(dsn, report=report, stopping=stopping) as archiver:
             archiver.erase(wait=True)
         done.archive = True
     return done

@@ -82,6 +82,8 @@ class Archiver:
         self._report = report
         self._lease = lease
         self._stores: dict[str, Store] = {}
+        #: Which of them answered in this run.
+        self._places: dict[str, bool] = {}
         self._archive_id: UUID | None = None
         self._done = Done()
         #: The first thing that could not be done.
@@ -106,12 +108,10 @@ class Archiver:
         self._lead(wait)
         url = self._control.value("SELECT url FROM public.get_archive()")
         whole = self._sweep()
-        if url is not None:
-            store = self._store(url)
-            store.require(self._archive_id)
+        if url is not None and self._is_there(url):
             for kind, source in self._due():
                 try:
-                    self._archive(store, kind, source, whole.pop(source, []))
+                    self._archive(self._store(url), kind, source, whole.pop(source, []))
                 except ArchiveFailed as error:
                     self._failed(source, error)
                 except psycopg.errors.LockNotAvailable:
@@ -136,6 +136,7 @@ class Archiver:
         self._failure = self._failure or error
 
     def _lead(self, wait: bool) -> None:
+        self._places.clear()
         told = False
         while not self._control.lead():
             holder = self._control.value("SELECT archiver FROM public.get_archive()")
@@ -164,11 +165,8 @@ class Archiver:
         for row in self._control.call("SELECT * FROM streamvibe.unfinished_archive_files()"):
             unfinished = _Unfinished(*row)
             if unfinished.to_delete:
-                try:
-                    self._delete(unfinished.url, unfinished.key, unfinished.file_id)
-                except ArchiveFailed as error:
-                    # It may be in a place that the archive has left, and that is gone.
-                    self._failed(unfinished.key, error)
+                # It may be in a place that the archive has left, and that is gone.
+                self._delete_all({unfinished.source: [unfinished]})
             else:
                 whole.setdefault(unfinished.source, []).append(unfinished)
         return whole
@@ -184,8 +182,12 @@ class Archiver:
         self._report("deleted", key)
 
     def _delete_all(self, unfinished: dict[str, list[_Unfinished]]) -> None:
+        """Delete them; those that cannot be deleted are left to be deleted by the next run."""
         for row in (row for rows in unfinished.values() for row in rows):
-            self._delete(row.url, row.key, row.file_id)
+            try:
+                self._delete(row.url, row.key, row.file_id)
+            except ArchiveFailed as error:
+                self._failed(row.key, error)
 
     # Archiving.
 
@@ -318,26 +320,25 @@ class Archiver:
     def _erase_all(self) -> None:
         users = self._control.call("SELECT user_id, before_id FROM streamvibe.erasures()")
         unfinished = self._sweep()
-        # What cannot be deleted may have their rows.
-        is_swept = not self._control.call(
-            "SELECT 1 FROM streamvibe.unfinished_archive_files() f WHERE f.to_delete"
-        )
         if users:
             # Files that are whole but not finished may have their rows; they are written again.
             self._delete_all(unfinished)
         for user_id, before_id in users:
-            self._erase(ErasedRows(str(user_id), str(before_id)), is_swept)
+            self._erase(ErasedRows(str(user_id), str(before_id)))
 
-    def _erase(self, erased: ErasedRows, is_swept: bool) -> None:
+    def _erase(self, erased: ErasedRows) -> None:
         """Write every file that has rows of the user anew without them.
 
         One that cannot be read keeps neither this user's rows in the others nor other users; the next run tries again.
         """
-        is_whole = is_swept
+        is_whole = True
         for file_id, kind, source, day, url, key, count, total in self._control.call(
             "SELECT file_id, kind, source, day, url, key, row_count, checksum FROM public.get_archive_files()"
         ):
             self._control.keep()
+            if not self._is_there(url):
+                is_whole = False
+                continue
             try:
                 store = self._store(url)
                 if erased.are_in(store, key, kind):
@@ -345,7 +346,10 @@ class Archiver:
             except ArchiveFailed as error:
                 self._failed(key, error)
                 is_whole = False
-        if not is_whole:
+        # What could not be deleted, now or for a user before this one, may have their rows.
+        if not is_whole or self._control.call(
+            "SELECT 1 FROM streamvibe.unfinished_archive_files() f WHERE f.to_delete"
+        ):
             return
         self._control.call(
             "SELECT streamvibe.finish_erasure(%s, %s, %s)",
@@ -355,6 +359,17 @@ class Archiver:
         )
         self._done.erased += 1
         self._report("erased", f"user {erased.user_id}")
+
+    def _is_there(self, url: str) -> bool:
+        """Whether the place answers and is this archive's, asked once in a run: then no file of it need be tried."""
+        if url not in self._places:
+            try:
+                self._store(url).require(self._archive_id)
+                self._places[url] = True
+            except ArchiveFailed as error:
+                self._failed(url, error)
+                self._places[url] = False
+        return self._places[url]
 
     def _rewrite(
         self,

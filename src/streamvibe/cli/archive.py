@@ -1,11 +1,10 @@
 """``streamvibe archive``: what has left the queue."""
 
 import contextlib
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import psycopg
 import typer
@@ -13,7 +12,7 @@ import typer
 from streamvibe.archive import require_packages
 from streamvibe.archive.control import Stopped
 from streamvibe.cli.group import Commands
-from streamvibe.cli.leaving import Leaving
+from streamvibe.cli.leaving import until_stopped
 from streamvibe.cli.output import (
     AsJson,
     console,
@@ -39,6 +38,7 @@ archive_app = typer.Typer(
 )
 
 _STOPPED = "Stopped: what was begun is done again by the next run."
+_NOT_SET = "Stopped: the archive is where it was."
 _STATUS = """
 SELECT url, archiver, files, jobs, lines, bytes, first_day, last_day, last_written_at, leaves_waiting,
        jobs_waiting, erasures
@@ -87,9 +87,17 @@ def set_command(
     require_packages()
     from streamvibe.archive.store import Store
 
+    def claim(stopping: threading.Event) -> UUID:
+        found = Store(url).claim(known)
+        if stopping.is_set():
+            print_hint(_NOT_SET)
+            raise typer.Abort
+        return found
+
     with _connected(dsn) as conn:
         [[known]] = conn.execute("SELECT archive_id FROM public.get_archive()").fetchall()
-        archive_id = Store(url).claim(known)
+        # A place that does not answer keeps nobody from stopping this.
+        archive_id = until_stopped(claim, _NOT_SET)
         conn.execute("SELECT public.set_archive(%s, %s)", [url, archive_id])
     print_remark(f"What leaves the queue is kept in {url} from now on.")
     print_hint("Maintenance archives every hour (streamvibe maintain status); now: streamvibe archive run.")
@@ -113,7 +121,7 @@ def run_command(as_json: AsJson = False) -> None:
             return archiver.run(wait=True)
 
     try:
-        done = _until_stopped(run)
+        done = until_stopped(run, _STOPPED, as_json=as_json)
     except Stopped:
         print_hint(_STOPPED, as_json=as_json)
         raise typer.Abort from None
@@ -184,23 +192,3 @@ def query_command(
 def _connected(dsn: str) -> Iterator[psycopg.Connection[Any]]:
     with translated(mask_url(dsn)), psycopg.connect(dsn, autocommit=True) as conn:
         yield conn
-
-
-def _until_stopped(work: "Callable[[threading.Event], Done]") -> "Done":
-    """Do it in a thread, since a request to a store lets no signal in, until SIGTERM or SIGINT sets the event.
-    A store that does not answer is not waited for either.
-    """
-    stopping, leaving = threading.Event(), Leaving()
-
-    def stop(*_: object) -> None:
-        leaving.begin(130, _STOPPED)
-        stopping.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(work, stopping).result()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        leaving.done()

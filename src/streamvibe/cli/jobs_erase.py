@@ -6,9 +6,12 @@ from uuid import UUID
 import typer
 
 from streamvibe.archive import erase_user
+from streamvibe.archive.control import Stopped
+from streamvibe.cli.leaving import until_stopped
 from streamvibe.cli.output import AsJson, database_dsn, print_hint, print_json, print_remark
 from streamvibe.errors import InvalidArgument
 
+_STOPPED = "Stopped: not all is erased. What was begun is done again when it is run again."
 _LEFT = (
     "Not reached: backups and WAL archives of the database, replicas until they have caught up, the server's log,"
     " copies, old versions and unfinished uploads of objects in a bucket, and what handlers wrote elsewhere."
@@ -47,7 +50,16 @@ def erase_command(
     def report(step: str, what: str) -> None:
         print_hint(f"{step}: {what}", as_json=as_json)
 
-    done = erase_user(database_dsn(), user_id, patience=patience, report=report)
+    dsn = database_dsn()
+    try:
+        done = until_stopped(
+            lambda stopping: erase_user(dsn, user_id, patience=patience, report=report, stopping=stopping),
+            _STOPPED,
+            as_json=as_json,
+        )
+    except Stopped:
+        print_hint(_STOPPED, as_json=as_json)
+        raise typer.Abort from None
     if as_json:
         print_json({"user_id": user_id, "jobs": done.jobs, "lines": done.lines, "archive": done.archive})
     else:

@@ -262,7 +262,7 @@ class Maintenance:
 
     async def _one_by_one(self, duty: Duty, fence: int, session: Session) -> int:
         """For how many rows of the duty's statement everything was done. What one of them meets keeps no other from
-        its turn; the first such error is raised in the end.
+        its turn, but for a lock that a command waits for in vain; the first such error is raised in the end.
         """
         done = 0
         failure: Exception | None = None
@@ -279,6 +279,9 @@ class Maintenance:
                 raise
             except (StreamVibeError, psycopg.Error) as error:
                 failure = failure or error
+                if duty.commands and isinstance(error, psycopg.errors.LockNotAvailable):
+                    # Whoever is in the way of one rebuild is in the way of all, and each would leave its remains.
+                    break
         if failure is not None:
             raise failure
         return done

@@ -61,6 +61,19 @@ def test_in_bounded_batches_also_of_one_moment(queue: Queue) -> None:
     assert there(queue.conn, ids) == 25
 
 
+def test_a_rare_type_among_many_jobs_of_others(queue: Queue) -> None:
+    """A call that found none among all that it looked at says that there is more; however many types there are."""
+    kit.register(queue.conn, "usual")
+    for name in ("short", "shorter", "shortest"):
+        kit.register(queue.conn, name, p_retention="1 hour")
+    usual = finished(queue, "usual", 250, 3 * kit.HOUR)
+    short = finished(queue, "short", 1, 2 * kit.HOUR)
+    deleted = [cleanup(queue, 2) for _ in range(6)]
+    # Three types pass over 250 jobs each, 200 a call; one that comes to the end deletes what it finds there.
+    assert deleted == [1, 1, 1, 1, 0, 0]
+    assert [there(queue.conn, usual), there(queue.conn, short)] == [250, 0]
+
+
 def test_a_job_to_be_retried_stays(queue: Queue) -> None:
     """A failed job that comes back is not taken away."""
     kit.register(queue.conn, "short", p_retention="1 hour")

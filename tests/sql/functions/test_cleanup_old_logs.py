@@ -63,6 +63,33 @@ def test_in_bounded_batches(clocked: Queue) -> None:
     assert [lines_of(clocked, job) for job in jobs] == [8, 0, 8, 0, 0]
 
 
+def test_a_rare_type_among_many_lines_of_others(clocked: Queue) -> None:
+    """A call that found none among all that it looked at says that there is more."""
+    two_types(clocked)
+    usual, rare = logged(clocked, "usual", 450), logged(clocked, "short", 1)
+    clocked.advance(25 * kit.HOUR)
+    assert [cleanup(clocked, 4), cleanup(clocked, 4), cleanup(clocked, 4)] == [1, 1, 0]
+    assert [lines_of(clocked, usual), lines_of(clocked, rare)] == [450, 0]
+
+
+def test_many_types_are_looked_at_together_no_longer_than_one(clocked: Queue) -> None:
+    """Whoever keeps one type's lines for long makes all others short ones: a call reads 100 batches all the same."""
+    kit.register(clocked.conn, "usual")
+    usual = logged(clocked, "usual", 800)
+    for n in range(5):
+        kit.register(clocked.conn, f"short{n}", p_log_retention="1 day")
+    rare = [logged(clocked, f"short{n}", 1) for n in range(5)]
+    clocked.advance(25 * kit.HOUR)
+    clocked.conn.execute("VACUUM ANALYZE public.job_log")
+    before = entries_read(clocked)
+    assert cleanup(clocked, 2) == 1
+    # Each type's own last look comes to that.
+    assert entries_read(clocked) - before <= 200 + 6 * 2
+    while cleanup(clocked, 2):
+        pass
+    assert [lines_of(clocked, job) for job in rare] == [0] * 5 and lines_of(clocked, usual) == 800
+
+
 def test_what_was_passed_over_is_not_read_again(clocked: Queue) -> None:
     """Every call after the first reads what is new, whatever other types have written before."""
     two_types(clocked)

@@ -1,7 +1,7 @@
 -- Delete those of these jobs that have ended for good; they leave the statistics. With an archive they wait in
 -- streamvibe.leaving_job until they are in it.
 -- Returns: how many.
--- Locks:   their rows: waits 10 ms at most for somebody who has one, then leaves those that somebody has (SKIP LOCKED); that of
+-- Locks:   their rows: waits 10 ms for each that somebody has, then leaves those that somebody has (SKIP LOCKED); that of
 --          streamvibe.setting against set_archive().
 CREATE OR REPLACE FUNCTION streamvibe.delete_jobs(p_job_ids uuid[]) RETURNS integer
     LANGUAGE plpgsql

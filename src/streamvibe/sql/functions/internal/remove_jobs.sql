@@ -3,6 +3,9 @@
 -- p_ended: only those that have ended for good.
 -- Returns: how many.
 -- Index:   the primary key, once.
+-- Its name or its parameters were others once; in one transaction with all functions, so that it is never missing.
+DROP FUNCTION IF EXISTS streamvibe.count_removed(uuid[]);
+DROP FUNCTION IF EXISTS streamvibe.remove_jobs(uuid[]);
 CREATE OR REPLACE FUNCTION streamvibe.remove_jobs(p_job_ids uuid[], p_ended boolean) RETURNS integer
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp

@@ -1,6 +1,7 @@
 -- The tables of what statistics add up to (stat, stat_sketch) of which more than a sixth is empty. When a leaf leaves, all of its
 -- hours leave them, and only the next week would fill the room. Small ones alone, 32 MB, which are rewritten in a fraction of a
--- second: nobody but compact_stats() writes to them, and it waits. And only where pgstattuple tells how full they are.
+-- second, for which compact_stats(), recount_stats() and whoever reads statistics wait. And only where pgstattuple tells how full
+-- they are.
 CREATE OR REPLACE FUNCTION streamvibe.sums_to_pack() RETURNS TABLE (name text)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp

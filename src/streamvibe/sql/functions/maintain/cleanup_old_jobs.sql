@@ -1,8 +1,8 @@
 -- Delete finished jobs that must not wait for their leaf to be dropped: of types that stay for a shorter time than others, and
 -- in leaves that a live job holds up for longer than a leaf's width. What leaves with its leaf is none of its business.
 -- p_limit: how many are deleted of each of such types, give or take as many, and leaves.
--- Returns: how many were deleted. Call it again until it is 0; one that is locked, or may be retried, stays until its leaf
---          leaves. It may also be 0 where a call passed over 100 * p_limit jobs of other types: the next one goes on there.
+-- Returns: how many were deleted, and 1 at least where the call passed over 100 * p_limit jobs of other types: the next one goes on
+--          there. Call it again until it is 0. One that is locked, or may be retried, stays until its leaf leaves.
 -- Locks:   their rows (SKIP LOCKED); rows of streamvibe.partition, so that no leaf is sealed meanwhile, and of
 --          streamvibe.job_type: register_job_type() waits.
 -- Index:   idx_job_queue_cleanup from where the last call ended; the primary key.
@@ -22,6 +22,7 @@ DECLARE
     v_before uuid[];
     v_leaf record;
     v_count integer := 0;
+    v_rounds integer := 100;
 BEGIN
     PERFORM streamvibe.require_service('cleanup_old_jobs');
     PERFORM streamvibe.require_read_committed('cleanup_old_jobs', 'Use READ COMMITTED.');
@@ -32,11 +33,12 @@ BEGIN
           WHERE l.parent_name = 'job_queue' AND l.sealed_at IS NULL FOR KEY SHARE SKIP LOCKED) p;
     FOR v_type IN
         SELECT t.name, v_now - t.retention AS until, t.cleaned_until AS last_at, t.cleaned_id AS last_id
-        FROM streamvibe.job_type t WHERE t.retention < v_longest ORDER BY t.name FOR NO KEY UPDATE SKIP LOCKED
+        FROM streamvibe.job_type t WHERE t.retention < v_longest
+        ORDER BY t.cleaned_until, t.cleaned_id, t.name FOR NO KEY UPDATE SKIP LOCKED
     LOOP
         v_deleted := 0;
-        -- Other types' jobs are passed over once, and never read again.
-        FOR v_round IN 1..100 LOOP
+        -- Other types' jobs are passed over once, and never read again; so many in a call, whatever the number of types.
+        WHILE v_rounds > 0 LOOP
             SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name AND EXISTS (
                        SELECT FROM unnest(v_from, v_before) o(from_id, upper_id) WHERE f.id >= o.from_id AND f.id < o.upper_id)) AS ids,
                    count(*) AS n,
@@ -64,7 +66,9 @@ BEGIN
             v_deleted := v_deleted + streamvibe.delete_jobs(v_seen.ids);
             v_type.last_at := v_seen.last_at;
             v_type.last_id := v_seen.last_id;
-            EXIT WHEN v_seen.n < p_limit OR v_deleted >= p_limit;
+            EXIT WHEN v_seen.n < p_limit;
+            v_rounds := v_rounds - 1;
+            EXIT WHEN v_deleted >= p_limit;
         END LOOP;
         UPDATE streamvibe.job_type t SET cleaned_until = v_type.last_at, cleaned_id = v_type.last_id
         WHERE t.name = v_type.name AND (t.cleaned_until, t.cleaned_id) <> (v_type.last_at, v_type.last_id);
@@ -83,6 +87,6 @@ BEGIN
               AND q.completed_at < v_now - coalesce(t.retention, '7 days')
             ORDER BY q.id LIMIT p_limit));
     END LOOP;
-    RETURN v_count;
+    RETURN CASE WHEN v_rounds = 0 THEN greatest(v_count, 1) ELSE v_count END;
 END
 $$;

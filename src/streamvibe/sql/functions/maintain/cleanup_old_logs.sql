@@ -1,8 +1,8 @@
 -- Delete log lines of types whose log_retention is shorter than others': those of the others leave with their partitions. Where there
 -- is an archive, nothing: it takes whole partitions, and a line that is deleted here would not be in it.
 -- p_limit: how many are deleted of each of such types.
--- Returns: how many were deleted. Call it again until it is 0; one that is locked stays until its partition leaves. It may also be 0
---          where a call passed over 100 * p_limit lines of other types: the next one goes on there.
+-- Returns: how many were deleted, and 1 at least where the call passed over 100 * p_limit lines of other types: the next one goes on
+--          there. Call it again until it is 0. One that is locked stays until its partition leaves.
 -- Locks:   their rows (SKIP LOCKED); rows of streamvibe.partition, so that no partition is sealed meanwhile, and of
 --          streamvibe.job_type: register_job_type() waits; that of streamvibe.setting against set_archive().
 -- Index:   the primary key from where the last call ended.
@@ -22,6 +22,7 @@ DECLARE
     v_from uuid[];
     v_before uuid[];
     v_count integer := 0;
+    v_rounds integer := 100;
 BEGIN
     PERFORM streamvibe.require_service('cleanup_old_logs');
     PERFORM streamvibe.require_read_committed('cleanup_old_logs', 'Use READ COMMITTED.');
@@ -37,11 +38,11 @@ BEGIN
     FOR v_type IN
         SELECT t.name, streamvibe.id_floor(v_now - t.log_retention) AS until_id, t.lines_cleaned_id AS last_id
         FROM streamvibe.job_type t WHERE t.log_retention < (SELECT max(l.log_retention) FROM streamvibe.job_type l)
-        ORDER BY t.name FOR NO KEY UPDATE SKIP LOCKED
+        ORDER BY t.lines_cleaned_id, t.name FOR NO KEY UPDATE SKIP LOCKED
     LOOP
         v_deleted := 0;
-        -- Other types' lines are passed over once, and never read again.
-        FOR v_round IN 1..100 LOOP
+        -- Other types' lines are passed over once, and never read again; so many in a call, whatever the number of types.
+        WHILE v_rounds > 0 LOOP
             SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name AND EXISTS (
                        SELECT FROM unnest(v_from, v_before) o(from_id, upper_id) WHERE f.id >= o.from_id AND f.id < o.upper_id)) AS ids,
                    count(*) AS n,
@@ -57,12 +58,14 @@ BEGIN
             DELETE FROM public.job_log l WHERE l.id = ANY (v_ids) AND l.id BETWEEN v_seen.first_id AND v_seen.last_id;
             v_deleted := v_deleted + cardinality(v_ids);
             v_type.last_id := v_seen.last_id;
-            EXIT WHEN v_seen.n < p_limit OR v_deleted >= p_limit;
+            EXIT WHEN v_seen.n < p_limit;
+            v_rounds := v_rounds - 1;
+            EXIT WHEN v_deleted >= p_limit;
         END LOOP;
         UPDATE streamvibe.job_type t SET lines_cleaned_id = v_type.last_id
         WHERE t.name = v_type.name AND t.lines_cleaned_id <> v_type.last_id;
         v_count := v_count + v_deleted;
     END LOOP;
-    RETURN v_count;
+    RETURN CASE WHEN v_rounds = 0 THEN greatest(v_count, 1) ELSE v_count END;
 END
 $$;
