@@ -96,7 +96,7 @@ def test_a_locked_job_and_one_to_be_retried_stay(queue: Queue) -> None:
     )
     with queue.database.connect() as other, other.transaction():
         other.execute("SELECT id FROM public.job_queue WHERE id = %s FOR SHARE", [ids[1]])
-        queue.service.execute("SET lock_timeout = '1s'")
+        queue.service.execute("SET statement_timeout = '10s'")
         assert cleanup(queue) == 1
     assert there(queue.conn, ids[:2]) == 2
 
