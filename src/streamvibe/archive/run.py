@@ -361,7 +361,7 @@ class Archiver:
         self._report("erased", f"user {erased.user_id}")
 
     def _is_there(self, url: str) -> bool:
-        """Whether the place answers and is this archive's, asked once in a run: then no file of it need be tried."""
+        """Whether the place answers and is this archive's, asked once in a run: if not, no file there is tried."""
         if url not in self._places:
             try:
                 self._store(url).require(self._archive_id)
