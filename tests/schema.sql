@@ -21,6 +21,7 @@ CREATE FUNCTION public.append_job_logs(p_worker_id text, p_tokens bigint[], p_jo
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -62,6 +63,7 @@ CREATE FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) RETURNS TAB
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -100,7 +102,9 @@ BEGIN
                 ELSE 'unchanged' END,
            q.status
     FROM (SELECT u.id, min(u.n) AS n FROM unnest(p_job_ids) WITH ORDINALITY u(id, n) GROUP BY u.id) r
-    LEFT JOIN public.job_queue q ON q.id = r.id AND q.id = ANY (p_job_ids) AND (q.user_id = v_user_id) IS TRUE
+    -- OFFSET 0: looked up one by one; as a plain join all ids of the table might be read.
+    LEFT JOIN LATERAL (SELECT j.id, j.status FROM public.job_queue j
+                       WHERE j.id = r.id AND (j.user_id = v_user_id) IS TRUE OFFSET 0) q ON true
     ORDER BY r.n;
 END
 $$;
@@ -525,6 +529,7 @@ CREATE FUNCTION public.complete_jobs(p_worker_id text, p_tokens bigint[], p_job_
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -596,6 +601,7 @@ CREATE FUNCTION public.create_jobs(p_jobs jsonb, p_dedupe boolean DEFAULT false,
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -992,6 +998,7 @@ CREATE FUNCTION public.fail_jobs(p_worker_id text, p_tokens bigint[], p_job_ids 
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -1910,6 +1917,7 @@ CREATE FUNCTION public.heartbeat_worker(p_worker_id text, p_job_types text[] DEF
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -1969,6 +1977,7 @@ CREATE FUNCTION public.lease_jobs(p_worker_id text, p_tokens bigint[], p_job_ids
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -2365,6 +2374,7 @@ CREATE FUNCTION public.release_jobs(p_worker_id text, p_tokens bigint[], p_job_i
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -2387,6 +2397,7 @@ CREATE FUNCTION public.report_job_progress(p_worker_id text, p_tokens bigint[], 
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -2755,6 +2766,7 @@ CREATE FUNCTION public.retry_jobs(p_user_id uuid, p_job_ids uuid[]) RETURNS TABL
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -3388,6 +3400,7 @@ CREATE FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean DEF
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE

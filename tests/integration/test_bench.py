@@ -47,7 +47,7 @@ def test_throughput_writes_the_documented_json(tmp_path: Path, capsys: pytest.Ca
             "notify_cost_10",
         ),
         *("bulk", "bulk_2_clients", "bulk_guarded", "bulk_guarded_2_clients", "sustained"),
-        *("pinned", "floor_100", "floor_500", "drain_by_floor_100"),
+        *("pinned", "floor_100", "floor_500", "floor_500_2_sessions", "drain_by_floor_100"),
         *("bare_copy", "bare_insert_1", "bare_insert_10"),
         *("drain_1_workers", "drain_2_workers", "fairness_2_workers"),
     }

@@ -5,19 +5,24 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from streamvibe.bench.processes import BenchError
 from streamvibe.bench.stage import Figure, Stage
 from streamvibe.db.embedded import binary
 
 BATCHES = (100, 500)
+#: The largest of them by two sessions as well: what both processors can do without a worker.
+SESSIONS = 2
 
 #: What a worker sends for each batch, each statement a transaction: the ids travel as they do for a worker.
 FLOOR = """
 SELECT coalesce(min(c.token), 0) AS token, count(*) AS jobs, coalesce(array_agg(c.job_id), '{}') AS ids
-FROM public.claim_jobs('floor', :batch) c \\gset
+FROM public.claim_jobs('floor' || :client_id, :batch) c \\gset
 SELECT count(*) AS refused
-FROM public.complete_jobs('floor', array_fill(:token::bigint, ARRAY[:jobs::integer]), :ids::uuid[],
+FROM public.complete_jobs('floor' || :client_id, array_fill(:token::bigint, ARRAY[:jobs::integer]), :ids::uuid[],
                           array_fill('{"number": 1}'::jsonb, ARRAY[:jobs::integer])) \\gset
 """
 
@@ -34,25 +39,38 @@ VALUES ('00000000-0000-4000-8000-000000000001', 'bench.noop', '{{"number": 1, "s
 
 
 def floor(stage: Stage) -> list[Figure]:
-    """Claim and complete the backlog by pgbench: one connection, prepared statements, no Python."""
-    jobs = stage.sizes.jobs
-    found = []
+    """Claim and complete the backlog by pgbench: prepared statements, no Python. One connection; then two at once."""
+    largest = max(BATCHES)
+    found = [Figure(f"floor_{batch}", _claimed_and_completed(stage, batch, 1), "jobs/s") for batch in BATCHES]
+    together = _claimed_and_completed(stage, largest, SESSIONS)
+    return [*found, Figure(f"floor_{largest}_{SESSIONS}_sessions", together, "jobs/s")]
+
+
+def _claimed_and_completed(stage: Stage, batch: int, sessions: int) -> float:
+    """Jobs a second, by so many sessions at once, each with batches of its own.
+
+    What one holds the other looks past, and may find less than a batch behind it: what was completed is counted.
+    """
+    warm, rounds = 10, max(1, stage.sizes.jobs // batch // sessions)
     with stage.producer() as producer, stage.connect() as conn:
-        for batch in BATCHES:
-            rounds, warm = max(1, jobs // batch), 10
-            producer.ask("bulk", count=(rounds + warm) * batch)
-            conn.execute("SELECT * FROM heartbeat_worker('floor', NULL, '1 hour')")
-            _pgbench(stage.url, FLOOR, warm, batch=batch)
-            rate = _pgbench(stage.url, FLOOR, rounds, batch=batch)
-            row = conn.execute(
-                "SELECT count(*) FROM public.job_queue WHERE status IN ('pending', 'processing')"
-            ).fetchone()
-            if row != (0,):
-                raise BenchError(
-                    "The floor left jobs unfinished", received=str(row), fix="Look at FLOOR in floors.py"
-                )
-            found.append(Figure(f"floor_{batch}", rate * batch, "jobs/s"))
-    return found
+        producer.ask("bulk", count=(rounds + warm) * batch * sessions)
+        for number in range(sessions):
+            conn.execute("SELECT * FROM heartbeat_worker('floor' || %s, NULL, '1 hour')", [number])
+        _pgbench(stage.url, FLOOR, warm, sessions, batch=batch)
+        before = _completed(conn)
+        rate = _pgbench(stage.url, FLOOR, rounds, sessions, batch=batch)
+        completed = _completed(conn) - before
+    return rate * completed / (rounds * sessions)
+
+
+def _completed(conn: psycopg.Connection[tuple[Any, ...]]) -> int:
+    """How many jobs are completed; raises BenchError where one is neither that nor waiting."""
+    rows = dict(conn.execute("SELECT status, count(*) FROM public.job_queue GROUP BY status").fetchall())
+    if set(rows) - {"pending", "completed"}:
+        raise BenchError(
+            "The floor left jobs unfinished", received=str(rows), fix="Look at FLOOR in floors.py"
+        )
+    return int(rows.get("completed", 0))
 
 
 def bare(stage: Stage) -> list[Figure]:

@@ -119,6 +119,10 @@ class Fetcher:
             pause = 0.05
             if claimed:
                 empty_looks = 0
+                if claimed < MOST_JOBS:
+                    # Their handlers begin before the next look is sent: where the server answers on the processor that
+                    # this process runs on, they would wait for all of it.
+                    await asyncio.sleep(0)
                 continue
             # The first empty look told the database that this worker sleeps; what was asked for while it did
             # so sent no wake-up, and is found by the second look.

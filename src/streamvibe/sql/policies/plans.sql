@@ -8,9 +8,9 @@
 -- - enable_nestloop = off, or it may compare every row with every element;
 -- - (user_id = the user) IS TRUE, or it may read all jobs of the user.
 -- Functions that count or list many jobs are left to the planner; claim_jobs has its own settings.
--- What reads one job, or a page of a user's, has one plan for a session, instead of one for every call, which for one job takes
--- as long again as looking it up. It costs the first call of a session 2 ms a leaf, and every call a lock on every leaf; with
--- some ten leaves that is little.
+-- What reads or moves jobs by their ids, or reads a page of a user's, has one plan for a session, instead of one for every call,
+-- which for one job takes as long again as the work, and with 75 leaves ten times as long. It costs the first call of a session
+-- 2 ms a leaf, and every call a lock on every leaf; with some ten leaves that is little.
 DO $$
 DECLARE
     v_function regprocedure;
@@ -35,8 +35,12 @@ BEGIN
     END LOOP;
     FOR v_function IN
         SELECT o.function FROM streamvibe.own_functions() o
-        WHERE o.function_name IN ('get_job', 'get_job_result', 'get_cached_job_result', 'get_user_jobs',
-                                  'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket')
+        WHERE o.function_name IN (
+              'get_job', 'get_job_result', 'get_cached_job_result',
+              'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket',
+              'create_jobs', 'create_staged_jobs', 'cancel_jobs', 'retry_jobs',
+              'heartbeat_worker', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs', 'release_jobs',
+              'append_job_logs')
     LOOP
         EXECUTE pg_catalog.format('ALTER FUNCTION %s SET plan_cache_mode = force_generic_plan', v_function);
     END LOOP;

@@ -48,7 +48,9 @@ BEGIN
                 ELSE 'unchanged' END,
            q.status
     FROM (SELECT u.id, min(u.n) AS n FROM unnest(p_job_ids) WITH ORDINALITY u(id, n) GROUP BY u.id) r
-    LEFT JOIN public.job_queue q ON q.id = r.id AND q.id = ANY (p_job_ids) AND (q.user_id = v_user_id) IS TRUE
+    -- OFFSET 0: looked up one by one; as a plain join all ids of the table might be read.
+    LEFT JOIN LATERAL (SELECT j.id, j.status FROM public.job_queue j
+                       WHERE j.id = r.id AND (j.user_id = v_user_id) IS TRUE OFFSET 0) q ON true
     ORDER BY r.n;
 END
 $$;

@@ -1,0 +1,79 @@
+"""What moves or reads single jobs is planned once for a session, not anew for every call."""
+
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from psycopg import Connection
+from tests.sql import kit
+from tests.support.databases import TEMPLATE, new_database
+from tests.support.servers import Server
+
+# After five executions a session may settle for a plan that it keeps.
+WARM_UP = 7
+#: PostgreSQL before 18 plans functions in SQL for every call: what is called finds a list of ids or a limit, no jobs.
+FUNCTIONS_IN_SQL = 2
+
+
+class Counted:
+    """A session that notes how often the planner ran in each of its calls."""
+
+    def __init__(self, conn: Connection[Any]) -> None:
+        self.conn = conn
+        self.plans: dict[str, int] = {}
+        self._planned = 0
+        conn.add_notice_handler(self._note)
+
+    def _note(self, notice: psycopg.errors.Diagnostic) -> None:
+        self._planned += notice.message_primary == "PLANNER STATISTICS"
+
+    def call(self, function: str, **arguments: Any) -> list[kit.Row]:
+        """One call; the statement that makes it is prepared by the driver, and planned once as well."""
+        self.conn.execute("SET client_min_messages = log")
+        self.conn.execute("SET log_planner_stats = on")
+        self._planned = 0
+        rows = kit.call(self.conn, function, **arguments)
+        self.plans[function] = self._planned
+        self.conn.execute("SET log_planner_stats = off")
+        self.conn.execute("RESET client_min_messages")
+        return rows
+
+
+def use_everything(session: Counted) -> None:
+    """Every function that looks at single jobs or moves them, once or more."""
+    call, user_id = session.call, uuid4()
+    asked: kit.Row = {"p_user_id": user_id, "p_job_type": "mine"}
+    ids = [call("request_job", **asked, p_params={"n": n})[0]["job_id"] for n in range(4)]
+    jobs = call("claim_jobs", p_worker_id="w", p_limit=4)
+    first = kit.held(jobs[:1], "w")
+    call("heartbeat_worker", **first, p_lease="1 day")
+    call("lease_jobs", **first, p_started_at=[None])
+    call("report_job_progress", **first, p_progress=[0.5], p_messages=["half"])
+    call("append_job_logs", **first, p_levels=["info"], p_messages=["line"])
+    assert call("complete_jobs", **first, p_results=[{"n": 1}]) == []
+    later = {**kit.ERROR, "retry_after_seconds": 3600}
+    call("fail_jobs", **kit.held(jobs[1:2], "w"), p_failures=[later])
+    assert call("release_jobs", **kit.held(jobs[2:3], "w")) == []
+    call("cancel_jobs", p_user_id=user_id, p_job_ids=ids[3:])
+    call("retry_jobs", p_user_id=user_id, p_job_ids=ids[3:])
+    call("get_job", p_job_id=ids[0])
+    call("get_job_result", p_job_id=ids[0])
+    session.conn.execute("DELETE FROM job_queue WHERE user_id = %s", [user_id])
+    session.conn.execute("DELETE FROM streamvibe.claim")
+
+
+def test_planned_once(server: Server) -> None:
+    """Once a session is warm, no call for one job runs the planner, which would take longer than the call's work."""
+    with new_database(server, TEMPLATE) as database:
+        conn = database.connect()
+        kit.register(conn, "mine")
+        kit.worker(conn, "w", p_lease="1 day")
+        conn.prepare_threshold = 0
+        session = Counted(conn)
+        use_everything(session)
+        assert max(session.plans.values()) > FUNCTIONS_IN_SQL  # it does count
+        for _ in range(WARM_UP):
+            use_everything(session)
+        most = 0 if conn.info.server_version >= 18_00_00 else FUNCTIONS_IN_SQL
+    assert len(session.plans) == 13
+    assert {function: count for function, count in session.plans.items() if count > most} == {}
