@@ -154,6 +154,10 @@ BEGIN
         PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
             'worker is unknown, or its lease is over', 'Call heartbeat_worker(p_worker_id) first.');
     END IF;
+    -- For few jobs waiting for each other would cost more than it saves.
+    IF p_limit >= 200 THEN
+        PERFORM streamvibe.enter_claim_gate();
+    END IF;
     v_now := streamvibe.now();
     v_types := CASE WHEN p_job_types IS NULL THEN ARRAY(SELECT t.name FROM streamvibe.job_type t)
                     ELSE ARRAY(SELECT DISTINCT u.name FROM unnest(p_job_types) u(name)) END;
@@ -3844,6 +3848,23 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION streamvibe.enter_claim_gate() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '250ms'
+    AS $$
+BEGIN
+    IF clock_timestamp() < coalesce(nullif(current_setting('streamvibe.claim_gate_after', true), ''), '-infinity')::timestamptz THEN
+        RETURN;
+    END IF;
+    BEGIN
+        LOCK TABLE streamvibe.claim_gate IN EXCLUSIVE MODE;
+    EXCEPTION WHEN lock_not_available THEN
+        PERFORM set_config('streamvibe.claim_gate_after', (clock_timestamp() + interval '1 second')::text, false);
+    END;
+END
+$$;
+
 CREATE FUNCTION streamvibe.erasures() RETURNS TABLE(user_id uuid, before_id uuid)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6313,6 +6334,9 @@ CREATE TABLE streamvibe.archiver (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE streamvibe.claim_gate (
+);
+
 ALTER TABLE streamvibe.claim ALTER COLUMN token ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME streamvibe.claim_token_seq
     START WITH 1
@@ -7218,6 +7242,8 @@ GRANT ALL ON FUNCTION streamvibe.end_archive_file(p_fence bigint, p_file_id bigi
 
 REVOKE ALL ON FUNCTION streamvibe.end_duty(p_fence bigint, p_leader_id text, p_duty text, p_started_at timestamp with time zone, p_done bigint, p_error text) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.end_duty(p_fence bigint, p_leader_id text, p_duty text, p_started_at timestamp with time zone, p_done bigint, p_error text) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.enter_claim_gate() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.erasures() FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.erasures() TO service_role;
