@@ -1,8 +1,5 @@
 """Removing 100,000 finished jobs, by a dropped leaf and by deletion in batches: the figures behind "cleanup".
 
-The first change to a page after a checkpoint puts the whole page into the WAL. The embedded server compresses it
-(pglz), PostgreSQL as it comes does not (wal_compression = off): batches are measured with both.
-
     .venv/bin/python -m benchmarks.cleanup [--jobs 100000] [--rounds 7] [--write]
 
 Each round makes databases on the embedded server, with commits that are durable, for the ways in turn. A leaf of
@@ -163,10 +160,9 @@ def _function(sql: str) -> str:
 
 WAYS = {
     # Long enough ago that its retention is over for the whole leaf.
-    "dropped leaf": (by_leaf, 2, "7 days", "on"),
+    "dropped leaf": (by_leaf, 2, "7 days"),
     # Not old for its leaf: another type's jobs stay longer.
-    "batch delete": (by_batch, 1, "1 hour", "on"),
-    "batch delete, wal_compression off": (by_batch, 1, "1 hour", "off"),
+    "batch delete": (by_batch, 1, "1 hour"),
 }
 
 
@@ -175,13 +171,12 @@ def one_round(server: Server, way: str, jobs: int, *, watched: bool) -> dict[str
 
     Times are in milliseconds.
     """
-    remove, weeks, retention, wal_compression = WAYS[way]
+    remove, weeks, retention = WAYS[way]
     with (
         server.database(f"cleanup {way}", migrated=True) as url,
         psycopg.connect(url, autocommit=True) as conn,
     ):
         leaf = fill(conn, jobs, weeks=weeks, retention=retention)
-        conn.execute(f"SET wal_compression = {wal_compression}".encode())
         found: dict[str, float | dict[str, float]]
         if watched:
             bystander = Bystander(url)

@@ -97,6 +97,16 @@ def test_data_and_url_are_kept_between_runs(home: Home) -> None:
     assert home.query(after["url"], "SELECT answer FROM kept") == [[42]]
 
 
+def test_what_maintenance_uses_is_there(home: Home) -> None:
+    """pgstattuple and pg_stat_statements are installed, also in a database that was made without them."""
+    wanted = "SELECT array_agg(extname::text ORDER BY extname) FROM pg_extension WHERE extname LIKE 'pg%'"
+    server = home.do("start")
+    assert home.query(server["url"], wanted) == [[["pg_stat_statements", "pgstattuple"]]]
+    home.query(server["url"], "DROP EXTENSION pgstattuple")
+    home.do("stop")
+    assert home.query(home.do("start")["url"], wanted) == [[["pg_stat_statements", "pgstattuple"]]]
+
+
 def test_settings_changed_by_alter_system_survive_a_restart(home: Home) -> None:
     """The owner's ALTER SYSTEM wins over what StreamVibe writes, at the next start too."""
     url = home.do("start")["url"]

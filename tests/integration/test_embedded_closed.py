@@ -169,7 +169,6 @@ def test_the_password_survives_restarts_and_stays_out_of_logs(home: Home) -> Non
     port = str(free_port())
     server = home.do("start", embedded_ports=port)
     password = (home.base / "password").read_text().rsplit(":", 1)[1].strip()
-    home.query(server["url"], "CREATE EXTENSION pg_stat_statements")
     statements = home.query(server["url"], "SELECT string_agg(query, ' ') FROM pg_stat_statements")[0][0]
     home.do("stop")
     logs = "".join(path.read_text() for path in Path(server["log_directory"]).iterdir())

@@ -45,7 +45,7 @@ from streamvibe.db.embedded_process import (
     socket_url,
 )
 from streamvibe.db.embedded_programs import binary
-from streamvibe.db.embedded_start import ensure_password, start
+from streamvibe.db.embedded_start import ensure_extensions, ensure_password, start
 from streamvibe.errors import ConfigurationError, DatabaseUnreachable
 
 __all__ = ["EmbeddedServer", "binary", "database_url", "ensure_running", "status", "stop"]
@@ -103,6 +103,8 @@ def ensure_running(settings: Settings) -> EmbeddedServer:
             if server is not None:
                 if server.tcp_url is not None:
                     ensure_password(layout, server.url)
+                if started:
+                    ensure_extensions(server.url)
                 return replace(server, started=started)
             _clear_the_way(layout)
             if time.monotonic() > deadline:

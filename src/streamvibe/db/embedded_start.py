@@ -24,7 +24,7 @@ from streamvibe.db.embedded_layout import (
 )
 from streamvibe.db.embedded_process import read_postmaster, server_processes
 from streamvibe.db.embedded_programs import Account, major_version, run, server_account, server_program
-from streamvibe.errors import ConfigurationError, DatabaseUnreachable
+from streamvibe.errors import ConfigurationError, DatabaseUnreachable, translated
 
 _KEPT_LOG_FILES = 10
 _STARTUP_LOG = "startup.log"
@@ -249,6 +249,15 @@ def ensure_password(layout: Layout, url: str) -> None:
     with work.open("w", encoding="utf-8") as file:
         file.write(f"127.0.0.1:*:*:{conf.SUPERUSER}:{password}\n")
     work.rename(layout.password_file)
+
+
+def ensure_extensions(url: str) -> None:
+    """What maintenance and reports use where it is there: how full an index is, and which statements are slow."""
+    with translated(url), psycopg.connect(url, autocommit=True) as connection:
+        for name in ("pgstattuple", "pg_stat_statements"):
+            connection.execute(
+                psycopg.sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(psycopg.sql.Identifier(name))
+            )
 
 
 def _logs(layout: Layout) -> list[Path]:

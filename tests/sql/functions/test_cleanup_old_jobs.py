@@ -179,3 +179,45 @@ def test_bad_limit(queue: Queue, function: str, limit: int | None) -> None:
     """No, zero and too many are refused by name."""
     with kit.refused("SV001", "p_limit"):
         kit.call(queue.service, function, p_limit=limit)
+
+
+# What each row's deletion is compressed with, noted by a trigger of the table.
+NOTE_COMPRESSION = (
+    "CREATE TABLE public.noted (compression text)",
+    """
+    CREATE FUNCTION public.note_compression() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+        INSERT INTO public.noted VALUES (current_setting('wal_compression'));
+        RETURN NULL;
+    END $$
+    """,
+    "CREATE TRIGGER note AFTER DELETE ON public.job_queue FOR EACH ROW EXECUTE FUNCTION public.note_compression()",
+)
+# An owner of the queue that is no superuser, as platforms give one.
+ANOTHER_OWNER = (
+    "CREATE ROLE another_owner BYPASSRLS",
+    "GRANT USAGE ON SCHEMA streamvibe, public TO another_owner",
+    "GRANT ALL ON ALL TABLES IN SCHEMA streamvibe, public TO another_owner",
+    "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA streamvibe, public TO another_owner",
+    "ALTER FUNCTION public.cleanup_old_jobs OWNER TO another_owner",
+)
+
+
+@pytest.mark.parametrize(
+    ("compression", "owner", "used"),
+    [("pglz", (), "off"), ("off", (), "off"), ("pglz", ANOTHER_OWNER, "pglz")],
+    ids=["superuser", "off anyway", "another owner"],
+)
+def test_whole_pages_are_not_compressed_meanwhile(
+    queue: Queue, compression: str, owner: tuple[str, ...], used: str
+) -> None:
+    """Where the queue's owner may decide that; afterwards the setting is what it was."""
+    kit.register(queue.conn, "short", p_retention="1 hour")
+    kit.register(queue.conn, "usual")
+    finished(queue, "short", 3, 2 * kit.HOUR)
+    with queue.conn.transaction(force_rollback=True):
+        for statement in (*NOTE_COMPRESSION, *owner, f"SET LOCAL wal_compression = {compression}"):
+            queue.conn.execute(statement.encode())
+        assert kit.value(queue.conn, "SELECT cleanup_old_jobs()") == 3
+        assert kit.value(queue.conn, "SELECT array_agg(compression) FROM public.noted") == [used] * 3
+        assert kit.value(queue.conn, "SELECT current_setting('wal_compression')") == compression
