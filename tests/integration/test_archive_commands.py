@@ -154,6 +154,10 @@ def test_erase_asks_first(run: Run, database18: Database) -> None:
     user_id = uuid4()
     job = kit.job_id(database18.connect(), user_id, "note")
     assert run("jobs", "erase", "--user", user_id, stdin="n\n").status == 130
+    nobody = run("jobs", "erase", "--user", user_id, stdin="")
+    assert (
+        nobody.status == 2 and "\nError: There is nobody to ask" in nobody.err and "Add --yes" in nobody.err
+    )
     assert run("jobs", "show", job).status == 0
     ran = run("jobs", "erase", "--user", "me", "--yes", "--json")
     assert (ran.status, ran.problem["field"], ran.problem["received"]) == (2, "--user", "me")

@@ -92,7 +92,7 @@ def test_what_is_no_statement_is_left_out() -> None:
     assert jobs == [] and "process" in left_out.reason
 
 
-GOOD = Facts("1.6", "app", "owner", True, True, {"cron.database_name": "app", "cron.timezone": "GMT"})
+GOOD = Facts("1.6", "app", "owner", True, True, 18, {"cron.database_name": "app", "cron.timezone": "GMT"})
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,7 @@ def test_where_it_is_usable(changes: dict[str, object], version: tuple[int, int]
     [
         ({"settings": {"cron.database_name": "postgres"}}, "cron.database_name", "'app'"),
         ({"version": None}, "pg_cron", "CREATE EXTENSION"),
+        ({"version": None, "settings": {}}, "pg_cron", "postgresql-18-cron"),
         ({"version": "1.3"}, "pg_cron", "UPDATE"),
         ({"may_use": False}, "role", "GRANT USAGE"),
         ({"may_log_in": False}, "role", "owner of job_queue"),

@@ -1,5 +1,6 @@
 """``streamvibe jobs erase``: nothing of a user is kept."""
 
+import sys
 from typing import Annotated
 from uuid import UUID
 
@@ -42,9 +43,7 @@ def erase_command(
             received=user[:200],
             fix="Write it like 018f0000-0000-7000-8000-000000000001",
         ) from None
-    if not yes and not typer.confirm(
-        f"Erase everything of user {user_id}? It cannot be taken back", err=True
-    ):
+    if not yes and not _confirmed(user_id):
         raise typer.Abort
 
     def report(step: str, what: str) -> None:
@@ -68,3 +67,18 @@ def erase_command(
             + (", and the user from the archive." if done.archive else ". Nothing was ever archived.")
         )
     print_hint(_LEFT, as_json=as_json)
+
+
+def _confirmed(user_id: UUID) -> bool:
+    try:
+        return typer.confirm(f"Erase everything of user {user_id}? It cannot be taken back", err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():  # it was interrupted
+            raise
+        typer.echo(err=True)  # the question's line ends
+        raise InvalidArgument(
+            "there is nobody to ask",
+            field="--yes",
+            received="the end of the input instead of an answer",
+            fix="Add --yes to erase without being asked",
+        ) from None

@@ -74,7 +74,7 @@ class Leadership:
             return
         self._outage.ends()
         if fence is None and not self._has_asked:
-            log.info("another_process_leads", leader_id=self.leader_id)
+            log.info("another_process_leads", waits_as=self.leader_id)
         self._has_asked = True
         if fence != self._fence:
             if fence is not None:

@@ -137,6 +137,8 @@ class Facts:
     may_log_in: bool
     may_use: bool
     """Whether that role may use the schema cron."""
+    postgres: int
+    """The server's major version."""
     settings: Mapping[str, str]
     """``cron.…``, as far as the role may see them; none where the library is not loaded."""
 
@@ -153,7 +155,8 @@ def find_pg_cron(conn: psycopg.Connection[Any]) -> Facts:
     assert row is not None
     version, database, role, may_log_in, may_use, listed = row
     settings = dict(line.split("=", 1) for line in listed)
-    return Facts(version, database, role, may_log_in, may_use, settings)
+    postgres = conn.info.server_version // 10_000
+    return Facts(version, database, role, may_log_in, may_use, postgres, settings)
 
 
 def usable_version(facts: Facts) -> tuple[int, int]:
@@ -175,7 +178,7 @@ def usable_version(facts: Facts) -> tuple[int, int]:
         first = (
             ""
             if settings
-            else "Install it (Debian: postgresql-15-cron), set shared_preload_libraries = 'pg_cron' and"
+            else f"Install it (Debian: postgresql-{facts.postgres}-cron), set shared_preload_libraries = 'pg_cron' and"
             f" cron.database_name = '{facts.database}' in postgresql.conf, restart PostgreSQL; then "
         )
         raise ConfigurationError(
