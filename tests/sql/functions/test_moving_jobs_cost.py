@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ FINISHED = 5_000
 PENDING = 10_000
 CLAIMED = 500
 MOVED = 100
+USER = UUID("018f4e2a-7c31-7b0e-9d51-3f5d1c2b6a90")
 # Of one statement: a job's row is found by its id, in each partition at worst; the claim's list is read with it.
 BUFFERS_A_JOB = 15
 ROWS = 2 * MOVED + CLAIMED
@@ -82,6 +84,7 @@ CALLS: dict[str, kit.Row] = {
     "append_job_logs": {"p_levels": ["info"] * MOVED, "p_messages": ["line"] * MOVED},
     "heartbeat_worker": {},
     "recover_stuck_jobs": {},
+    "cancel_jobs": {},
 }
 
 
@@ -98,6 +101,10 @@ def test_cost(session: Connection[Any], function: str, plans: str) -> None:
         kit.release(session, jobs[MOVED:])
         kit.kill_worker(session)
         arguments = {}
+    if function == "cancel_jobs":
+        ids = [job["job_id"] for job in jobs[:MOVED]]
+        session.execute("UPDATE public.job_queue SET user_id = %s WHERE id = ANY (%s)", [USER, ids])
+        arguments = {"p_user_id": USER, "p_job_ids": ids}
     found: list[dict[str, Any]] = []
 
     def keep(notice: psycopg.errors.Diagnostic) -> None:

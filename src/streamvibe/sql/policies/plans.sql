@@ -8,9 +8,10 @@
 -- - enable_nestloop = off, or it may compare every row with every element;
 -- - (user_id = the user) IS TRUE, or it may read all jobs of the user.
 -- Functions that count or list many jobs are left to the planner; claim_jobs has its own settings.
--- What reads or moves jobs by their ids, or reads a page of a user's, has one plan for a session, instead of one for every call,
--- which for one job takes as long again as the work, and with 75 leaves ten times as long. It costs the first call of a session
--- 2 ms a leaf, and every call a lock on every leaf; with some ten leaves that is little.
+-- What reads or moves jobs by their ids, or reads a page of a user's, keeps its plan, instead of making one for every call, which
+-- for one job takes as long again as the work, and with 75 leaves ten times as long. The plan is for all leaves: making it takes
+-- 2 ms a leaf, at a session's first call and again after a leaf was vacuumed or analyzed, and every call locks every leaf; with some
+-- ten leaves that is little.
 DO $$
 DECLARE
     v_function regprocedure;

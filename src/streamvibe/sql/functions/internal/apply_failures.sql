@@ -17,7 +17,7 @@ DECLARE
     -- What is noted for others would look as if they had ended again.
     v_live uuid[] := ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id)
                            CROSS JOIN LATERAL (SELECT j.status FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
-                           WHERE q.status IN ('pending', 'processing'));
+                           WHERE q.status IN ('pending', 'processing') ORDER BY u.id);
 BEGIN
     PERFORM streamvibe.count_jobs(-1, v_live);
     RETURN QUERY
@@ -48,7 +48,7 @@ BEGIN
         -- A failure that the process survived clears the suspicion that this job kills it.
         isolated      = coalesce(d.failure ->> 'kind', 'error') = 'crash'
     FROM decided d
-    WHERE q.id = d.job_id AND q.id = ANY (p_job_ids)
+    WHERE q.id = d.job_id AND q.id = ANY (p_job_ids) AND q.id BETWEEN v_live[1] AND v_live[cardinality(v_live)]
       AND coalesce(q.status, '') IN ('pending', 'processing')
     RETURNING q.id, q.status, CASE WHEN q.status = 'pending' THEN q.scheduled_for ELSE q.retry_at END;
     PERFORM streamvibe.count_jobs(1, v_live);

@@ -13,7 +13,8 @@ BEGIN
     v_ids := ARRAY(SELECT u.id FROM unnest(p_job_ids) u(id)
                    CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
                    WHERE q.status = 'processing'
-                      OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now));
+                      OR q.status = 'pending' AND (p_isolated AND NOT q.isolated OR q.expires_at <= v_now)
+                   ORDER BY u.id);
     PERFORM streamvibe.count_jobs(-1, v_ids);
     UPDATE public.job_queue q
     SET status = 'pending', started_at = NULL, worker_id = NULL, claim_token = NULL, progress = NULL,
@@ -22,7 +23,7 @@ BEGIN
         expires_at = CASE WHEN q.expires_at < v_now + t.expires_after THEN v_now + t.expires_after
                           ELSE q.expires_at END
     FROM streamvibe.job_type t
-    WHERE q.id = ANY (v_ids) AND t.name = q.job_type;
+    WHERE q.id = ANY (v_ids) AND q.id BETWEEN v_ids[1] AND v_ids[cardinality(v_ids)] AND t.name = q.job_type;
     PERFORM streamvibe.count_jobs(1, v_ids);
     PERFORM streamvibe.wake_workers(d.job_type)
     FROM (SELECT DISTINCT q.job_type FROM unnest(p_job_ids) u(id)

@@ -10,11 +10,15 @@ CREATE OR REPLACE FUNCTION public.cancel_jobs(p_user_id uuid, p_job_ids uuid[])
     RETURNS TABLE (job_id uuid, outcome text, status text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET enable_nestloop = off  -- see policies/plans.sql
 AS $$
 #variable_conflict use_column
 DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id);
     v_now timestamptz;
+    -- (min(uuid) came with PostgreSQL 18.)
+    v_first uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id LIMIT 1);
+    v_last uuid := (SELECT u.id FROM unnest(p_job_ids) u(id) ORDER BY u.id DESC LIMIT 1);
     v_locked uuid[];
     v_cancelled uuid[];
 BEGIN
@@ -23,7 +27,7 @@ BEGIN
     -- policies/plans.sql.
     v_locked := ARRAY(
     SELECT q.id FROM public.job_queue q JOIN (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) r ON q.id = r.id
-    WHERE (q.user_id = v_user_id) IS TRUE AND q.id = ANY (p_job_ids)
+    WHERE (q.user_id = v_user_id) IS TRUE AND q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last
       AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
     ORDER BY q.id FOR NO KEY UPDATE OF q);
     v_now := streamvibe.now();
@@ -32,7 +36,7 @@ BEGIN
         UPDATE public.job_queue q
         SET status = 'cancelled', completed_at = v_now, retry_at = NULL, updated_at = v_now
         FROM unnest(v_locked) r(id)
-        WHERE q.id = r.id AND q.id = ANY (v_locked)
+        WHERE q.id = r.id AND q.id = ANY (v_locked) AND q.id BETWEEN v_locked[1] AND v_locked[cardinality(v_locked)]
           AND (coalesce(q.status, '') IN ('pending', 'processing') OR q.retry_at IS NOT NULL)
         RETURNING q.id
     )

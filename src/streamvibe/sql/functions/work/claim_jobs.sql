@@ -9,9 +9,8 @@
 --          (streamvibe.pickup_rank); all with the same token. An isolated job comes as the only row, and must run
 --          alone in its process: it may be what killed the last one.
 -- traceparent: the W3C trace context of who asked for the job, if it came with one.
--- Locks:   the worker's row (waits while the worker's own release_forgotten_claims() or recovery has it); for 200 jobs or more
---          the gate, behind other such claims, for 250 ms at most; then the jobs' rows (SKIP LOCKED: no open transaction
---          that has some of them is waited for); until commit.
+-- Locks:   the worker's row (waits while the worker's own release_forgotten_claims() or recovery has it), then the jobs'
+--          rows (SKIP LOCKED: no open transaction that has some of them is waited for); until commit.
 -- Index:   idx_job_queue_type_status; the plans are pinned by
 --          tests/sql/functions/test_claim_jobs.py.
 -- Raises:  SV001, SV004, SV006, SV010 worker unknown or its lease over.
@@ -71,10 +70,6 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM streamvibe.raise_error('SV010', 'p_worker_id', p_worker_id,
             'worker is unknown, or its lease is over', 'Call heartbeat_worker(p_worker_id) first.');
-    END IF;
-    -- For few jobs waiting for each other would cost more than it saves.
-    IF p_limit >= 200 THEN
-        PERFORM streamvibe.enter_claim_gate();
     END IF;
     v_now := streamvibe.now();
     v_types := CASE WHEN p_job_types IS NULL THEN ARRAY(SELECT t.name FROM streamvibe.job_type t)
