@@ -3967,6 +3967,7 @@ $$;
 
 CREATE FUNCTION streamvibe.find_same_work(p_user_id uuid, p_job_type text, p_params jsonb, p_cached_since timestamp with time zone, p_live_since timestamp with time zone, p_due timestamp with time zone, p_below uuid) RETURNS uuid
     LANGUAGE plpgsql
+    SET enable_sort TO 'off'
     AS $$
 DECLARE
     v_hash bigint := streamvibe.identity_hash(p_user_id, p_job_type, p_params);
