@@ -107,6 +107,21 @@ def test_what_maintenance_uses_is_there(home: Home) -> None:
     assert home.query(home.do("start")["url"], wanted) == [[["pg_stat_statements", "pgstattuple"]]]
 
 
+def test_it_starts_without_what_cannot_be_installed(home: Home) -> None:
+    """A function of the owner's that has the name of an extension's: the server is as good without that one."""
+    server = home.do("start")
+    home.query(server["url"], "DROP EXTENSION pgstattuple")
+    home.query(
+        server["url"], "CREATE FUNCTION public.pgstattuple(text) RETURNS integer LANGUAGE sql AS 'SELECT 1'"
+    )
+    home.do("stop")
+    again = home.do("start")
+    assert again["started"]
+    assert home.query(again["url"], "SELECT count(*) FROM pg_extension WHERE extname = 'pgstattuple'") == [
+        [0]
+    ]
+
+
 def test_settings_changed_by_alter_system_survive_a_restart(home: Home) -> None:
     """The owner's ALTER SYSTEM wins over what StreamVibe writes, at the next start too."""
     url = home.do("start")["url"]

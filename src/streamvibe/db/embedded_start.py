@@ -268,7 +268,11 @@ def ensure_extensions(url: str) -> None:
                     psycopg.sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(psycopg.sql.Identifier(name))
                 )
     except psycopg.Error as error:
-        log.warning("extension_not_installed", error=str(error))
+        log.warning(
+            "extension_not_installed",
+            error=str(error),
+            fix="Mend what it names, then: CREATE EXTENSION pgstattuple; CREATE EXTENSION pg_stat_statements",
+        )
 
 
 def _logs(layout: Layout) -> list[Path]:
