@@ -153,7 +153,8 @@ def test_erase_asks_first(run: Run, database18: Database) -> None:
     """Without a yes nothing happens; an id that is none is refused."""
     user_id = uuid4()
     job = kit.job_id(database18.connect(), user_id, "note")
-    assert run("jobs", "erase", "--user", user_id, stdin="n\n").status == 130
+    refused = run("jobs", "erase", "--user", user_id, stdin="n\n")
+    assert refused.status == 130 and refused.err.endswith("Nothing was erased.\n")
     nobody = run("jobs", "erase", "--user", user_id, stdin="")
     assert (
         nobody.status == 2 and "\nError: There is nobody to ask" in nobody.err and "Add --yes" in nobody.err

@@ -187,6 +187,8 @@ def test_without_the_extension(run: Run) -> None:
         ),
         (("maintain", "report", "--list", "--limit", "0"), "--limit"),
         (("stats", "--slow", "--limit", "1001"), "--limit"),
+        (("stats", "--limit", "5"), "--limit"),
+        (("stats", "--prometheus", "--limit", "5"), "--prometheus"),
         (("stats", "--slow", "--type", "note"), "--slow"),
         (("stats", "--slow", "--recount"), "--slow"),
     ],

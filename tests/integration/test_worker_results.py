@@ -172,6 +172,7 @@ async def test_params_that_do_not_fit_fail_at_once_and_alone(
     row = queue.row(bad)
     assert (row["status"], row["failure_kind"], row["retry_at"]) == ("failed", "invalid_params", None)
     assert place in row["error_message"]
+    assert [line["message"] for line in queue.logs(bad)] == [row["error_message"]]
     assert queue.row(good)["status"] == "completed"
     assert ran == ["good"]
 
@@ -292,6 +293,7 @@ async def test_a_result_of_the_wrong_type_is_invalid_even_from_a_dataclass(datab
     await run_all(database18, wrong, other)
     assert queue.row(first)["failure_kind"] == "invalid_result"
     assert "many" in queue.row(first)["error_message"]
+    assert [line["message"] for line in queue.logs(first)] == [queue.row(first)["error_message"]]
     assert queue.row(second)["failure_kind"] == "invalid_result"
     assert "videos" in queue.row(second)["error_message"] or "required" in queue.row(second)["error_message"]
 

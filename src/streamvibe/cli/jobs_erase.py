@@ -30,7 +30,7 @@ def erase_command(
     """Erase a user: jobs with params and results, log lines, keys and limit, in the queue and in the archive.
 
     Live jobs are cancelled; workers that run one are waited for. Run again, it goes on where it ended. What the user
-    asks for meanwhile is not refused, and stays. Statistics, in which nobody is named, stay.
+    asks for meanwhile is not refused, and stays. Statistics, in which nobody is named, count what is left.
 
     JSON: user_id, jobs, lines, archive (whether there was one to search).
     """
@@ -44,6 +44,7 @@ def erase_command(
             fix="Write it like 018f0000-0000-7000-8000-000000000001",
         ) from None
     if not yes and not _confirmed(user_id):
+        print_hint("Nothing was erased.", as_json=as_json)
         raise typer.Abort
 
     def report(step: str, what: str) -> None:

@@ -44,7 +44,7 @@ def stats_command(
             help="Print the statements on the queue that took the most time in all, by pg_stat_statements.",
         ),
     ] = False,
-    limit: Annotated[int, typer.Option(help="With --slow: how many, 1 to 1000.")] = 20,
+    limit: Annotated[int | None, typer.Option(help="With --slow: how many, 1 to 1000; default: 20.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the queue in numbers: jobs by status and type, times and their percentiles, error rates.
@@ -66,6 +66,7 @@ def stats_command(
             ("--type", job_type),
             ("--recount", recount),
             ("--slow", slow),
+            ("--limit", limit is not None),
         ):
             if given:
                 raise InvalidArgument(
@@ -86,9 +87,16 @@ def stats_command(
             received=f"--slow with {'--since' if since else '--type' if job_type else '--recount'}",
             fix="Ask for them without other options than --limit",
         )
+    if limit is not None and not slow:
+        raise InvalidArgument(
+            "--limit needs --slow",
+            field="--limit",
+            received=str(limit),
+            fix="Add --slow, or leave --limit out: the numbers are of all jobs",
+        )
     with SyncClient(database_dsn(), max_size=1) as client:
         if slow:
-            _print_slow(client.slow_statements(limit=limit), as_json)
+            _print_slow(client.slow_statements(limit=20 if limit is None else limit), as_json)
             return
         if recount:
             wrong = client.recount_stats()

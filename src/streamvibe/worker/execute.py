@@ -30,7 +30,7 @@ async def execute(job: ClaimedJob, job_type: JobType[Any, Any]) -> End | None:
     try:
         params = job_type.parse_params(job.params)
     except Exception as error:  # also what a model's own validators raise
-        return End(job, "failed", failure("invalid_params", describe(error), retryable=False))
+        return _unreadable(job, "invalid_params", error)
     try:
         if job_type.is_async:
             result = await cast(Any, job_type.handler(job, params))
@@ -49,7 +49,7 @@ async def execute(job: ClaimedJob, job_type: JobType[Any, Any]) -> End | None:
     try:
         text = job_type.dump_result(result)
     except Exception as error:
-        return End(job, "failed", failure("invalid_result", describe(error), retryable=False))
+        return _unreadable(job, "invalid_result", error)
     return End(job, "completed", None if text == "null" else text)
 
 
@@ -70,6 +70,12 @@ def _end_of(job: ClaimedJob, error: BaseException) -> End | None:
     _note_failure(job, causes[0] if len(causes) == 1 else error)
     log.warning("handler_failed", job_id=job.key, job_type=job.job_type, attempt=job.attempt, exc_info=error)
     return End(job, "failed", failure("error", describe(error), retryable=True))
+
+
+def _unreadable(job: ClaimedJob, kind: str, error: Exception) -> End:
+    """Params or a result that are not what the job type says; where in the code that was found out helps nobody."""
+    job.log(describe(error), level="error", attempt=job.attempt)
+    return End(job, "failed", failure(kind, describe(error), retryable=False))
 
 
 def _note_failure(job: ClaimedJob, error: BaseException) -> None:
