@@ -4098,19 +4098,20 @@ $$;
 
 CREATE FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer, p_below uuid DEFAULT 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) RETURNS boolean
     LANGUAGE plpgsql
+    SET enable_sort TO 'off'
     AS $$
 BEGIN
     RETURN (SELECT (SELECT count(*) FROM (
                     SELECT FROM unnest(ARRAY['pending', 'processing']) s(status)
                     CROSS JOIN LATERAL (SELECT FROM public.job_queue q
                     WHERE q.user_id = p_user_id AND q.status = s.status AND q.id < p_below
-                    LIMIT p_max_live_jobs) l LIMIT p_max_live_jobs) live) < p_max_live_jobs
+                    ORDER BY q.created_at DESC, q.id DESC LIMIT p_max_live_jobs) l LIMIT p_max_live_jobs) live) < p_max_live_jobs
            AND (p_max_live_jobs_of_type IS NULL
                 OR (SELECT count(*) FROM (
                         SELECT FROM public.job_queue q
                         WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing')
                           AND q.job_type = p_job_type
-                        LIMIT p_max_live_jobs_of_type) live) < p_max_live_jobs_of_type));
+                        ORDER BY q.status LIMIT p_max_live_jobs_of_type) live) < p_max_live_jobs_of_type));
 END
 $$;
 
@@ -4644,6 +4645,7 @@ $$;
 
 CREATE FUNCTION streamvibe.look_at_live_jobs(p_user_id uuid, p_job_type text, p_most integer, p_below uuid, OUT jobs bigint, OUT jobs_of_type bigint, OUT last_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
+    SET enable_sort TO 'off'
     AS $$
 BEGIN
     SELECT count(*), count(*) FILTER (WHERE l.job_type = p_job_type),
@@ -4653,6 +4655,7 @@ BEGIN
     FROM (SELECT q.job_type, q.status, q.created_at, q.turn, q.scheduled_for
           FROM public.job_queue q
           WHERE q.user_id = p_user_id AND q.status IN ('pending', 'processing') AND q.id < p_below
+          ORDER BY q.status
           LIMIT p_most) l;
 END
 $$;
