@@ -1098,7 +1098,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.get_archive() RETURNS TABLE(url text, archive_id uuid, archiver text, files bigint, jobs bigint, lines bigint, bytes bigint, first_day date, last_day date, last_written_at timestamp with time zone, leaves_waiting bigint, jobs_waiting bigint, erasures bigint)
+CREATE FUNCTION public.get_archive() RETURNS TABLE(url text, archive_id uuid, archiver text, files bigint, jobs bigint, lines bigint, bytes bigint, first_day date, last_day date, last_written_at timestamp with time zone, leaves_waiting bigint, jobs_waiting bigint, erasures bigint, is_copy boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1110,7 +1110,8 @@ BEGIN
            f.first_day, f.last_day, f.last_written_at,
            CASE WHEN s.archive_url IS NULL THEN 0
                 ELSE (SELECT count(*) FROM streamvibe.old_partitions() p WHERE p.archived_at IS NULL) END,
-           (SELECT count(*) FROM streamvibe.leaving_job), (SELECT count(*) FROM streamvibe.erasure)
+           (SELECT count(*) FROM streamvibe.leaving_job), (SELECT count(*) FROM streamvibe.erasure),
+           coalesce(s.archive_owner <> streamvibe.this_database(), false)
     FROM streamvibe.setting s CROSS JOIN streamvibe.archiver a
     CROSS JOIN (SELECT count(*) AS files, coalesce(sum(c.row_count) FILTER (WHERE c.kind = 'jobs'), 0)::bigint AS jobs,
                        coalesce(sum(c.row_count) FILTER (WHERE c.kind = 'logs'), 0)::bigint AS lines,
@@ -2836,7 +2837,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.set_archive(p_url text, p_archive_id uuid DEFAULT NULL::uuid, p_discard boolean DEFAULT false) RETURNS bigint
+CREATE FUNCTION public.set_archive(p_url text, p_archive_id uuid DEFAULT NULL::uuid, p_discard boolean DEFAULT false, p_this_is text DEFAULT NULL::text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
@@ -2853,8 +2854,28 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_archive_id', NULL, 'p_archive_id is missing',
             'Use `streamvibe archive set`, which leaves this id in the archive.');
     END IF;
+    IF p_this_is IS NULL THEN
+        PERFORM streamvibe.refuse_copy();
+    ELSIF p_this_is NOT IN ('moved', 'copy') THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_this_is', p_this_is, 'p_this_is is unknown', 'Use moved or copy.');
+    ELSIF NOT (SELECT coalesce(s.archive_owner <> streamvibe.this_database(), false) FROM streamvibe.setting s) THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_this_is', p_this_is, 'the archive is this database''s own', 'Leave p_this_is out.');
+    ELSIF p_this_is = 'moved' THEN
+        UPDATE streamvibe.setting s SET archive_owner = streamvibe.this_database();
+    ELSE
+        IF p_archive_id = (SELECT s.archive_id FROM streamvibe.setting s) THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_archive_id', p_archive_id::text, 'that is the archive of the other database',
+                'Name a place of its own for the copy.');
+        END IF;
+        -- In the order in which drop_partition() locks.
+        PERFORM FROM streamvibe.partition p WHERE p.archived_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
+        UPDATE streamvibe.setting s SET archive_url = NULL, archive_id = NULL, archive_owner = NULL;
+        DELETE FROM streamvibe.archive_file;
+        UPDATE streamvibe.partition p SET archived_at = NULL WHERE p.archived_at IS NOT NULL;
+    END IF;
     IF p_url IS NOT NULL THEN
-        UPDATE streamvibe.setting s SET archive_url = p_url, archive_id = p_archive_id;
+        UPDATE streamvibe.setting s
+        SET archive_url = p_url, archive_id = p_archive_id, archive_owner = streamvibe.this_database();
         RETURN 0;
     END IF;
     -- Waits for whoever deletes jobs, and read it before.
@@ -3078,7 +3099,8 @@ CREATE FUNCTION streamvibe.awaits_archive(p_partition_name text) RETURNS boolean
 BEGIN
     PERFORM streamvibe.require_service('awaits_archive');
     RETURN EXISTS (SELECT FROM streamvibe.partition p, streamvibe.setting s
-                   WHERE p.partition_name = p_partition_name AND p.archived_at IS NULL AND s.archive_url IS NOT NULL);
+                   WHERE p.partition_name = p_partition_name AND s.archive_url IS NOT NULL
+                     AND (p.archived_at IS NULL OR s.archive_owner <> streamvibe.this_database()));
 END
 $$;
 
@@ -3737,7 +3759,7 @@ CREATE FUNCTION streamvibe.drop_partition(p_partition_name text, p_patience inte
     AS $$
 DECLARE
     v_leaf streamvibe.partition;
-    v_archive text;
+    v_archive record;
 BEGIN
     PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
@@ -3751,8 +3773,9 @@ BEGIN
                    p_partition_name, p_partition_name));
     END IF;
     -- FOR SHARE: once set_archive() has said where it goes, nothing is dropped unarchived.
-    SELECT s.archive_url INTO v_archive FROM streamvibe.setting s FOR SHARE;
-    IF v_leaf.archived_at IS NULL AND v_archive IS NOT NULL THEN
+    SELECT s.archive_url, s.archive_owner INTO v_archive FROM streamvibe.setting s FOR SHARE;
+    IF v_archive.archive_url IS NOT NULL
+       AND (v_leaf.archived_at IS NULL OR v_archive.archive_owner <> streamvibe.this_database()) THEN
         PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not archived yet',
             'Run `streamvibe archive run`; or switch the archive off, and lose what is not archived: `streamvibe archive set off`.');
     END IF;
@@ -4309,6 +4332,7 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_lease', p_lease::text, 'p_lease is out of range',
             'Use ''1 second'' to ''1 hour''.');
     END IF;
+    PERFORM streamvibe.refuse_copy();
     PERFORM FROM streamvibe.archiver FOR NO KEY UPDATE;
     UPDATE streamvibe.archiver a
     SET holder = p_holder, expires_at = streamvibe.now() + p_lease,
@@ -5232,6 +5256,23 @@ CREATE FUNCTION streamvibe.readable_traceparent(p_traceparent text) RETURNS text
         '^(?:(?=00-.{52}$)|(?!00|ff))([0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(?:-.*)?$') END
 $_$;
 
+CREATE FUNCTION streamvibe.refuse_copy() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_url text;
+BEGIN
+    SELECT coalesce(s.archive_url, 'off') INTO v_url FROM streamvibe.setting s WHERE s.archive_owner <> streamvibe.this_database();
+    IF FOUND THEN
+        PERFORM streamvibe.raise_error('SV017', 'archive', v_url,
+            'this database is a copy of the one whose archive that is, or was moved',
+            'Beside the other database: streamvibe archive set --copy, with a place of its own, or off. '
+            'Instead of it, when nothing runs there any more: streamvibe archive set --moved, with the same place.');
+    END IF;
+END
+$$;
+
 CREATE FUNCTION streamvibe.refuse_held_claim() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5822,6 +5863,14 @@ BEGIN
     $query$, v_function);
 END
 $_$;
+
+CREATE FUNCTION streamvibe.this_database() RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT c.system_identifier || '/' || d.oid
+    FROM pg_control_system() c CROSS JOIN pg_database d WHERE d.datname = current_database()
+$$;
 
 CREATE FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone DEFAULT NULL::timestamp with time zone, p_end timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(total bigint, age interval)
     LANGUAGE plpgsql STABLE ROWS 1
@@ -6590,6 +6639,7 @@ CREATE TABLE streamvibe.setting (
     max_result_bytes integer DEFAULT 1048576 NOT NULL,
     archive_url text,
     archive_id uuid,
+    archive_owner text COLLATE pg_catalog."C",
     CONSTRAINT setting_default_max_live_jobs_check CHECK ((default_max_live_jobs >= 0)),
     CONSTRAINT setting_max_result_bytes_check CHECK ((max_result_bytes > 0)),
     CONSTRAINT setting_only_row_check CHECK (only_row),
@@ -7151,8 +7201,8 @@ REVOKE ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_resu
 GRANT ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_limit integer, p_cursor text) TO authenticated;
 GRANT ALL ON FUNCTION public.search_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_limit integer, p_cursor text) TO service_role;
 
-REVOKE ALL ON FUNCTION public.set_archive(p_url text, p_archive_id uuid, p_discard boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.set_archive(p_url text, p_archive_id uuid, p_discard boolean) TO service_role;
+REVOKE ALL ON FUNCTION public.set_archive(p_url text, p_archive_id uuid, p_discard boolean, p_this_is text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.set_archive(p_url text, p_archive_id uuid, p_discard boolean, p_this_is text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.set_maintenance_duty(p_duty text, p_schedule text, p_enabled boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.set_maintenance_duty(p_duty text, p_schedule text, p_enabled boolean) TO service_role;
@@ -7383,6 +7433,8 @@ REVOKE ALL ON FUNCTION streamvibe.read_cursor(p_cursor text, p_filter text) FROM
 
 REVOKE ALL ON FUNCTION streamvibe.readable_traceparent(p_traceparent text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.refuse_copy() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.refuse_held_claim() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.refuse_unreadable_job(p_jobs jsonb) FROM PUBLIC;
@@ -7448,6 +7500,8 @@ REVOKE ALL ON FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) 
 REVOKE ALL ON FUNCTION streamvibe.stored_statuses(p_status text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.sums_to_pack() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.this_database() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone) FROM PUBLIC;
 

@@ -16,9 +16,9 @@
     ├── InvalidCursor                  SV014     422   2    a broken, foreign or forged cursor
     ├── OffsetTooLarge                 SV015     422   2    past the offset limit: use a cursor
     ├── NotLeader                      SV016     409   1    another process does the maintenance now
+    ├── ArchiveFailed                  SV017     500   1    the archive cannot be written or read; nothing was dropped
     ├── DatabaseUnreachable            -         503   3    no connection, or a server that cannot work now
     ├── ConfigurationError             -         500   2    a setting that cannot be used
-    ├── ArchiveFailed                  -         500   1    the archive cannot be written or read; nothing was dropped
     ├── JobFailed                      -         500   1    raised by waiting: the job ended without a result
     ├── WaitTimeout                    -         504   1    raised by waiting: the job is still live
     ├── PermanentError                 -         500   1    raised BY a handler: do not retry
@@ -209,6 +209,7 @@ class ConfigurationError(StreamVibeError):
 class ArchiveFailed(StreamVibeError):
     """The archive cannot be written, or what is in it cannot be read. Nothing left the queue for it."""
 
+    sqlstate = "SV017"
     http_status = 500
     problem_type = "archive-failed"
 

@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import typer
@@ -41,12 +41,12 @@ _STOPPED = "Stopped: what was begun is done again by the next run."
 _NOT_SET = "Stopped: the archive is where it was."
 _STATUS = """
 SELECT url, archiver, files, jobs, lines, bytes, first_day, last_day, last_written_at, leaves_waiting,
-       jobs_waiting, erasures
+       jobs_waiting, erasures, is_copy
 FROM public.get_archive()
 """
 _NAMES = (
     *("url", "archiver", "files", "jobs", "lines", "bytes", "first_day", "last_day", "last_written_at"),
-    *("partitions_waiting", "jobs_waiting", "erasures"),
+    *("partitions_waiting", "jobs_waiting", "erasures", "is_copy"),
 )
 
 
@@ -62,17 +62,38 @@ def set_command(
             "--discard", help="With off: lose the jobs that have left the queue and are not archived."
         ),
     ] = False,
+    moved: Annotated[
+        bool,
+        typer.Option("--moved", help="In a copy that is instead of the original: take its archive over."),
+    ] = False,
+    copy: Annotated[
+        bool,
+        typer.Option("--copy", help="In a copy beside the original: have nothing to do with its archive."),
+    ] = False,
 ) -> None:
     """Say where what leaves the queue is kept from now on. The place is tried first: an object is written and deleted.
 
     From then on nothing is dropped or deleted before it is there. Credentials and endpoint of an S3-compatible store
     come from the environment, also from that of maintenance: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
-    AWS_ENDPOINT_URL. What is in the archive stays in it, whatever is set.
+    AWS_ENDPOINT_URL. What is in the archive stays in it, wherever it is set.
+
+    A restored dump knows the archive of the database that it is a copy of, and is refused until --moved or --copy says
+    what it is.
     """
+    if moved and copy:
+        raise InvalidArgument(
+            "a copy is either instead of the original or beside it",
+            field="--moved",
+            received="--moved with --copy",
+            fix="Use --moved when nothing runs on the other database any more, else --copy",
+        )
+    this_is = "moved" if moved else "copy" if copy else None
     dsn = database_dsn()
     if url == "off":
         with _connected(dsn) as conn:
-            [[lost]] = conn.execute("SELECT public.set_archive(NULL, NULL, %s)", [discard]).fetchall()
+            [[lost]] = conn.execute(
+                "SELECT public.set_archive(NULL, NULL, %s, %s)", [discard, this_is]
+            ).fetchall()
         print_remark("The archive is off: from now on what leaves the queue is gone.")
         if lost:
             print_remark(f"{lost} jobs that waited to be archived are lost.")
@@ -88,17 +109,21 @@ def set_command(
     from streamvibe.archive.store import Store
 
     def claim(stopping: threading.Event) -> UUID:
-        found = Store(url).claim(known)
+        found = Store(url).claim(None if copy else known)
         if stopping.is_set():
             print_hint(_NOT_SET)
             raise typer.Abort
         return found
 
     with _connected(dsn) as conn:
-        [[known]] = conn.execute("SELECT archive_id FROM public.get_archive()").fetchall()
+        [[known, is_copy]] = conn.execute("SELECT archive_id, is_copy FROM public.get_archive()").fetchall()
+        if is_copy or this_is is not None:
+            # What is refused is refused before anything is written there.
+            with conn.transaction(force_rollback=True):
+                conn.execute("SELECT public.set_archive(%s, %s, false, %s)", [url, uuid4(), this_is])
         # A place that does not answer keeps nobody from stopping this.
         archive_id = until_stopped(claim, _NOT_SET)
-        conn.execute("SELECT public.set_archive(%s, %s)", [url, archive_id])
+        conn.execute("SELECT public.set_archive(%s, %s, false, %s)", [url, archive_id, this_is])
     print_remark(f"What leaves the queue is kept in {url} from now on.")
     print_hint("Maintenance archives every hour (streamvibe maintain status); now: streamvibe archive run.")
 
@@ -138,8 +163,10 @@ def run_command(as_json: AsJson = False) -> None:
 def status_command(as_json: AsJson = False) -> None:
     """Show where the archive is, what is in it, and what waits. Ends with 1 when something waits and no archive is set.
 
+    Also when it is the archive of the database that this one is a copy of.
+
     JSON: url, archiver (the process that writes now), files, jobs, lines, bytes, first_day, last_day, last_written_at,
-    partitions_waiting, jobs_waiting, erasures.
+    partitions_waiting, jobs_waiting, erasures, is_copy.
     """
     with _connected(database_dsn()) as conn:
         [row] = conn.execute(_STATUS).fetchall()
@@ -152,7 +179,12 @@ def status_command(as_json: AsJson = False) -> None:
             print_hint(
                 "No archive is set: what leaves the queue is gone. See `streamvibe archive set --help`."
             )
-    if status["url"] is None and status["jobs_waiting"]:
+        if status["is_copy"]:
+            print_hint(
+                "It is the archive of the database that this one is a copy of: nothing is written to it, and nothing"
+                " leaves the queue. See `streamvibe archive set --help`."
+            )
+    if status["is_copy"] or (status["url"] is None and status["jobs_waiting"]):
         raise typer.Exit(1)
 
 

@@ -30,7 +30,8 @@ async def execute(job: ClaimedJob, job_type: JobType[Any, Any]) -> End | None:
     try:
         params = job_type.parse_params(job.params)
     except Exception as error:  # also what a model's own validators raise
-        return _unreadable(job, "invalid_params", error)
+        _note_unreadable(job, error)
+        return End(job, "failed", failure("invalid_params", describe(error), retryable=False))
     try:
         if job_type.is_async:
             result = await cast(Any, job_type.handler(job, params))
@@ -49,7 +50,8 @@ async def execute(job: ClaimedJob, job_type: JobType[Any, Any]) -> End | None:
     try:
         text = job_type.dump_result(result)
     except Exception as error:
-        return _unreadable(job, "invalid_result", error)
+        _note_unreadable(job, error)
+        return End(job, "failed", failure("invalid_result", describe(error), retryable=False))
     return End(job, "completed", None if text == "null" else text)
 
 
@@ -72,10 +74,9 @@ def _end_of(job: ClaimedJob, error: BaseException) -> End | None:
     return End(job, "failed", failure("error", describe(error), retryable=True))
 
 
-def _unreadable(job: ClaimedJob, kind: str, error: Exception) -> End:
+def _note_unreadable(job: ClaimedJob, error: Exception) -> None:
     """Params or a result that are not what the job type says; where in the code that was found out helps nobody."""
     job.log(describe(error), level="error", attempt=job.attempt)
-    return End(job, "failed", failure(kind, describe(error), retryable=False))
 
 
 def _note_failure(job: ClaimedJob, error: BaseException) -> None:

@@ -7,6 +7,7 @@ AS $$
 BEGIN
     PERFORM streamvibe.require_service('awaits_archive');
     RETURN EXISTS (SELECT FROM streamvibe.partition p, streamvibe.setting s
-                   WHERE p.partition_name = p_partition_name AND p.archived_at IS NULL AND s.archive_url IS NOT NULL);
+                   WHERE p.partition_name = p_partition_name AND s.archive_url IS NOT NULL
+                     AND (p.archived_at IS NULL OR s.archive_owner <> streamvibe.this_database()));
 END
 $$;

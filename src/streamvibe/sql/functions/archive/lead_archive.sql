@@ -1,7 +1,7 @@
 -- Become, or stay, the one process that writes to the archive, until p_lease from now. Call it every third of p_lease.
 -- Returns: the fence under which this process may write; NULL when another one does.
 -- Locks:   the only row of streamvibe.archiver, for a moment.
--- Raises:  SV001, SV004.
+-- Raises:  SV001, SV004, SV017 in a copy of the database whose archive it is.
 CREATE OR REPLACE FUNCTION streamvibe.lead_archive(p_holder text, p_lease interval DEFAULT '30 seconds') RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -18,6 +18,7 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_lease', p_lease::text, 'p_lease is out of range',
             'Use ''1 second'' to ''1 hour''.');
     END IF;
+    PERFORM streamvibe.refuse_copy();
     PERFORM FROM streamvibe.archiver FOR NO KEY UPDATE;
     UPDATE streamvibe.archiver a
     SET holder = p_holder, expires_at = streamvibe.now() + p_lease,

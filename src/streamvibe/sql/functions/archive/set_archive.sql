@@ -2,11 +2,17 @@
 -- can be used is for the caller to check (the command line does), and to leave p_archive_id there.
 -- What is archived stays where it is, and part of the archive.
 -- p_discard: also forget jobs that left the queue and wait to be archived, when the archive is switched off.
+-- p_this_is: only in a copy of the database whose archive it is. 'moved': it is instead of the other, and takes its archive over.
+--            'copy': it is beside the other; what is archived is that one's, and no part of this one's archive any more. What of it is
+--            still in this queue is archived anew.
 -- Returns:   how many were forgotten.
--- Locks:     the row of streamvibe.setting: waits for deletions and drops that are under way.
--- Raises:    SV001, SV004.
-CREATE OR REPLACE FUNCTION public.set_archive(p_url text, p_archive_id uuid DEFAULT NULL, p_discard boolean DEFAULT false)
-    RETURNS bigint
+-- Locks:     the row of streamvibe.setting: waits for deletions and drops that are under way. In a copy before that the rows of archived
+--            leaves in streamvibe.partition.
+-- Raises:    SV001, SV004, SV017 in a copy without p_this_is.
+DROP FUNCTION IF EXISTS public.set_archive(text, uuid, boolean);
+CREATE OR REPLACE FUNCTION public.set_archive(
+    p_url text, p_archive_id uuid DEFAULT NULL, p_discard boolean DEFAULT false, p_this_is text DEFAULT NULL
+) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -23,8 +29,28 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_archive_id', NULL, 'p_archive_id is missing',
             'Use `streamvibe archive set`, which leaves this id in the archive.');
     END IF;
+    IF p_this_is IS NULL THEN
+        PERFORM streamvibe.refuse_copy();
+    ELSIF p_this_is NOT IN ('moved', 'copy') THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_this_is', p_this_is, 'p_this_is is unknown', 'Use moved or copy.');
+    ELSIF NOT (SELECT coalesce(s.archive_owner <> streamvibe.this_database(), false) FROM streamvibe.setting s) THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_this_is', p_this_is, 'the archive is this database''s own', 'Leave p_this_is out.');
+    ELSIF p_this_is = 'moved' THEN
+        UPDATE streamvibe.setting s SET archive_owner = streamvibe.this_database();
+    ELSE
+        IF p_archive_id = (SELECT s.archive_id FROM streamvibe.setting s) THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_archive_id', p_archive_id::text, 'that is the archive of the other database',
+                'Name a place of its own for the copy.');
+        END IF;
+        -- In the order in which drop_partition() locks.
+        PERFORM FROM streamvibe.partition p WHERE p.archived_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
+        UPDATE streamvibe.setting s SET archive_url = NULL, archive_id = NULL, archive_owner = NULL;
+        DELETE FROM streamvibe.archive_file;
+        UPDATE streamvibe.partition p SET archived_at = NULL WHERE p.archived_at IS NOT NULL;
+    END IF;
     IF p_url IS NOT NULL THEN
-        UPDATE streamvibe.setting s SET archive_url = p_url, archive_id = p_archive_id;
+        UPDATE streamvibe.setting s
+        SET archive_url = p_url, archive_id = p_archive_id, archive_owner = streamvibe.this_database();
         RETURN 0;
     END IF;
     -- Waits for whoever deletes jobs, and read it before.

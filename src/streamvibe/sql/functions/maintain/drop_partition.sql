@@ -10,7 +10,7 @@ CREATE OR REPLACE FUNCTION streamvibe.drop_partition(p_partition_name text, p_pa
 AS $$
 DECLARE
     v_leaf streamvibe.partition;
-    v_archive text;
+    v_archive record;
 BEGIN
     PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
@@ -24,8 +24,9 @@ BEGIN
                    p_partition_name, p_partition_name));
     END IF;
     -- FOR SHARE: once set_archive() has said where it goes, nothing is dropped unarchived.
-    SELECT s.archive_url INTO v_archive FROM streamvibe.setting s FOR SHARE;
-    IF v_leaf.archived_at IS NULL AND v_archive IS NOT NULL THEN
+    SELECT s.archive_url, s.archive_owner INTO v_archive FROM streamvibe.setting s FOR SHARE;
+    IF v_archive.archive_url IS NOT NULL
+       AND (v_leaf.archived_at IS NULL OR v_archive.archive_owner <> streamvibe.this_database()) THEN
         PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not archived yet',
             'Run `streamvibe archive run`; or switch the archive off, and lose what is not archived: `streamvibe archive set off`.');
     END IF;
