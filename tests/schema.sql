@@ -4202,7 +4202,7 @@ CREATE FUNCTION streamvibe.indexes_to_rebuild() RETURNS SETOF text
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
-    v_sums text[];
+    v_tables text[];
 BEGIN
     IF NOT (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass) THEN
         RETURN;
@@ -4213,8 +4213,8 @@ BEGIN
     WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relnamespace = 'streamvibe'::regnamespace
       AND c.relname ~ '_cc(new|old)[0-9]*$'
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
-    v_sums := ARRAY(SELECT s.name FROM streamvibe.sums_to_pack() s);
-    RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', s.name) FROM unnest(v_sums) s(name);
+    v_tables := ARRAY(SELECT t.name FROM streamvibe.tables_to_pack() t);
+    RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', t.name) FROM unnest(v_tables) t(name);
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
         SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving,
@@ -4229,7 +4229,7 @@ BEGIN
      FROM bloat b
      WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 32 * 1024
        AND b.bloat_bytes > b.size_bytes * 3 / 13
-       AND b.table_name <> ALL (v_sums)
+       AND b.table_name <> ALL (v_tables)
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
@@ -5839,7 +5839,7 @@ CREATE FUNCTION streamvibe.stored_statuses(p_status text) RETURNS text[]
                 ELSE ARRAY[p_status] END
 $$;
 
-CREATE FUNCTION streamvibe.sums_to_pack() RETURNS TABLE(name text)
+CREATE FUNCTION streamvibe.tables_to_pack() RETURNS TABLE(name text)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
@@ -5857,7 +5857,7 @@ BEGIN
                                              WHERE o.option_name = 'fillfactor'), 100) AS fillfactor) o
         CROSS JOIN LATERAL (SELECT t.table_len, (t.tuple_len + 8 * t.tuple_count) * 100.0 / o.fillfactor * 8192 / 8168 AS needed
                             FROM %s(c.oid::regclass) t) t
-        WHERE c.relnamespace = 'streamvibe'::regnamespace AND c.relname IN ('stat', 'stat_sketch')
+        WHERE c.relnamespace = 'streamvibe'::regnamespace AND c.relname IN ('stat', 'stat_sketch', 'archive_file')
           AND pg_relation_size(c.oid) BETWEEN 128 * 1024 AND 32 * 1024 * 1024
           AND t.table_len - t.needed > t.table_len / 6
     $query$, v_function);
@@ -7499,7 +7499,7 @@ REVOKE ALL ON FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) 
 
 REVOKE ALL ON FUNCTION streamvibe.stored_statuses(p_status text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.sums_to_pack() FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.tables_to_pack() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.this_database() FROM PUBLIC;
 

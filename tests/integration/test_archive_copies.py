@@ -154,3 +154,12 @@ def test_a_database_that_was_moved(copy: Database, tmp_path: Path) -> None:
     assert run(copy).rows == 10
     assert len(ids_in_archive(copy)) == 20
     assert objects(tmp_path / "original") == known_objects(copy.connect())
+
+
+def test_moved_and_switched_off(copy: Database, tmp_path: Path) -> None:
+    """What is there is its own: it can be asked, and who is erased is erased from it."""
+    erase_somebody(copy)
+    assert streamvibe(copy.dsn, "archive", "set", "--moved", "off").status == 0
+    assert run(copy).erased == 1
+    assert len(ids_in_archive(copy)) == 9
+    assert objects(tmp_path / "original") == known_objects(copy.connect())

@@ -125,3 +125,21 @@ def test_what_is_no_json_is_refused(text: str) -> None:
     """A broken document is an error, not a guess."""
     with pytest.raises(ValueError):
         load_json(text)
+
+
+async def test_the_connection_given_back_last_is_lent_first(database18: Database) -> None:
+    """One call after the other is made over one connection, however many there are: its session is warm."""
+    async with AsyncPool(database18.dsn, min_size=3) as pool:
+        await pool.wait()
+        used = set()
+        for _ in range(6):
+            async with pool.connection() as conn:
+                used.add(conn.info.backend_pid)
+    assert len(used) == 1
+    with Pool(database18.dsn, min_size=3) as plain:
+        plain.wait()
+        used = set()
+        for _ in range(6):
+            with plain.connection() as connection:
+                used.add(connection.info.backend_pid)
+    assert len(used) == 1

@@ -8,6 +8,7 @@ import asyncio
 import random
 import select
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Self
@@ -95,6 +96,16 @@ class _Replacement(Connection[TupleRow]):
         return super().connect(conninfo, **options)
 
 
+class _NewestFirst(deque[Any]):
+    """The idle connections of a pool, which lends the one on the left: that which was given back last.
+
+    Its session has its plans, and its process its memory, still in the processor's caches. psycopg_pool lends the one
+    that has been idle longest.
+    """
+
+    append = deque.appendleft
+
+
 class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
     """A pool for asynchronous code: ``async with AsyncPool(dsn) as pool``.
 
@@ -127,6 +138,7 @@ class AsyncPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
             name=application_name,
             open=False,
         )
+        self._pool = _NewestFirst()
 
     @asynccontextmanager
     async def connection(  # psycopg_pool named its parameter
@@ -201,6 +213,7 @@ class Pool(ConnectionPool[Connection[TupleRow]]):
             name=application_name,
             open=False,
         )
+        self._pool = _NewestFirst()
 
     @contextmanager
     def connection(self, timeout: float | None = None) -> Iterator[Connection[TupleRow]]:

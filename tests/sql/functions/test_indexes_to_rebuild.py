@@ -89,6 +89,28 @@ FROM generate_series(1, 40000) n
 """
 
 
+def test_the_list_of_archived_files_is_packed(database: Database) -> None:
+    """Its rows are written three times each."""
+    conn = database.connect()
+    conn.execute("CREATE EXTENSION pgstattuple")
+    conn.execute(
+        "INSERT INTO streamvibe.archive_file (kind, source, day, url, key)"
+        " SELECT 'jobs', 's' || n, '2026-01-01', 'file:///srv/archive', 'jobs/day=2026-01-01/s' || n"
+        " FROM generate_series(1, 1000) n"
+    )
+    conn.execute("VACUUM ANALYZE streamvibe.archive_file")
+    assert conn.execute(COMMANDS).fetchall() == []
+    before = kit.value(conn, "SELECT pg_relation_size('streamvibe.archive_file')")
+    for _ in range(2):
+        conn.execute("UPDATE streamvibe.archive_file SET written_at = streamvibe.now()")
+    conn.execute("VACUUM ANALYZE streamvibe.archive_file")
+    commands = [row[0] for row in conn.execute(COMMANDS)]
+    assert commands == ["VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.archive_file"]
+    conn.execute(commands[0].encode())
+    assert kit.value(conn, "SELECT pg_relation_size('streamvibe.archive_file')") <= before
+    assert conn.execute(COMMANDS).fetchall() == []
+
+
 def test_statistics_from_which_weeks_left_are_packed(database: Database) -> None:
     """Neither they nor their indexes take more than 1.3 times what they need."""
     conn = database.connect()

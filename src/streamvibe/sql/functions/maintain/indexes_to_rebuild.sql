@@ -1,5 +1,5 @@
 -- Commands, each to be run by itself outside of a transaction: first those that remove what an interrupted rebuild left behind,
--- then those that rewrite the sums of statistics (sums_to_pack), whose indexes are built anew by that, then those that rebuild
+-- then those that rewrite small tables (tables_to_pack), whose indexes are built anew by that, then those that rebuild
 -- what is bloated:
 -- - indexes of leaves whose time is over, which nothing will fill again, of the statistics that are added up, from which whole weeks
 --   leave, and of leaves that are written to as long as they are small (256 MB), when more than 3 in 13 parts are empty (1.3 times
@@ -12,7 +12,7 @@ CREATE OR REPLACE FUNCTION streamvibe.indexes_to_rebuild() RETURNS SETOF text
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_sums text[];
+    v_tables text[];
 BEGIN
     IF NOT (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass) THEN
         RETURN;
@@ -23,8 +23,8 @@ BEGIN
     WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relnamespace = 'streamvibe'::regnamespace
       AND c.relname ~ '_cc(new|old)[0-9]*$'
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
-    v_sums := ARRAY(SELECT s.name FROM streamvibe.sums_to_pack() s);
-    RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', s.name) FROM unnest(v_sums) s(name);
+    v_tables := ARRAY(SELECT t.name FROM streamvibe.tables_to_pack() t);
+    RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', t.name) FROM unnest(v_tables) t(name);
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
         SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving,
@@ -39,7 +39,7 @@ BEGIN
      FROM bloat b
      WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 32 * 1024
        AND b.bloat_bytes > b.size_bytes * 3 / 13
-       AND b.table_name <> ALL (v_sums)
+       AND b.table_name <> ALL (v_tables)
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
