@@ -54,7 +54,11 @@ class Trial:
         """The database as it was prepared, and the folder."""
         shutil.rmtree(self.folder)
         shutil.copytree(self.saved, self.folder)
-        return new_database(self.server, self.name)
+        database = new_database(self.server, self.name)
+        conn = database.connect()
+        archive_id = kit.call_one(conn, "get_archive")["archive_id"]
+        kit.call(conn, "set_archive", p_url=self.folder.as_uri(), p_archive_id=archive_id, p_this_is="moved")
+        return database
 
 
 def prepare(database: Database, folder: Path) -> None:
