@@ -42,8 +42,8 @@ HOUR = timedelta(hours=1)
 #: In the queue's time: who is killed is noticed after so long.
 LEASE_HOURS = 11.0
 USERS = [UUID(int=n) for n in range(1, 60)]
-#: Each table and index, once vacuumed like the copy, takes at most so many times what a fresh copy takes, and eight pages:
-#: an index of one page that was split has two. Of what takes more than 256 KB that is no excuse.
+#: Each table and index, once vacuumed like the copy, takes at most so many times what a fresh copy takes, and eight
+#: pages: an index of one page that was split has two. Of what takes more than 256 KB that is no excuse.
 MOST = 1.3
 FEW_BYTES = 8 * 8192
 SMALL_BYTES = 256 * 1024
