@@ -34,7 +34,8 @@ BEGIN
     ELSIF p_this_is NOT IN ('moved', 'copy') THEN
         PERFORM streamvibe.raise_error('SV001', 'p_this_is', p_this_is, 'p_this_is is unknown', 'Use moved or copy.');
     ELSIF NOT (SELECT coalesce(s.archive_owner <> streamvibe.this_database(), false) FROM streamvibe.setting s) THEN
-        PERFORM streamvibe.raise_error('SV001', 'p_this_is', p_this_is, 'the archive is this database''s own', 'Leave p_this_is out.');
+        PERFORM streamvibe.raise_error('SV001', 'p_this_is', p_this_is, 'this database is no copy of one that has an archive',
+            'Leave it out: --copy and --moved are for a restored dump, or a database made from another.');
     ELSIF p_this_is = 'moved' THEN
         UPDATE streamvibe.setting s SET archive_owner = streamvibe.this_database();
     ELSE
