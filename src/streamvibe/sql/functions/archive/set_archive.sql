@@ -45,7 +45,12 @@ BEGIN
         END IF;
         -- In the order in which drop_partition() locks.
         PERFORM FROM streamvibe.partition p WHERE p.archived_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
-        UPDATE streamvibe.setting s SET archive_url = NULL, archive_id = NULL, archive_owner = NULL;
+        UPDATE streamvibe.setting s SET archive_url = NULL, archive_id = NULL, archive_owner = NULL
+        WHERE s.archive_owner <> streamvibe.this_database();
+        IF NOT FOUND THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_this_is', p_this_is, 'somebody else has said meanwhile what this database is',
+                'See what: streamvibe archive status.');
+        END IF;
         DELETE FROM streamvibe.archive_file;
         UPDATE streamvibe.partition p SET archived_at = NULL WHERE p.archived_at IS NOT NULL;
     END IF;
