@@ -1766,6 +1766,7 @@ DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id);
     v_desc boolean := upper(p_order_dir) = 'DESC';
     v_total record;
+    v_ids uuid[];
 BEGIN
     PERFORM streamvibe.check_page(p_limit, p_status);
     IF p_offset IS NULL OR p_offset < 0 THEN
@@ -1784,11 +1785,11 @@ BEGIN
     END IF;
     SELECT t.total, t.age INTO v_total FROM streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type) t;
     IF p_order_by = 'created_at' THEN
+        v_ids := ARRAY(SELECT i.id FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, NULL, NULL, p_limit, p_offset,
+                                                                v_desc) i);
         RETURN QUERY
-        SELECT j.*, v_total.total, v_total.age
-        FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, NULL, NULL, p_limit, p_offset, v_desc) i
-        CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = i.id OFFSET 0) j
-        ORDER BY i.nth;
+        SELECT j.*, v_total.total, v_total.age FROM streamvibe.page_of_jobs(v_ids) j
+        ORDER BY CASE WHEN v_desc THEN j.id END DESC, j.id;
         RETURN;
     END IF;
     -- No index has this order for a user. What cannot be sorted within milliseconds is refused.
@@ -1836,6 +1837,9 @@ DECLARE
     v_start timestamptz;
     v_end timestamptz;
     v_total record;
+    v_ids uuid[];
+    v_has_more boolean;
+    v_next text;
 BEGIN
     PERFORM streamvibe.check_page(p_limit, p_status);
     IF (p_bucket IN ('hour', 'day', 'week', 'month')) IS NOT TRUE THEN
@@ -1864,19 +1868,17 @@ BEGIN
     END IF;
     SELECT t.total, t.age INTO v_total
     FROM streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type, v_start, v_end) t;
+    v_ids := ARRAY(SELECT i.id FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, streamvibe.id_floor(v_start),
+                                                            coalesce(v_after, streamvibe.id_floor(v_end)), p_limit + 1) i);
+    v_has_more := cardinality(v_ids) > p_limit;
+    IF v_has_more THEN
+        v_next := streamvibe.cursor_of(v_ids[p_limit], v_filter);
+        v_ids := v_ids[:p_limit];
+    END IF;
     RETURN QUERY
-    WITH found AS MATERIALIZED (
-        SELECT i.nth, i.id
-        FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, streamvibe.id_floor(v_start),
-                                     coalesce(v_after, streamvibe.id_floor(v_end)), p_limit + 1) i
-    )
-    SELECT j.*, v_start, v_end, v_total.total, v_total.age,
-           CASE WHEN m.has_more
-                THEN streamvibe.cursor_of((SELECT f.id FROM found f WHERE f.nth = p_limit), v_filter) END, m.has_more
-    FROM (SELECT count(*) > p_limit AS has_more FROM found) m
-    LEFT JOIN found f ON f.nth <= p_limit
-    LEFT JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = f.id OFFSET 0) j ON true
-    ORDER BY f.nth;
+    SELECT j.*, v_start, v_end, v_total.total, v_total.age, v_next, v_has_more
+    FROM (SELECT) one LEFT JOIN streamvibe.page_of_jobs(v_ids) j ON true
+    ORDER BY j.id DESC;
 END
 $$;
 
@@ -1893,19 +1895,19 @@ DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id);
     v_filter text := concat_ws('|', 'jobs', v_user_id, coalesce(p_status, '*'), coalesce(p_job_type, '*'));
     v_after uuid := streamvibe.read_cursor(p_cursor, v_filter);
+    v_ids uuid[];
+    v_has_more boolean;
+    v_next text;
 BEGIN
     PERFORM streamvibe.check_page(p_limit, p_status);
+    v_ids := ARRAY(SELECT i.id FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, NULL, v_after, p_limit + 1) i);
+    v_has_more := cardinality(v_ids) > p_limit;
+    IF v_has_more THEN
+        v_next := streamvibe.cursor_of(v_ids[p_limit], v_filter);
+        v_ids := v_ids[:p_limit];
+    END IF;
     RETURN QUERY
-    WITH found AS MATERIALIZED (
-        SELECT i.nth, i.id
-        FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, NULL, v_after, p_limit + 1) i
-    )
-    SELECT j.*, CASE WHEN m.has_more
-                     THEN streamvibe.cursor_of((SELECT f.id FROM found f WHERE f.nth = p_limit), v_filter) END, m.has_more
-    FROM found f
-    CROSS JOIN (SELECT count(*) > p_limit AS has_more FROM found) m
-    CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = f.id OFFSET 0) j
-    WHERE f.nth <= p_limit ORDER BY f.nth;
+    SELECT j.*, v_next, v_has_more FROM streamvibe.page_of_jobs(v_ids) j ORDER BY j.id DESC;
 END
 $$;
 
@@ -2808,6 +2810,9 @@ $$;
 CREATE FUNCTION public.search_jobs(p_user_id uuid DEFAULT NULL::uuid, p_params jsonb DEFAULT NULL::jsonb, p_result jsonb DEFAULT NULL::jsonb, p_status text DEFAULT NULL::text, p_job_type text DEFAULT NULL::text, p_limit integer DEFAULT 50, p_cursor text DEFAULT NULL::text) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text, next_cursor text, has_more boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -2815,6 +2820,9 @@ DECLARE
     v_filter text := concat_ws('|', 'search', coalesce(v_user_id::text, '*'), coalesce(p_status, '*'),
                                coalesce(p_job_type, '*'), coalesce(p_params::text, '*'), coalesce(p_result::text, '*'));
     v_after uuid := streamvibe.read_cursor(p_cursor, v_filter);
+    v_ids uuid[];
+    v_has_more boolean;
+    v_next text;
 BEGIN
     PERFORM streamvibe.check_page(p_limit, p_status);
     IF p_params IS NULL AND p_result IS NULL THEN
@@ -2823,17 +2831,14 @@ BEGIN
     END IF;
     PERFORM streamvibe.check_contained('p_params', p_params);
     PERFORM streamvibe.check_contained('p_result', p_result);
+    v_ids := ARRAY(SELECT i FROM streamvibe.find_jobs(v_user_id, p_params, p_result, p_status, p_job_type, v_after, p_limit + 1) i);
+    v_has_more := cardinality(v_ids) > p_limit;
+    IF v_has_more THEN
+        v_next := streamvibe.cursor_of(v_ids[p_limit], v_filter);
+        v_ids := v_ids[:p_limit];
+    END IF;
     RETURN QUERY
-    WITH found AS MATERIALIZED (
-        SELECT i.nth, i.id
-        FROM streamvibe.find_jobs(v_user_id, p_params, p_result, p_status, p_job_type, v_after, p_limit + 1) i
-    )
-    SELECT j.*, CASE WHEN m.has_more
-                     THEN streamvibe.cursor_of((SELECT f.id FROM found f WHERE f.nth = p_limit), v_filter) END, m.has_more
-    FROM found f
-    CROSS JOIN (SELECT count(*) > p_limit AS has_more FROM found) m
-    CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = f.id OFFSET 0) j
-    WHERE f.nth <= p_limit ORDER BY f.nth;
+    SELECT j.*, v_next, v_has_more FROM streamvibe.page_of_jobs(v_ids) j ORDER BY j.id DESC;
 END
 $$;
 
@@ -3765,7 +3770,7 @@ CREATE FUNCTION streamvibe.drop_partition(p_partition_name text, p_patience inte
     AS $$
 DECLARE
     v_leaf streamvibe.partition;
-    v_archive record;
+    v_archive_url text;
 BEGIN
     PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
@@ -3779,11 +3784,13 @@ BEGIN
                    p_partition_name, p_partition_name));
     END IF;
     -- FOR SHARE: once set_archive() has said where it goes, nothing is dropped unarchived.
-    SELECT s.archive_url, s.archive_owner INTO v_archive FROM streamvibe.setting s FOR SHARE;
-    IF v_archive.archive_url IS NOT NULL
-       AND (v_leaf.archived_at IS NULL OR v_archive.archive_owner <> streamvibe.this_database()) THEN
-        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not archived yet',
-            'Run `streamvibe archive run`; or switch the archive off, and lose what is not archived: `streamvibe archive set off`.');
+    SELECT s.archive_url INTO v_archive_url FROM streamvibe.setting s FOR SHARE;
+    IF v_archive_url IS NOT NULL THEN
+        PERFORM streamvibe.refuse_copy();
+        IF v_leaf.archived_at IS NULL THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not archived yet',
+                'Run `streamvibe archive run`; or switch the archive off, and lose what is not archived: `streamvibe archive set off`.');
+        END IF;
     END IF;
     -- Neither readers nor writers wait behind this one, so it may take the second after which autovacuum steps aside.
     PERFORM streamvibe.lock_soon(format('ONLY streamvibe.%I', p_partition_name), 'SHARE UPDATE EXCLUSIVE', p_patience,
@@ -3899,11 +3906,12 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.find_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_below uuid, p_limit integer) RETURNS TABLE(nth bigint, id uuid)
+CREATE FUNCTION streamvibe.find_jobs(p_user_id uuid, p_params jsonb, p_result jsonb, p_status text, p_job_type text, p_below uuid, p_limit integer) RETURNS SETOF uuid
     LANGUAGE plpgsql STABLE ROWS 50
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'on'
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
@@ -3916,16 +3924,14 @@ BEGIN
         v_held := ARRAY(SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     END IF;
     RETURN QUERY
-    SELECT row_number() OVER (ORDER BY f.id DESC), f.id
-    FROM (SELECT q.id FROM public.job_queue q
-          WHERE (p_user_id IS NULL OR q.user_id = p_user_id)
-            AND (p_params IS NULL OR q.params @> p_params) AND (p_result IS NULL OR q.result @> p_result)
-            AND (v_statuses IS NULL OR q.status = ANY (v_statuses))
-            AND (p_job_type IS NULL OR q.job_type = p_job_type)
-            AND (v_held IS NULL OR q.status <> 'pending' OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing'))
-            AND q.id < v_below
-          ORDER BY q.id DESC LIMIT p_limit) f
-    ORDER BY f.id DESC;
+    SELECT q.id FROM public.job_queue q
+    WHERE (p_user_id IS NULL OR q.user_id = p_user_id)
+      AND (p_params IS NULL OR q.params @> p_params) AND (p_result IS NULL OR q.result @> p_result)
+      AND (v_statuses IS NULL OR q.status = ANY (v_statuses))
+      AND (p_job_type IS NULL OR q.job_type = p_job_type)
+      AND (v_held IS NULL OR q.status <> 'pending' OR (q.id IN (SELECT unnest(v_held))) = (p_status = 'processing'))
+      AND q.id < v_below
+    ORDER BY q.id DESC LIMIT p_limit;
 END
 $$;
 
@@ -4997,6 +5003,90 @@ CREATE FUNCTION streamvibe.own_relations() RETURNS TABLE(relation oid, kind "cha
     WHERE c.relkind IN ('r', 'i') AND n.nspname = 'streamvibe'
 $$;
 
+CREATE TABLE public.job_queue (
+    id uuid DEFAULT streamvibe.new_id() NOT NULL,
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
+    scheduled_for timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
+    expires_at timestamp with time zone,
+    started_at timestamp with time zone,
+    completed_at timestamp with time zone,
+    retry_at timestamp with time zone,
+    claim_token bigint,
+    job_priority smallint DEFAULT 5 NOT NULL,
+    retry_count smallint DEFAULT 0 NOT NULL,
+    progress real,
+    turn integer DEFAULT 0 NOT NULL,
+    isolated boolean DEFAULT false NOT NULL,
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    status text DEFAULT 'pending'::text NOT NULL COLLATE pg_catalog."C",
+    worker_id text,
+    idempotency_key text COLLATE pg_catalog."C",
+    failure_kind text,
+    error_message text,
+    progress_message text,
+    params jsonb DEFAULT '{}'::jsonb NOT NULL,
+    result jsonb,
+    traceparent text COLLATE pg_catalog."C",
+    CONSTRAINT job_queue_finished_has_end CHECK (((completed_at IS NULL) = (status = ANY (ARRAY['pending'::text, 'processing'::text])))),
+    CONSTRAINT job_queue_params_object CHECK ((jsonb_typeof(params) = 'object'::text)),
+    CONSTRAINT job_queue_priority_range CHECK (((job_priority >= 0) AND (job_priority <= 9))),
+    CONSTRAINT job_queue_processing_has_claim CHECK (((status <> 'processing'::text) OR ((worker_id IS NOT NULL) AND (claim_token IS NOT NULL) AND (started_at IS NOT NULL)))),
+    CONSTRAINT job_queue_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text])))
+)
+PARTITION BY RANGE (id);
+
+COMMENT ON TABLE public.job_queue IS 'StreamVibe: one row per job. Written by functions only.';
+
+COMMENT ON COLUMN public.job_queue.created_at IS 'The time in the id, so both orders agree.';
+
+COMMENT ON COLUMN public.job_queue.retry_at IS 'On a failed job: when retry_failed_jobs() brings it back; NULL when it never will.';
+
+COMMENT ON COLUMN public.job_queue.claim_token IS 'The claim that holds a processing job. Stale tokens are refused.';
+
+COMMENT ON COLUMN public.job_queue.retry_count IS 'Attempts that failed so far; the running attempt is retry_count + 1.';
+
+COMMENT ON COLUMN public.job_queue.turn IS 'How many minutes later than its own time the job counts as due, because others of the user wait: see streamvibe.pickup_rank().';
+
+COMMENT ON COLUMN public.job_queue.isolated IS 'Was held by a worker that died with several jobs: runs alone in its process next time.';
+
+COMMENT ON COLUMN public.job_queue.traceparent IS 'The W3C trace context of who asked for the job.';
+
+CREATE VIEW streamvibe.job AS
+ SELECT id,
+    user_id,
+    job_type,
+        CASE
+            WHEN ((status = 'pending'::text) AND (id IN ( SELECT unnest(c.job_ids) AS unnest
+               FROM streamvibe.live_claims() c(token, worker_id, claimed_at, in_transaction, held, job_ids, made_in)))) THEN 'processing'::text
+            ELSE status
+        END AS status,
+    (job_priority)::integer AS job_priority,
+    params,
+    result,
+    failure_kind,
+    error_message,
+    (retry_count)::integer AS retry_count,
+    progress,
+    progress_message,
+    worker_id,
+    created_at,
+    updated_at,
+    scheduled_for,
+    started_at,
+    completed_at,
+    expires_at,
+    retry_at,
+    idempotency_key
+   FROM public.job_queue q;
+
+CREATE FUNCTION streamvibe.page_of_jobs(p_job_ids uuid[]) RETURNS SETOF streamvibe.job
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT j.* FROM unnest(p_job_ids) i(id) CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = i.id OFFSET 0) j
+$$;
+
 CREATE FUNCTION streamvibe.parents_to_analyze() RETURNS SETOF text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5982,7 +6072,7 @@ EXCEPTION WHEN data_exception THEN
 END
 $$;
 
-CREATE FUNCTION streamvibe.user_job_ids(p_user_id uuid, p_status text, p_job_type text, p_from uuid, p_below uuid, p_limit integer, p_offset integer DEFAULT 0, p_newest_first boolean DEFAULT true) RETURNS TABLE(nth bigint, id uuid, completed_at timestamp with time zone, job_priority smallint)
+CREATE FUNCTION streamvibe.user_job_ids(p_user_id uuid, p_status text, p_job_type text, p_from uuid, p_below uuid, p_limit integer, p_offset integer DEFAULT 0, p_newest_first boolean DEFAULT true) RETURNS TABLE(id uuid, completed_at timestamp with time zone, job_priority smallint)
     LANGUAGE plpgsql STABLE ROWS 50
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_sort TO 'off'
@@ -6006,7 +6096,7 @@ BEGIN
     END IF;
     IF p_newest_first THEN
         RETURN QUERY
-        SELECT row_number() OVER (ORDER BY f.created_at DESC, f.id DESC), f.id, f.completed_at, f.job_priority
+        SELECT f.id, f.completed_at, f.job_priority
         FROM unnest(v_statuses) s(status)
         CROSS JOIN LATERAL (
             SELECT q.created_at, q.id, q.completed_at, q.job_priority FROM public.job_queue q
@@ -6018,7 +6108,7 @@ BEGIN
         ORDER BY f.created_at DESC, f.id DESC LIMIT p_limit OFFSET p_offset;
     ELSE
         RETURN QUERY
-        SELECT row_number() OVER (ORDER BY f.created_at, f.id), f.id, f.completed_at, f.job_priority
+        SELECT f.id, f.completed_at, f.job_priority
         FROM unnest(v_statuses) s(status)
         CROSS JOIN LATERAL (
             SELECT q.created_at, q.id, q.completed_at, q.job_priority FROM public.job_queue q
@@ -6124,56 +6214,6 @@ COMMENT ON COLUMN creators.creator.subscriber_count IS 'NULL where the creator h
 COMMENT ON COLUMN creators.creator.updated_at IS 'When a value of this row last changed.';
 
 COMMENT ON COLUMN creators.creator.fetched_at IS 'When the platform was last asked.';
-
-CREATE TABLE public.job_queue (
-    id uuid DEFAULT streamvibe.new_id() NOT NULL,
-    user_id uuid NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
-    scheduled_for timestamp with time zone DEFAULT streamvibe.now() NOT NULL,
-    expires_at timestamp with time zone,
-    started_at timestamp with time zone,
-    completed_at timestamp with time zone,
-    retry_at timestamp with time zone,
-    claim_token bigint,
-    job_priority smallint DEFAULT 5 NOT NULL,
-    retry_count smallint DEFAULT 0 NOT NULL,
-    progress real,
-    turn integer DEFAULT 0 NOT NULL,
-    isolated boolean DEFAULT false NOT NULL,
-    job_type text NOT NULL COLLATE pg_catalog."C",
-    status text DEFAULT 'pending'::text NOT NULL COLLATE pg_catalog."C",
-    worker_id text,
-    idempotency_key text COLLATE pg_catalog."C",
-    failure_kind text,
-    error_message text,
-    progress_message text,
-    params jsonb DEFAULT '{}'::jsonb NOT NULL,
-    result jsonb,
-    traceparent text COLLATE pg_catalog."C",
-    CONSTRAINT job_queue_finished_has_end CHECK (((completed_at IS NULL) = (status = ANY (ARRAY['pending'::text, 'processing'::text])))),
-    CONSTRAINT job_queue_params_object CHECK ((jsonb_typeof(params) = 'object'::text)),
-    CONSTRAINT job_queue_priority_range CHECK (((job_priority >= 0) AND (job_priority <= 9))),
-    CONSTRAINT job_queue_processing_has_claim CHECK (((status <> 'processing'::text) OR ((worker_id IS NOT NULL) AND (claim_token IS NOT NULL) AND (started_at IS NOT NULL)))),
-    CONSTRAINT job_queue_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text])))
-)
-PARTITION BY RANGE (id);
-
-COMMENT ON TABLE public.job_queue IS 'StreamVibe: one row per job. Written by functions only.';
-
-COMMENT ON COLUMN public.job_queue.created_at IS 'The time in the id, so both orders agree.';
-
-COMMENT ON COLUMN public.job_queue.retry_at IS 'On a failed job: when retry_failed_jobs() brings it back; NULL when it never will.';
-
-COMMENT ON COLUMN public.job_queue.claim_token IS 'The claim that holds a processing job. Stale tokens are refused.';
-
-COMMENT ON COLUMN public.job_queue.retry_count IS 'Attempts that failed so far; the running attempt is retry_count + 1.';
-
-COMMENT ON COLUMN public.job_queue.turn IS 'How many minutes later than its own time the job counts as due, because others of the user wait: see streamvibe.pickup_rank().';
-
-COMMENT ON COLUMN public.job_queue.isolated IS 'Was held by a worker that died with several jobs: runs alone in its process next time.';
-
-COMMENT ON COLUMN public.job_queue.traceparent IS 'The W3C trace context of who asked for the job.';
 
 CREATE TABLE streamvibe.account (
     user_id uuid NOT NULL,
@@ -6500,34 +6540,6 @@ CREATE TABLE streamvibe.idempotency (
     idempotency_key text NOT NULL COLLATE pg_catalog."C",
     job_id uuid NOT NULL
 );
-
-CREATE VIEW streamvibe.job AS
- SELECT id,
-    user_id,
-    job_type,
-        CASE
-            WHEN ((status = 'pending'::text) AND (id IN ( SELECT unnest(c.job_ids) AS unnest
-               FROM streamvibe.live_claims() c(token, worker_id, claimed_at, in_transaction, held, job_ids, made_in)))) THEN 'processing'::text
-            ELSE status
-        END AS status,
-    (job_priority)::integer AS job_priority,
-    params,
-    result,
-    failure_kind,
-    error_message,
-    (retry_count)::integer AS retry_count,
-    progress,
-    progress_message,
-    worker_id,
-    created_at,
-    updated_at,
-    scheduled_for,
-    started_at,
-    completed_at,
-    expires_at,
-    retry_at,
-    idempotency_key
-   FROM public.job_queue q;
 
 CREATE TABLE streamvibe.job_log_leaf (
     id uuid DEFAULT streamvibe.new_id() CONSTRAINT job_log_id_not_null NOT NULL,
@@ -7413,6 +7425,11 @@ REVOKE ALL ON FUNCTION streamvibe.own_functions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.own_relations() FROM PUBLIC;
 
+GRANT SELECT ON TABLE public.job_queue TO authenticated;
+GRANT SELECT ON TABLE public.job_queue TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.page_of_jobs(p_job_ids uuid[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.parents_to_analyze() FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.parents_to_analyze() TO service_role;
 
@@ -7527,8 +7544,5 @@ REVOKE ALL ON FUNCTION streamvibe.without_literals(p_statement text) FROM PUBLIC
 GRANT SELECT ON TABLE creators.content TO service_role;
 
 GRANT SELECT ON TABLE creators.creator TO service_role;
-
-GRANT SELECT ON TABLE public.job_queue TO authenticated;
-GRANT SELECT ON TABLE public.job_queue TO service_role;
 
 GRANT INSERT ON TABLE streamvibe.staging TO service_role;

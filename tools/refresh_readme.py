@@ -2,10 +2,11 @@
 
 python tools/refresh_readme.py    (make readme)
 
-Runs `streamvibe demo` on a database of its own in a temporary home, whose path alone is replaced.
+Runs `streamvibe demo` on a database of its own in a temporary home; its path and the machine's name alone are replaced.
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 README = Path(__file__).parents[1] / "README.md"
 BEGIN = "<!-- demo output: begin -->\n```text\n"
 END = "```\n<!-- demo output: end -->"
-SHOWN_HOME = "/home/ada/.local/share/streamvibe"
+SHOWN_HOME, SHOWN_MACHINE = "/home/ada/.local/share/streamvibe", "laptop"
 
 
 def demo_output() -> str:
@@ -33,7 +34,8 @@ def demo_output() -> str:
             sys.exit(f"the demo failed:\n{error.stdout}")
         finally:
             subprocess.run([program, "db", "stop"], env=environment, stdout=subprocess.DEVNULL, check=True)
-    return done.stdout.strip("\n").replace(str(home), SHOWN_HOME) + "\n"
+    shown = done.stdout.strip("\n").replace(str(home), SHOWN_HOME)
+    return re.sub(r"(ran [\d.]+ s on )\S+", rf"\1{SHOWN_MACHINE}", shown) + "\n"
 
 
 def main() -> None:

@@ -44,7 +44,8 @@ def test_from_set_to_query(run: Run, database18: Database, tmp_path: Path) -> No
     ran = run("archive", "run", "--json")
     assert ran.status == 0 and ran.json["rows"] == 10 and ran.json["files"] == 1
     assert all(json.loads(line)["hint"] for line in ran.err.splitlines())
-    assert run("archive", "run").out == "Archived 0 rows in 0 files.\n"
+    ran = run("archive", "run")
+    assert ran.out == "Archived 0 rows in 0 files.\n" and ran.err.startswith("Nothing was due")
     status = run("archive", "status", "--json").json
     assert {
         name: status[name] for name in ("url", "archiver", "files", "jobs", "lines", "partitions_waiting")
@@ -96,7 +97,11 @@ def test_what_a_query_may_not(run: Run, database18: Database, tmp_path: Path) ->
 
 def test_an_empty_archive_can_be_asked(run: Run) -> None:
     """Before anything is archived both tables are there, with all columns."""
-    assert run("archive", "query", "SELECT count(*) FROM jobs").lines == [["count_star()"], ["0"]]
+    ran = run("archive", "query", "SELECT count(*) FROM jobs")
+    assert ran.lines == [["count_star()"], ["0"]] and ran.err.startswith("Nothing is in the archive yet")
+    ran = run("archive", "run")
+    assert (ran.status, ran.out) == (0, "Archived 0 rows in 0 files.\n")
+    assert ran.err.startswith("No archive is set: what leaves the queue is gone.")
     asked = "SELECT max(message) AS m, max(day) AS d FROM logs"
     assert run("archive", "query", asked).lines == [["m", "d"], ["-", "-"]]
 
@@ -127,6 +132,13 @@ def test_a_place_that_cannot_be_one(run: Run, database18: Database, url: str) ->
     assert kit.call_one(database18.connect(), "get_archive")["url"] is None
 
 
+def test_a_path_is_answered_with_its_url(run: Run, tmp_path: Path) -> None:
+    """A folder as a shell has it is most likely what is meant; nothing is guessed, it is said."""
+    ran = run("archive", "set", f"{tmp_path}/a b")
+    assert ran.status == 2 and f"For this folder: file://{tmp_path}/a%20b" in " ".join(ran.err.split())
+    assert f"{Path.home().as_uri()}/archive" in " ".join(run("archive", "set", "~/archive").err.split())
+
+
 def test_a_folder_that_is_not_there(run: Run, tmp_path: Path) -> None:
     """It is never made: on another machine it would be another one."""
     ran = run("archive", "set", f"file://{tmp_path}/nothing")
@@ -154,14 +166,15 @@ def test_erase_asks_first(run: Run, database18: Database) -> None:
     user_id = uuid4()
     job = kit.job_id(database18.connect(), user_id, "note")
     refused = run("jobs", "erase", "--user", user_id, stdin="n\n")
-    assert refused.status == 130 and refused.err.endswith("Nothing was erased.\n")
+    assert refused.status == 1 and refused.err.endswith("Nothing was erased.\n")
     nobody = run("jobs", "erase", "--user", user_id, stdin="")
     assert (
         nobody.status == 2 and "\nError: There is nobody to ask" in nobody.err and "Add --yes" in nobody.err
     )
     assert run("jobs", "show", job).status == 0
     ran = run("jobs", "erase", "--user", "me", "--yes", "--json")
-    assert (ran.status, ran.problem["field"], ran.problem["received"]) == (2, "--user", "me")
+    assert (ran.status, ran.problem["field"], ran.problem["received"]) == (2, "--user", "'me'")
+    assert ran.problem["title"] == run("jobs", "list", "--user", "me", "--json").problem["title"]
     ran = run("jobs", "erase", "--user", user_id, stdin="y\n")
     assert (
         ran.status == 0

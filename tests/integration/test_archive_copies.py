@@ -1,8 +1,9 @@
 """A copy of a database knows its archive, and must not touch it."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -19,6 +20,7 @@ from tests.sql import kit
 from tests.support.cli import streamvibe
 from tests.support.databases import TEMPLATE, Database, new_database
 from tests.support.servers import Server
+from tests.support.waiting import wait_until
 
 from streamvibe.archive.query import Archive
 from streamvibe.errors import ArchiveFailed
@@ -95,7 +97,7 @@ def test_nothing_leaves_a_copy(copy: Database) -> None:
     )
     assert kit.value(conn, f"SELECT streamvibe.awaits_archive('{leaf['name']}')")
     conn.execute("SELECT streamvibe.count_partition(%s)", [leaf["name"]])
-    with pytest.raises(psycopg.DatabaseError, match="not archived yet"):
+    with pytest.raises(psycopg.DatabaseError, match="copy of the one whose archive"):
         conn.execute("SELECT streamvibe.drop_partition(%s)", [leaf["name"]])
 
 
@@ -163,3 +165,19 @@ def test_moved_and_switched_off(copy: Database, tmp_path: Path) -> None:
     assert run(copy).erased == 1
     assert len(ids_in_archive(copy)) == 9
     assert objects(tmp_path / "original") == known_objects(copy.connect())
+
+
+def test_two_say_at_once_that_it_is_a_copy(copy: Database, tmp_path: Path) -> None:
+    """The second waits for the first, and is refused: what it archives since stays known."""
+    conn, first, second = copy.connect(), copy.connect(), copy.connect()
+    own = f"file://{tmp_path / 'own'}"
+    say = "SELECT set_archive(%s, %s, false, 'copy')"
+    with ThreadPoolExecutor(1) as thread:
+        with first.transaction():
+            first.execute(say, [own, uuid4()])
+            answer = thread.submit(second.execute, say, [None, None])
+            pid = second.info.backend_pid
+            wait_until(lambda: kit.value(conn, "SELECT pg_blocking_pids(%s) <> '{}'", pid), "it waits")
+        with pytest.raises(psycopg.DatabaseError, match="somebody else has said meanwhile"):
+            answer.result(60)
+    assert kit.call_one(conn, "get_archive")["url"] == own

@@ -124,6 +124,8 @@ def test_waiting_for_too_long_is_exit_1(run: Run) -> None:
     """What the job is by then goes to standard output with --json; the error says where to look later."""
     late = run("jobs", "request", "note", "--user", USER, "--wait", "--timeout", 0)
     assert (late.status, late.out, "is not finished yet" in late.err) == (1, "", True)
+    job_id = run("jobs", "list", "--user", USER).lines[0][0]
+    assert f"`streamvibe jobs why {job_id}` says what it waits for." in " ".join(late.err.split())
     as_json = run("jobs", "request", "note", "--user", USER, "--wait", "--timeout", 0, "--json")
     assert (as_json.status, as_json.json["outcome"], as_json.json["status"]) == (1, "joined", "pending")
     problem = json.loads(as_json.err)

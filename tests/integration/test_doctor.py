@@ -1,6 +1,7 @@
 """streamvibe doctor: each fault is made, seen by name, mended by what is printed, and gone."""
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -552,3 +553,17 @@ def test_an_archive_that_does_not_keep_up(database18: Database, tmp_path: Path) 
     assert behind() == named | {(f"user {victim}", "streamvibe archive run")}
     run_archive(database18)
     assert behind() == set()
+
+
+def test_a_copy_of_a_database_with_an_archive(database18: Database, tmp_path: Path) -> None:
+    """Named with the command that makes it one beside the original, and the one for instead of it; then it is gone."""
+    conn = database18.connect()
+    switch_on(conn, tmp_path)
+    assert found(conn, "archive_copy") == []
+    conn.execute("UPDATE streamvibe.setting SET archive_owner = '1/1'")
+    [finding] = found(conn, "archive_copy")
+    beside, instead = finding.fix.split("   # ")
+    assert f"streamvibe archive set --moved file://{tmp_path}" in instead
+    program, *arguments = shlex.split(beside)
+    assert (program, streamvibe(database18.dsn, *arguments).status) == ("streamvibe", 0)
+    assert found(conn, "archive_copy") == []

@@ -27,6 +27,7 @@ HURTING = {
     "maintenance_work_mem": "1MB",
     "autovacuum_vacuum_cost_delay": "50ms",
     "autovacuum_max_workers": "1",
+    "max_locks_per_transaction": "10",
 }
 APP = """
 from streamvibe import Context, job_type
@@ -44,6 +45,8 @@ def hurting(request: pytest.FixtureRequest) -> Iterator[Server]:
     try:
         server.start(replica_of=None, **HURTING)
         migrate(server.dsn("postgres"))
+        with server.connect() as conn:  # more partitions than there is room for locks
+            conn.execute("SELECT public.ensure_partitions('20 weeks')")
         yield server
     finally:
         server.stop()

@@ -275,12 +275,13 @@ async def test_every_end_but_a_completion_is_logged(
     lines = [record.message for record in caplog.records if record.message.startswith("job_")]
     assert sorted(lines) == sorted(
         [
-            f'job_retried_later job_id={ids["later"]} job_type=ends attempt=1 message="the quota is spent"',
-            f"job_failed kind=permanent job_id={ids['permanent']} job_type=ends attempt=1"
-            ' message="no such channel"',
+            f"job_retried_later job_id={ids['later']} job_type=ends attempt=1 max_attempts=1 "
+            'message="the quota is spent"',
+            f"job_failed kind=permanent job_id={ids['permanent']} job_type=ends attempt=1 max_attempts=1 "
+            'message="no such channel"',
         ]
         + [
-            f"job_failed kind={kind} job_id={ids[way]} job_type=ends attempt=1"
+            f"job_failed kind={kind} job_id={ids[way]} job_type=ends attempt=1 max_attempts=1"
             for way, kind in (
                 ("timeout", "timeout"),
                 ("result", "invalid_result"),

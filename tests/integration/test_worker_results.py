@@ -273,6 +273,7 @@ async def test_a_result_that_cannot_be_stored_hurts_its_job_only(database: Datab
         row = queue.row(job_id)
         assert (row["status"], row["failure_kind"]) == ("failed", "invalid_result"), kind
         assert row["retry_at"] is None and row["error_message"], kind
+        assert [line["message"] for line in queue.logs(job_id)] == [row["error_message"]], kind
     assert [queue.row(job_id)["result"] for job_id in good] == [{"fine": True}] * 5
 
 

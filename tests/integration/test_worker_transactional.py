@@ -135,7 +135,7 @@ async def test_every_way_to_fail_leaves_nothing_and_hurts_no_neighbour(database1
 
 
 async def test_a_result_the_database_refuses_fails_its_job_alone(database18: Database) -> None:
-    """Of three jobs in one transaction one returns too much: it fails, with its lines; the others are completed."""
+    """Of three jobs in one transaction one returns too much: it fails, with its lines and why; the others complete."""
 
     @job_type("large", transactional=True)
     async def large(ctx: Context, params: Params) -> str:
@@ -151,7 +151,8 @@ async def test_a_result_the_database_refuses_fails_its_job_alone(database18: Dat
         ("failed", "invalid_result", 1, []),
         ("completed", None, 0, [""]),
     ]
-    assert [len(queue.logs(job_id)) for job_id in jobs] == [1, 1, 1]
+    assert [len(queue.logs(job_id)) for job_id in jobs] == [1, 2, 1]
+    assert any("the database refused the result" in line["message"] for line in queue.logs(jobs[1]))
 
 
 async def test_a_constraint_that_fails_at_commit_fails_the_guilty_job_only(database: Database) -> None:

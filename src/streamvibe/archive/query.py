@@ -33,6 +33,8 @@ class Archive:
     def __init__(self, dsn: str) -> None:
         with contextlib.closing(Control(dsn)) as control:
             rows = control.call("SELECT kind, day, url, key FROM public.get_archive_files()")
+        #: Whether nothing was ever archived, or all of it was erased.
+        self.is_empty = not rows
         self._stores: dict[str, Store] = {}
         self._connection = duckdb.connect(
             ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}

@@ -46,6 +46,10 @@ class Done:
     """Users who are erased from the archive since."""
     sources: list[str] = field(default_factory=list)
     """Partitions, and batches of deleted jobs."""
+    url: str | None = None
+    """Where it is written; None: no archive is set."""
+    busy: int = 0
+    """Partitions that somebody held; the next run tries again."""
 
 
 class _Unfinished(NamedTuple):
@@ -106,7 +110,7 @@ class Archiver:
         meets keeps no other from being archived; the first such error is raised in the end.
         """
         self._lead(wait)
-        url = self._control.value("SELECT url FROM public.get_archive()")
+        self._done.url = url = self._control.value("SELECT url FROM public.get_archive()")
         whole = self._sweep()
         if url is not None and self._is_there(url):
             for kind, source in self._due():
@@ -115,6 +119,7 @@ class Archiver:
                 except ArchiveFailed as error:
                     self._failed(source, error)
                 except psycopg.errors.LockNotAvailable:
+                    self._done.busy += 1
                     self._report("busy", f"{source}: somebody holds it; the next run tries again")
         # Of sources that are not due any more: dropped, or discarded, while the archive was off.
         self._delete_all(whole)
@@ -201,6 +206,7 @@ class Archiver:
             try:
                 is_sealed = self._control.value("SELECT streamvibe.seal_partition(%s)", name)
             except psycopg.errors.LockNotAvailable:
+                self._done.busy += 1
                 self._report(
                     "busy", f"{name}: a transaction that wrote to it has not ended; the next run tries again"
                 )

@@ -41,6 +41,16 @@ _S3: Any = {
 }
 
 
+def _place_meant(url: str) -> str:
+    places = "Use file:///folder or s3://bucket/prefix; credentials come from the environment"
+    if url.startswith(("/", "~/", "./", "../")):
+        # Without a home, or in a folder that is gone, there is nothing to offer.
+        with suppress(OSError, RuntimeError, ValueError):
+            folder = os.path.abspath(Path(url).expanduser())  # noqa: PTH100 - a link is left as it was named
+            return f"For this folder: {Path(folder).as_uri()}. {places}"
+    return places
+
+
 class Store:
     """One place; keys are paths below it, with ``/``. Methods raise ArchiveFailed.
 
@@ -78,7 +88,7 @@ class Store:
                 "this is not a place for an archive",
                 field="URL",
                 received=f"{parts.scheme}://..." if parts.scheme else url[:100],
-                fix="Use file:///folder or s3://bucket/prefix; credentials come from the environment",
+                fix=_place_meant(url),
             )
 
     def path(self, key: str) -> str:

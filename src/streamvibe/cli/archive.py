@@ -38,6 +38,8 @@ archive_app = typer.Typer(
 )
 
 _STOPPED = "Stopped: what was begun is done again by the next run."
+_NO_ARCHIVE = "No archive is set: what leaves the queue is gone. See `streamvibe archive set --help`."
+_NOTHING_DUE = "Nothing was due: a finished job leaves when its type's retention (7 days unless set) is over."
 _NOT_SET = "Stopped: the archive is where it was."
 _STATUS = """
 SELECT url, archiver, files, jobs, lines, bytes, first_day, last_day, last_written_at, leaves_waiting,
@@ -132,7 +134,8 @@ def set_command(
 def run_command(as_json: AsJson = False) -> None:
     """Archive what is due now, and erase from the archive who is to be erased. Waits while another process does.
 
-    JSON: rows, files, erased, sources (partitions, and batches of jobs that were deleted one by one).
+    JSON: rows, files, erased, sources (partitions, and batches of jobs that were deleted one by one), url (null: no
+    archive is set), busy (partitions that somebody held).
     """
     dsn = database_dsn()
     require_packages()
@@ -157,6 +160,10 @@ def run_command(as_json: AsJson = False) -> None:
             f"Archived {done.rows} rows in {done.files} files."
             + (f" Erased {done.erased} users." if done.erased else "")
         )
+    if done.url is None:
+        print_hint(_NO_ARCHIVE, as_json=as_json)
+    elif not (done.rows or done.erased or done.busy):
+        print_hint(_NOTHING_DUE, as_json=as_json)
 
 
 @archive_app.command("status")
@@ -176,9 +183,7 @@ def status_command(as_json: AsJson = False) -> None:
     else:
         print_fields(status.items())
         if status["url"] is None:
-            print_hint(
-                "No archive is set: what leaves the queue is gone. See `streamvibe archive set --help`."
-            )
+            print_hint(_NO_ARCHIVE)
         if status["is_copy"]:
             print_hint(
                 "It is the archive of the database that this one is a copy of: nothing is written to it, and nothing"
@@ -213,11 +218,13 @@ def query_command(
                     "items": [dict(zip(answer.columns, row, strict=True)) for row in answer],
                 }
             )
-            return
-        rows = list(answer) if console().is_terminal else answer
-        print_rows(answer.columns, rows, named=True)
-        if isinstance(rows, list):
-            print_if_empty(rows, "rows")
+        else:
+            rows = list(answer) if console().is_terminal else answer
+            print_rows(answer.columns, rows, named=True)
+            if isinstance(rows, list):
+                print_if_empty(rows, "rows")
+        if archive.is_empty:
+            print_hint("Nothing is in the archive yet: see `streamvibe archive status`.", as_json=as_json)
 
 
 @contextlib.contextmanager

@@ -176,6 +176,8 @@ def _wait(
                 print_json(_waited(asked, latest))
             if isinstance(error, WaitTimeout):
                 error.fix = f"The job goes on; `streamvibe jobs result {asked.job_id}` shows how it ended"
+                if latest is not None and latest.status == JobStatus.PENDING:
+                    error.fix = f"`streamvibe jobs why {asked.job_id}` says what it waits for. {error.fix}"
             elif error.job.status == JobStatus.FAILED:
                 error.fix, has_lines = "Mend the cause, then request it again", False
                 with suppress(DatabaseUnreachable):  # how the job ended is what matters

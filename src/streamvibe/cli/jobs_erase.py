@@ -10,6 +10,7 @@ from streamvibe.archive import erase_user
 from streamvibe.archive.control import Stopped
 from streamvibe.cli.leaving import until_stopped
 from streamvibe.cli.output import AsJson, database_dsn, print_hint, print_json, print_remark
+from streamvibe.db.statements import arguments
 from streamvibe.errors import InvalidArgument
 
 _STOPPED = "Stopped: not all is erased. What was begun is done again when it is run again."
@@ -34,18 +35,10 @@ def erase_command(
 
     JSON: user_id, jobs, lines, archive (whether there was one to search).
     """
-    try:
-        user_id = UUID(user)
-    except ValueError:
-        raise InvalidArgument(
-            "the user's id is no UUID",
-            field="--user",
-            received=user[:200],
-            fix="Write it like 018f0000-0000-7000-8000-000000000001",
-        ) from None
+    user_id = arguments.uuid(user, "user_id")
     if not yes and not _confirmed(user_id):
         print_hint("Nothing was erased.", as_json=as_json)
-        raise typer.Abort
+        raise typer.Exit(1)
 
     def report(step: str, what: str) -> None:
         print_hint(f"{step}: {what}", as_json=as_json)

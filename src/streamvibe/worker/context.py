@@ -249,6 +249,11 @@ class ClaimedJob:
         if self.lines.add(LogLine(self, level, payload.clean_text(str(message), 10_000), encoded)):
             self._on_log(self)
 
+    def note_failure(self, message: str) -> None:
+        """Add the line that says why this attempt failed, when its handler has returned and log() takes nothing."""
+        metadata = orjson.dumps({"attempt": self.attempt}).decode()
+        self.lines.add(LogLine(self, "error", payload.clean_text(message, 10_000), metadata))
+
     def progress(self, fraction: float, message: str | None = None) -> None:
         if not -ROUNDING <= fraction <= 1 + ROUNDING:  # nor nan
             raise InvalidArgument(

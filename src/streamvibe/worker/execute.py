@@ -70,7 +70,14 @@ def _end_of(job: ClaimedJob, error: BaseException) -> End | None:
         return stopped(job)
     # The whole traceback is for the operator. What the job keeps, its user may read: no paths, and no source.
     _note_failure(job, causes[0] if len(causes) == 1 else error)
-    log.warning("handler_failed", job_id=job.key, job_type=job.job_type, attempt=job.attempt, exc_info=error)
+    log.warning(
+        "handler_failed",
+        job_id=job.key,
+        job_type=job.job_type,
+        attempt=job.attempt,
+        max_attempts=job.max_attempts,
+        exc_info=error,
+    )
     return End(job, "failed", failure("error", describe(error), retryable=True))
 
 

@@ -224,8 +224,9 @@ class Flusher:
             return
         log.error("job_end_refused", job_id=end.job.key, kind=end.kind, error=str(error))
         if end.kind == "completed":
-            text = failure("invalid_result", f"the database refused the result: {error}", retryable=False)
-            self.add_end(End(end.job, "failed", text))
+            message = f"the database refused the result: {error}"
+            end.job.note_failure(message)
+            self.add_end(End(end.job, "failed", failure("invalid_result", message, retryable=False)))
         elif end.kind == "failed" and not end.is_minimal:
             self.add_end(End(end.job, "failed", _shortened(end), is_minimal=True))
         else:

@@ -188,6 +188,7 @@ def _log_end(end: End) -> None:
         if job.stop is not Stop.CANCELLED:  # else it was said when that was learnt
             log.info("job_handed_back", **fields)
     else:
+        fields["max_attempts"] = job.max_attempts
         failed = orjson.loads(end.payload or "{}")
         kind = failed.get("kind")
         if kind in ("permanent", "retry_later"):

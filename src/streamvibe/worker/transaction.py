@@ -14,7 +14,6 @@ from itertools import islice
 
 import psycopg
 
-from streamvibe import payload
 from streamvibe.errors import InvalidArgument, PayloadTooLarge, StreamVibeError, translated
 from streamvibe.eventlog import event_logger
 from streamvibe.worker import statements
@@ -170,15 +169,21 @@ class ClaimRunner:
         [job] = jobs
         if job in self._decided:
             raise Lost(f"its end cannot be written: {error}") from error
-        log.warning("handler_failed", job_id=job.key, job_type=job.job_type, error=str(error))
+        log.warning(
+            "handler_failed",
+            job_id=job.key,
+            job_type=job.job_type,
+            attempt=job.attempt,
+            max_attempts=job.max_attempts,
+            error=str(error),
+        )
         refused = InvalidArgument | PayloadTooLarge | psycopg.DataError
         if not batch.is_written and isinstance(error, refused):
-            text = failure("invalid_result", f"the database refused the result: {error}", retryable=False)
+            kind, message = "invalid_result", f"the database refused the result: {error}"
         else:
-            text = failure("error", describe(error), retryable=True)
-            # Its handler has returned: job.log() takes nothing any more.
-            job.lines.add(LogLine(job, "error", payload.clean_text(describe(error), 10_000), None))
-        self._decided[job] = End(job, "failed", text)
+            kind, message = "error", describe(error)
+        job.note_failure(message)
+        self._decided[job] = End(job, "failed", failure(kind, message, retryable=kind == "error"))
 
     def _undone(self, batch: "_Batch") -> None:
         """What these jobs did was rolled back."""

@@ -12,6 +12,7 @@ from streamvibe.bench.queries.catalog import QUESTIONS, Samples
 from streamvibe.bench.queries.claims import claims
 from streamvibe.bench.queries.fill import fill, size
 from streamvibe.bench.queries.measure import measure
+from streamvibe.db.pool import configure
 
 Document = dict[str, Any]
 
@@ -35,6 +36,7 @@ def run(
     about = machine()
     filled = fill(server, scale, data, progress)
     with psycopg.connect(filled.url, autocommit=True) as conn:
+        configure(conn)  # JSON is read as a client of ours reads it
         if baseline:
             build(conn, baseline, report)
         samples = Samples(conn)

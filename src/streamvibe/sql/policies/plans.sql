@@ -23,7 +23,7 @@ BEGIN
               'request_job', 'request_jobs', 'find_or_create_job', 'create_jobs', 'create_staged_jobs',
               'get_cached_job_result', 'cancel_jobs', 'retry_jobs',
               'get_job', 'get_job_result', 'get_job_logs', 'get_job_queue_stats', 'user_job_ids', 'count_user_jobs',
-              'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket',
+              'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket', 'search_jobs',
               'heartbeat_worker', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs', 'release_jobs',
               'append_job_logs', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs',
               'recover_broken_claims', 'has_open_jobs', 'old_partitions', 'delete_jobs', 'cleanup_old_jobs', 'cleanup_old_logs',

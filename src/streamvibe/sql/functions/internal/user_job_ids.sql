@@ -1,11 +1,13 @@
--- A user's jobs with these filters in the order of their creation, between p_from and p_below (without it).
+-- A user's jobs with these filters, in the order of their creation (which is that of their ids), between p_from and p_below (without it).
 -- Each status that a row can have is a range of idx_job_queue_user_status_created, of which at most p_offset + p_limit
 -- entries with these filters are read: that is all that a list without a status costs more than one with.
 -- A job that a worker holds is processing, though its row says pending.
+-- It returned another column once.
+DROP FUNCTION IF EXISTS streamvibe.user_job_ids(uuid, text, text, uuid, uuid, integer, integer, boolean);
 CREATE OR REPLACE FUNCTION streamvibe.user_job_ids(
     p_user_id uuid, p_status text, p_job_type text, p_from uuid, p_below uuid, p_limit integer,
     p_offset integer DEFAULT 0, p_newest_first boolean DEFAULT true
-) RETURNS TABLE (nth bigint, id uuid, completed_at timestamptz, job_priority smallint)
+) RETURNS TABLE (id uuid, completed_at timestamptz, job_priority smallint)
     LANGUAGE plpgsql STABLE ROWS 50
     SET search_path = pg_catalog, pg_temp
     -- The bounds of the id look selective to a plan that does not know them, and the primary key better than the index
@@ -28,7 +30,7 @@ BEGIN
     END IF;
     IF p_newest_first THEN
         RETURN QUERY
-        SELECT row_number() OVER (ORDER BY f.created_at DESC, f.id DESC), f.id, f.completed_at, f.job_priority
+        SELECT f.id, f.completed_at, f.job_priority
         FROM unnest(v_statuses) s(status)
         CROSS JOIN LATERAL (
             SELECT q.created_at, q.id, q.completed_at, q.job_priority FROM public.job_queue q
@@ -40,7 +42,7 @@ BEGIN
         ORDER BY f.created_at DESC, f.id DESC LIMIT p_limit OFFSET p_offset;
     ELSE
         RETURN QUERY
-        SELECT row_number() OVER (ORDER BY f.created_at, f.id), f.id, f.completed_at, f.job_priority
+        SELECT f.id, f.completed_at, f.job_priority
         FROM unnest(v_statuses) s(status)
         CROSS JOIN LATERAL (
             SELECT q.created_at, q.id, q.completed_at, q.job_priority FROM public.job_queue q

@@ -2,7 +2,8 @@
 -- Locks:  its row in streamvibe.partition; the leaf against VACUUM (an automatic one ends itself for it within a second or so);
 --         then the parent and the leaf (ACCESS EXCLUSIVE) until the transaction ends: commit at once. Nobody waits long behind
 --         it before it has them, nor after: nothing is read.
--- Raises: SV001 also when it is not archived yet, SV004, SV006, SV009 there is no such leaf, 55P03 a transaction that uses the queue did not end within p_patience.
+-- Raises: SV001 also when it is not archived yet, SV004, SV006, SV009 there is no such leaf, SV017 in a copy of the database
+--         whose archive it is, 55P03 a transaction that uses the queue did not end within p_patience.
 CREATE OR REPLACE FUNCTION streamvibe.drop_partition(p_partition_name text, p_patience interval DEFAULT '10 seconds')
     RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10,7 +11,7 @@ CREATE OR REPLACE FUNCTION streamvibe.drop_partition(p_partition_name text, p_pa
 AS $$
 DECLARE
     v_leaf streamvibe.partition;
-    v_archive record;
+    v_archive_url text;
 BEGIN
     PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
@@ -24,11 +25,13 @@ BEGIN
                    p_partition_name, p_partition_name));
     END IF;
     -- FOR SHARE: once set_archive() has said where it goes, nothing is dropped unarchived.
-    SELECT s.archive_url, s.archive_owner INTO v_archive FROM streamvibe.setting s FOR SHARE;
-    IF v_archive.archive_url IS NOT NULL
-       AND (v_leaf.archived_at IS NULL OR v_archive.archive_owner <> streamvibe.this_database()) THEN
-        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not archived yet',
-            'Run `streamvibe archive run`; or switch the archive off, and lose what is not archived: `streamvibe archive set off`.');
+    SELECT s.archive_url INTO v_archive_url FROM streamvibe.setting s FOR SHARE;
+    IF v_archive_url IS NOT NULL THEN
+        PERFORM streamvibe.refuse_copy();
+        IF v_leaf.archived_at IS NULL THEN
+            PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not archived yet',
+                'Run `streamvibe archive run`; or switch the archive off, and lose what is not archived: `streamvibe archive set off`.');
+        END IF;
     END IF;
     -- Neither readers nor writers wait behind this one, so it may take the second after which autovacuum steps aside.
     PERFORM streamvibe.lock_soon(format('ONLY streamvibe.%I', p_partition_name), 'SHARE UPDATE EXCLUSIVE', p_patience,

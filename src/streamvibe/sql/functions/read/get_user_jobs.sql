@@ -23,6 +23,7 @@ DECLARE
     v_user_id uuid := streamvibe.authorize(p_user_id);
     v_desc boolean := upper(p_order_dir) = 'DESC';
     v_total record;
+    v_ids uuid[];
 BEGIN
     PERFORM streamvibe.check_page(p_limit, p_status);
     IF p_offset IS NULL OR p_offset < 0 THEN
@@ -41,11 +42,11 @@ BEGIN
     END IF;
     SELECT t.total, t.age INTO v_total FROM streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type) t;
     IF p_order_by = 'created_at' THEN
+        v_ids := ARRAY(SELECT i.id FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, NULL, NULL, p_limit, p_offset,
+                                                                v_desc) i);
         RETURN QUERY
-        SELECT j.*, v_total.total, v_total.age
-        FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, NULL, NULL, p_limit, p_offset, v_desc) i
-        CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = i.id OFFSET 0) j
-        ORDER BY i.nth;
+        SELECT j.*, v_total.total, v_total.age FROM streamvibe.page_of_jobs(v_ids) j
+        ORDER BY CASE WHEN v_desc THEN j.id END DESC, j.id;
         RETURN;
     END IF;
     -- No index has this order for a user. What cannot be sorted within milliseconds is refused.

@@ -33,6 +33,9 @@ DECLARE
     v_start timestamptz;
     v_end timestamptz;
     v_total record;
+    v_ids uuid[];
+    v_has_more boolean;
+    v_next text;
 BEGIN
     PERFORM streamvibe.check_page(p_limit, p_status);
     IF (p_bucket IN ('hour', 'day', 'week', 'month')) IS NOT TRUE THEN
@@ -61,18 +64,16 @@ BEGIN
     END IF;
     SELECT t.total, t.age INTO v_total
     FROM streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type, v_start, v_end) t;
+    v_ids := ARRAY(SELECT i.id FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, streamvibe.id_floor(v_start),
+                                                            coalesce(v_after, streamvibe.id_floor(v_end)), p_limit + 1) i);
+    v_has_more := cardinality(v_ids) > p_limit;
+    IF v_has_more THEN
+        v_next := streamvibe.cursor_of(v_ids[p_limit], v_filter);
+        v_ids := v_ids[:p_limit];
+    END IF;
     RETURN QUERY
-    WITH found AS MATERIALIZED (
-        SELECT i.nth, i.id
-        FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, streamvibe.id_floor(v_start),
-                                     coalesce(v_after, streamvibe.id_floor(v_end)), p_limit + 1) i
-    )
-    SELECT j.*, v_start, v_end, v_total.total, v_total.age,
-           CASE WHEN m.has_more
-                THEN streamvibe.cursor_of((SELECT f.id FROM found f WHERE f.nth = p_limit), v_filter) END, m.has_more
-    FROM (SELECT count(*) > p_limit AS has_more FROM found) m
-    LEFT JOIN found f ON f.nth <= p_limit
-    LEFT JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = f.id OFFSET 0) j ON true
-    ORDER BY f.nth;
+    SELECT j.*, v_start, v_end, v_total.total, v_total.age, v_next, v_has_more
+    FROM (SELECT) one LEFT JOIN streamvibe.page_of_jobs(v_ids) j ON true
+    ORDER BY j.id DESC;
 END
 $$;

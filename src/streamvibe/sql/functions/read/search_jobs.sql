@@ -22,6 +22,9 @@ DECLARE
     v_filter text := concat_ws('|', 'search', coalesce(v_user_id::text, '*'), coalesce(p_status, '*'),
                                coalesce(p_job_type, '*'), coalesce(p_params::text, '*'), coalesce(p_result::text, '*'));
     v_after uuid := streamvibe.read_cursor(p_cursor, v_filter);
+    v_ids uuid[];
+    v_has_more boolean;
+    v_next text;
 BEGIN
     PERFORM streamvibe.check_page(p_limit, p_status);
     IF p_params IS NULL AND p_result IS NULL THEN
@@ -30,16 +33,13 @@ BEGIN
     END IF;
     PERFORM streamvibe.check_contained('p_params', p_params);
     PERFORM streamvibe.check_contained('p_result', p_result);
+    v_ids := ARRAY(SELECT i FROM streamvibe.find_jobs(v_user_id, p_params, p_result, p_status, p_job_type, v_after, p_limit + 1) i);
+    v_has_more := cardinality(v_ids) > p_limit;
+    IF v_has_more THEN
+        v_next := streamvibe.cursor_of(v_ids[p_limit], v_filter);
+        v_ids := v_ids[:p_limit];
+    END IF;
     RETURN QUERY
-    WITH found AS MATERIALIZED (
-        SELECT i.nth, i.id
-        FROM streamvibe.find_jobs(v_user_id, p_params, p_result, p_status, p_job_type, v_after, p_limit + 1) i
-    )
-    SELECT j.*, CASE WHEN m.has_more
-                     THEN streamvibe.cursor_of((SELECT f.id FROM found f WHERE f.nth = p_limit), v_filter) END, m.has_more
-    FROM found f
-    CROSS JOIN (SELECT count(*) > p_limit AS has_more FROM found) m
-    CROSS JOIN LATERAL (SELECT j.* FROM streamvibe.job j WHERE j.id = f.id OFFSET 0) j
-    WHERE f.nth <= p_limit ORDER BY f.nth;
+    SELECT j.*, v_next, v_has_more FROM streamvibe.page_of_jobs(v_ids) j ORDER BY j.id DESC;
 END
 $$;
