@@ -35,7 +35,7 @@ def demo_output() -> str:
         finally:
             subprocess.run([program, "db", "stop"], env=environment, stdout=subprocess.DEVNULL, check=True)
     shown = done.stdout.strip("\n").replace(str(home), SHOWN_HOME)
-    return re.sub(r"(ran [\d.]+ s on )\S+", rf"\1{SHOWN_MACHINE}", shown) + "\n"
+    return re.sub(r"\S+(-\d+-[0-9a-f]{8})$", rf"{SHOWN_MACHINE}\1", shown, flags=re.MULTILINE) + "\n"
 
 
 def main() -> None:
