@@ -2813,6 +2813,7 @@ CREATE FUNCTION public.search_jobs(p_user_id uuid DEFAULT NULL::uuid, p_params j
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE

@@ -38,7 +38,7 @@ BEGIN
         SELECT o.function FROM streamvibe.own_functions() o
         WHERE o.function_name IN (
               'get_job', 'get_job_result', 'get_cached_job_result',
-              'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket',
+              'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket', 'search_jobs',
               'create_jobs', 'create_staged_jobs', 'cancel_jobs', 'retry_jobs',
               'heartbeat_worker', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs', 'release_jobs',
               'append_job_logs')
