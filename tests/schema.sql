@@ -4241,7 +4241,7 @@ BEGIN
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
      WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 32 * 1024
-       AND b.bloat_bytes > b.size_bytes / 5
+       AND b.bloat_bytes > b.size_bytes / 8
        AND b.table_name <> ALL (v_tables)
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL

@@ -2,8 +2,8 @@
 -- then those that rewrite small tables (tables_to_pack), whose indexes are built anew by that, then those that rebuild
 -- what is bloated:
 -- - indexes of leaves whose time is over, which nothing will fill again, of the statistics that are added up, from which whole weeks
---   leave, and of leaves that are written to as long as they are small (256 MB), when more than a fifth is empty (1.25 times what
---   is needed: 1.3 is reached before the next night) and 32 KB, 20 at most, but only where pgstattuple tells how full an index is: an estimate would be as wrong the night after;
+--   leave, and of leaves that are written to as long as they are small (256 MB), when more than an eighth is empty (1.14 times what
+--   is needed: 1.3 is not reached before the next night) and 32 KB, 20 at most, but only where pgstattuple tells how full an index is: an estimate would be as wrong the night after;
 -- - of what is left, the most bloated index, if more than half of it, and 10 MB, is empty.
 -- Nothing for a role that does not own the tables.
 -- Reads:  as get_index_bloat().
@@ -38,7 +38,7 @@ BEGIN
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
      WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 32 * 1024
-       AND b.bloat_bytes > b.size_bytes / 5
+       AND b.bloat_bytes > b.size_bytes / 8
        AND b.table_name <> ALL (v_tables)
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL
