@@ -50,7 +50,9 @@ def in_python(
     field = column.removeprefix("p_")
     fix = _REMEDIES.get((code, parameter(field)), hint)
     field = _RENAMED.get(field, field)
-    return field, _renamed(message, column, field), fix and _renamed(fix, column, field)
+    # A message may name a second parameter.
+    message = re.sub(r"\bp_(?=[a-z])", "", _renamed(message, column, field))
+    return field, message, fix and _renamed(fix, column, field)
 
 
 def parameter(field: str) -> str:

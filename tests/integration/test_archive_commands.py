@@ -122,7 +122,18 @@ def test_times_that_python_does_not_have(run: Run, database18: Database, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "url", ["/srv/archive", "ftp://x/y", "file://host/folder", "s3://", "s3://bucket?key=secret", "x", ""]
+    "url",
+    [
+        "/srv/archive",
+        "FILE:///srv/archive",
+        "file:/srv",
+        "ftp://x/y",
+        "file://host/folder",
+        "s3://",
+        "s3://bucket?key=secret",
+        "x",
+        "",
+    ],
 )
 def test_a_place_that_cannot_be_one(run: Run, database18: Database, url: str) -> None:
     """Refused with the field and what to write; nothing changes."""
@@ -212,7 +223,9 @@ async def test_a_running_handler_is_cancelled_and_waited_for(database18: Databas
         await started.wait()
         with pytest.raises(WaitTimeout) as caught:
             await asyncio.to_thread(erase, 0)
-        assert caught.value.received == str(running) and caught.value.fix
+        assert (
+            str(running) in caught.value.message and caught.value.received == str(USER) and caught.value.fix
+        )
         assert queue.value("SELECT array_agg(id) FROM job_queue") == [running] != [waiting]
         stays.set()
         assert await asyncio.to_thread(erase, 30) == 1

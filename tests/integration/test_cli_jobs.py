@@ -185,7 +185,10 @@ def test_bad_values_name_the_field_the_value_and_the_fix(
         (("list", "--user", USER, "--limit", 0), "--limit", "--limit is out of range"),
         (("list", "--user", USER, "--status", "done"), "--status", "leave --status out for all"),
         (("list", "--user", USER, "--page", 22), "--page", "pass the --cursor it prints"),
-        (("list", "--user", USER, "--page", 22), "--page", "the last is 21"),
+        (("list", "--user", USER, "--page", 22), "--page", "numbers end at 21"),
+        (("request", "note", "--user", USER, "--at", "2030-01-31T25:00Z"), "--at", "--at is not a time. "),
+        (("request", "note", "--user", USER, "--at", "2030-01-31T05:00"), "--at", "--at has no time zone"),
+        (("search", "--params", "{}"), "--params", "`streamvibe jobs list` lists all"),
         (("cancel", "x", "--user", USER), "JOB_IDS", "is not a UUID"),
         (("show", "x"), "JOB_ID", "is not a UUID"),
         (("list", "--user", USER, "--cursor", "x"), "--cursor", "leave --cursor out for the first page"),
@@ -217,6 +220,8 @@ def test_list_pages_by_cursor_and_by_number(run: Run) -> None:
     page = run("jobs", "list", "--user", USER, "--limit", 4, "--page", 2)
     assert [line[0] for line in page.lines] == listed[4:]
     assert page.err == "Page 2 of 2, 6 jobs in all.\n"
+    beyond = run("jobs", "list", "--user", USER, "--limit", 4, "--page", 9)
+    assert (beyond.status, beyond.lines, "There is no page 9" in beyond.err) == (0, [], True)
     ordered = run(
         *("jobs", "list", "--user", USER, "--order-by", "job_priority", "--order-dir", "asc", "--json")
     ).json

@@ -69,11 +69,12 @@ def erase_user(
             if state == "waiting":
                 if time.monotonic() >= until:
                     raise WaitTimeout(
-                        "Workers still run jobs of this user, which are cancelled; the rest is erased"
+                        f"Workers still run cancelled jobs of this user ({', '.join(map(str, running[:10]))});"
+                        " the rest is erased"
                         if running
                         else "A transaction is open that may have made jobs of this user; the rest is erased",
                         field="--user",
-                        received=", ".join(map(str, running[:10])) or str(user_id),
+                        received=str(user_id),
                         fix="Run it again when their handlers have ended, or stop those workers"
                         if running
                         else "Run it again when it has ended; `streamvibe doctor` names what is open for long",

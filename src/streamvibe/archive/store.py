@@ -42,7 +42,7 @@ _S3: Any = {
 
 
 def _place_meant(url: str) -> str:
-    places = "Use file:///folder or s3://bucket/prefix; credentials come from the environment"
+    places = "Use file:///folder (three slashes) or s3://bucket/prefix; credentials come from the environment"
     if url.startswith(("/", "~/", "./", "../")):
         # Without a home, or in a folder that is gone, there is nothing to offer.
         with suppress(OSError, RuntimeError, ValueError):
@@ -62,7 +62,7 @@ class Store:
         self._store: LocalStore | S3Store
         parts = urlsplit(url)
         self.folder: Path | None = None
-        if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+        if url.startswith("file:///") and not (parts.query or parts.fragment):
             self.folder = Path(unquote(parts.path))
             if not self.folder.is_dir():
                 raise ArchiveFailed(
@@ -87,7 +87,8 @@ class Store:
             raise InvalidArgument(
                 "this is not a place for an archive",
                 field="URL",
-                received=f"{parts.scheme}://..." if parts.scheme else url[:100],
+                # Of other places: it may hold a secret.
+                received=f"{parts.scheme}:..." if parts.scheme not in ("", "file") else url[:200],
                 fix=_place_meant(url),
             )
 

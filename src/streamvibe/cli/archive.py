@@ -24,7 +24,7 @@ from streamvibe.cli.output import (
     print_remark,
     print_rows,
 )
-from streamvibe.errors import InvalidArgument, translated
+from streamvibe.errors import ArchiveFailed, InvalidArgument, translated
 from streamvibe.masking import mask_url
 
 if TYPE_CHECKING:
@@ -111,7 +111,11 @@ def set_command(
     from streamvibe.archive.store import Store
 
     def claim(stopping: threading.Event) -> UUID:
-        found = Store(url).claim(None if copy else known)
+        try:
+            found = Store(url).claim(None if copy else known)
+        except ArchiveFailed as error:
+            error.fix = error.fix and error.fix.replace("run `streamvibe archive run`", "set it again")
+            raise
         if stopping.is_set():
             print_hint(_NOT_SET)
             raise typer.Abort

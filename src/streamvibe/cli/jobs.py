@@ -269,7 +269,10 @@ def list_jobs(
         return
     if found.items or not console().is_terminal:
         print_list(_JOB_HEADINGS, map(_job_row, found.items), whole=("id", "status"), less=_LESS_IMPORTANT)
-    print_if_empty(found.items, "jobs")
+    if number > 1 and bucket is None and not found.items:
+        print_hint(f"There is no page {number}: the list ends before it.")
+    else:
+        print_if_empty(found.items, "jobs")
     if found.total_count is not None:
         print_hint(of_how_many(found, bucket, number, limit))
     print_more(found)

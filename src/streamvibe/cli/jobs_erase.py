@@ -65,7 +65,10 @@ def erase_command(
 
 def _confirmed(user_id: UUID) -> bool:
     try:
-        return typer.confirm(f"Erase everything of user {user_id}? It cannot be taken back", err=True)
+        answer = typer.confirm(f"Erase everything of user {user_id}? It cannot be taken back", err=True)
+        if not sys.stdin.isatty():
+            typer.echo(err=True)  # nobody's return key has ended the question's line
+        return answer
     except typer.Abort:
         if sys.stdin.isatty():  # it was interrupted
             raise

@@ -52,7 +52,7 @@ def read_time(given: str | None, option: str) -> datetime | None:
         when = None
     if when is None or when.tzinfo is None:
         raise InvalidArgument(
-            f"{option} is not a time with a time zone",
+            f"{option} is not a time" if when is None else f"{option} has no time zone",
             field=option,
             received=given,
             fix="Write it in ISO 8601, as in 2030-01-31T18:00Z or 2030-01-31T19:00+01:00",

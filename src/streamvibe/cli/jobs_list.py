@@ -68,7 +68,8 @@ def saying_which_page(number: int, limit: int) -> Iterator[None]:
         yield
     except OffsetTooLarge as error:
         raise OffsetTooLarge(
-            f"--page is too far on, where pages get slow and shift: the last is {MOST_OFFSET // limit + 1}",
+            f"--page is too far on, where pages get slow and shift: with {limit} jobs a page numbers end at"
+            f" {MOST_OFFSET // limit + 1}",
             field="offset",
             received=f"page {number} of {limit} jobs each",
         ) from error

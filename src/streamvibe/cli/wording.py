@@ -12,6 +12,7 @@ from streamvibe.remedies import parameter
 _OPTIONS = {
     "bucket": "--bucket",
     "cursor": "--cursor",
+    "discard": "--discard",
     "duty": "DUTY",
     "job_id": "JOB_ID",
     "job_ids": "JOB_IDS",
@@ -44,6 +45,11 @@ _REMEDIES = {
     ): "See which there are: `streamvibe maintain status`. They become known when maintenance first runs",
     ("SV001", "search"): "Use at least one word that is not as common as the or and, or leave WORDS out",
     ("SV001", "metadata"): """Name a key and its value, as in --metadata '{"channel": "UC1"}'""",
+    (
+        "SV001",
+        "params",
+    ): """Name a key and its value, as in --params '{"channel": "UC1"}'; `streamvibe jobs list` lists all""",
+    ("SV001", "discard"): "Archive them first: `streamvibe archive run`; or lose them: add --discard",
     ("SV001", "level"): "Use debug, info, warning or error, or leave --level out for all",
     ("SV001", "scheduled_for"): "Use a time before the year 9999, or leave --at out for now",
     (
@@ -76,11 +82,14 @@ def on_the_command_line(error: StreamVibeError) -> StreamVibeError:
         return error
     if error.sqlstate is not None:
         error.fix = _REMEDIES.get((error.sqlstate, parameter(field)), error.fix)
-    option = _OPTIONS.get(re.sub(r"\[\d+\]$", "", field))
+    # One parameter of SQL is two options.
+    option = f"--{error.received}" if field == "this_is" else _OPTIONS.get(re.sub(r"\[\d+\]$", "", field))
     if option is not None:
         error.field = option
         # A message that speaks of the parameter begins with it.
         first, _, rest = error.message.partition(" ")
         if first == field:
             error.message = f"{option} {rest}"
+        if field == "until":
+            error.message = re.sub(r"\bsince$", "--since", error.message)
     return error
