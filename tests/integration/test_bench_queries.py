@@ -11,7 +11,8 @@ from tests.support.cli import streamvibe
 from tests.support.databases import Database
 
 from streamvibe.bench.queries import baseline, fill
-from streamvibe.bench.queries.catalog import QUESTIONS
+from streamvibe.bench.queries.catalog import QUESTIONS, Question
+from streamvibe.bench.queries.measure import ask
 from streamvibe.cli.main import run
 from streamvibe.config import Settings
 from streamvibe.db import embedded
@@ -154,6 +155,19 @@ def test_what_cannot_be_measured(
     assert run(["bench", "queries", *arguments]) == 2
     error = capsys.readouterr().err
     assert field in error or arguments[1] in error
+
+
+def test_what_writes_is_taken_back_and_stays_prepared(database: Database) -> None:
+    """As for a caller who commits: the second call finds its statement made ready, and nothing of the first."""
+    with database.connect() as conn:
+        conn.execute("CREATE TABLE written (number int)")
+        made = "INSERT INTO written SELECT count(*) FROM written RETURNING number"
+        before = "DELETE FROM written"
+        for _ in range(2):
+            assert ask(conn, Question("", "", made, writes=True, before=before), {}) > 0
+        found = conn.execute("SELECT statement FROM pg_prepared_statements").fetchall()
+        assert (made,) in found
+        assert conn.execute("SELECT count(*) FROM written").fetchone() == (0,)
 
 
 def _filled(database: Database, jobs: int) -> psycopg.Connection[Any]:

@@ -95,9 +95,12 @@ def use_everything(session: Watched) -> None:
         call(function, p_job_id=ids[0])
     for function in ("get_user_jobs", "get_user_jobs_by_cursor", "get_user_jobs_by_bucket"):
         call(function, p_user_id=user_id)
+        call(function, p_user_id=user_id, p_status="completed")
+        call(function, p_user_id=user_id, p_status="processing", p_job_type="mine")
     call("search_jobs", p_user_id=user_id, p_params=Jsonb({"n": 1}))
     call("explain_job_wait", p_job_id=ids[3])
     call("get_job_queue_metrics")
+    call("get_job_queue_stats")
     call("retry_jobs", p_user_id=user_id, p_job_ids=[jobs[1]["job_id"]])
     call("cancel_jobs", p_user_id=user_id, p_job_ids=ids)
     for function in ("recover_stuck_jobs", "retry_failed_jobs", "expire_stale_jobs"):

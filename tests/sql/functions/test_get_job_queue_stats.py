@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +12,8 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.sql.conftest import Queue
+
+from streamvibe.db.migrate_files import SQL_ROOT
 
 STATES = ("pending", "processing", "completed", "failed", "cancelled")
 WINDOWS = ("1 hour", "1 day", "7 days")
@@ -127,8 +129,15 @@ def test_since(clocked: Queue, compacted: bool) -> None:
     conn = clocked.conn
     kit.register(conn)
     marks = []
-    for minutes in (0, 17, 44, 60, 125, 1440):
-        clocked.advance(minutes * kit.MINUTE)
+    for minutes in (0, 17, 44, 60, 125, 1440, None, 1439, 1, 3 * 1440 + 60):
+        now = kit.value(conn, "SELECT streamvibe.now()")
+        # None: until the day (UTC) begins.
+        clocked.advance(
+            kit.DAY
+            - timedelta(hours=now.hour, minutes=now.minute, seconds=now.second, microseconds=now.microsecond)
+            if minutes is None
+            else minutes * kit.MINUTE
+        )
         marks.append(kit.value(conn, "SELECT streamvibe.now()"))
         kit.worker(conn)
         for _ in range(4):
@@ -156,6 +165,22 @@ def test_since(clocked: Queue, compacted: bool) -> None:
         )
         windows[name] = pytest.approx(expected["error_rate"])
     assert stats(clocked)["error_rates"] == windows
+
+
+def test_a_queue_that_is_older_than_its_days(clocked: Queue) -> None:
+    """What was added up by the hour before days were kept is there by the day."""
+    conn = clocked.conn
+    for _ in range(3):
+        history(clocked)
+        clocked.advance(kit.DAY)
+    while kit.value(clocked.service, "SELECT compact_stats()"):
+        pass
+    by_day = "SELECT * FROM streamvibe.stat WHERE minutes = 1440 ORDER BY since, job_type, status"
+    kept = conn.execute(by_day).fetchall()
+    assert len({row[3] for row in kept}) >= 3
+    conn.execute("DELETE FROM streamvibe.stat WHERE minutes = 1440")
+    conn.execute((SQL_ROOT / "migrations" / "0021_days.sql").read_bytes())
+    assert conn.execute(by_day).fetchall() == kept
 
 
 @pytest.mark.parametrize("compacted", [False, True])

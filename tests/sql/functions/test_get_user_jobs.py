@@ -58,6 +58,7 @@ def test_order_and_filters(queue: Queue) -> None:
         "failed",
         "cancelled",
     }
+    by_id, row_count = {job["id"]: job for job in everything}, len(everything)
     assert [job["id"] for job in everything] == [
         row["id"]
         for row in kit.query(
@@ -66,7 +67,7 @@ def test_order_and_filters(queue: Queue) -> None:
     ]
     for order_by in ("created_at", "completed_at", "job_priority"):
         for direction in ("ASC", "desc"):
-            for status in (None, "pending", "processing", "completed"):
+            for status in (None, "pending", "processing", "completed", "failed", "cancelled"):
                 for job_type in (None, "sms"):
                     filters = {"p_status": status, "p_job_type": job_type}
                     rows = listed(
@@ -75,6 +76,7 @@ def test_order_and_filters(queue: Queue) -> None:
                     wanted = expected(everything, order_by, direction == "desc", status, job_type)
                     assert [row["id"] for row in rows] == wanted, (order_by, direction, filters)
                     assert {row["total_count"] for row in rows} <= {len(wanted)}
+                    assert all({**row, "total_count": row_count} == by_id[row["id"]] for row in rows)
 
 
 def test_pages(queue: Queue) -> None:

@@ -22,7 +22,7 @@ BEGIN
         WHERE o.function_name IN (
               'request_job', 'request_jobs', 'find_or_create_job', 'create_jobs', 'create_staged_jobs',
               'get_cached_job_result', 'cancel_jobs', 'retry_jobs',
-              'get_job', 'get_job_result', 'get_job_logs', 'get_job_queue_stats', 'user_job_ids', 'count_user_jobs',
+              'get_job', 'get_job_result', 'get_job_logs', 'get_job_queue_stats',
               'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket', 'search_jobs',
               'heartbeat_worker', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs', 'release_jobs',
               'append_job_logs', 'retry_failed_jobs', 'expire_stale_jobs', 'recover_stuck_jobs',
@@ -37,7 +37,7 @@ BEGIN
     FOR v_function IN
         SELECT o.function FROM streamvibe.own_functions() o
         WHERE o.function_name IN (
-              'get_job', 'get_job_result', 'get_cached_job_result',
+              'get_job', 'get_job_result', 'get_cached_job_result', 'get_job_queue_stats',
               'get_user_jobs', 'get_user_jobs_by_cursor', 'get_user_jobs_by_bucket', 'search_jobs',
               'create_jobs', 'create_staged_jobs', 'cancel_jobs', 'retry_jobs',
               'heartbeat_worker', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs', 'release_jobs',

@@ -2,7 +2,6 @@
 -- Raises: SV001 naming the parameter.
 CREATE OR REPLACE FUNCTION streamvibe.check_page(p_limit integer, p_status text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF p_limit IS NULL OR p_limit NOT BETWEEN 1 AND 1000 THEN

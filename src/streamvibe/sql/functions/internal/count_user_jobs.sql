@@ -4,7 +4,6 @@ CREATE OR REPLACE FUNCTION streamvibe.count_user_jobs(
     p_user_id uuid, p_status text, p_job_type text, p_from timestamptz, p_end timestamptz, p_most bigint
 ) RETURNS bigint
     LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_statuses text[] := streamvibe.stored_statuses(p_status);
@@ -15,7 +14,12 @@ BEGIN
     IF p_status IN ('pending', 'processing') THEN
         v_held := ARRAY(SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     END IF;
-    IF p_job_type IS NULL THEN
+    IF p_job_type IS NULL AND p_status IN ('completed', 'failed', 'cancelled') THEN
+        RETURN (SELECT count(*) FROM (
+            SELECT FROM public.job_queue q
+            WHERE q.user_id = p_user_id AND q.status = p_status AND q.created_at >= v_from AND q.created_at < v_end
+            LIMIT p_most) c);
+    ELSIF p_job_type IS NULL THEN
         RETURN (SELECT count(*) FROM (
             SELECT FROM unnest(v_statuses) s(status)
             CROSS JOIN LATERAL (

@@ -3,7 +3,7 @@
 -- Returns: {"job_types": [{"job_type", "completed", "failed", "cancelled", "waiting_us", "processing_us", "waiting": {bucket: n},
 --          "processing": {bucket: n}}], "errors": [{"job_type", "failure_kind", "jobs"}], "in_part": types whose retention is so
 --          short that some of that day's jobs may be gone}
--- Index:   the statistics by the hour; idx_job_queue_cleanup for the day's failures.
+-- Index:   the statistics by the day and, for the buckets, by the hour; idx_job_queue_cleanup for the day's failures.
 CREATE OR REPLACE FUNCTION streamvibe.day_figures(p_day timestamptz) RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -18,7 +18,7 @@ BEGIN
                    sum(e.jobs) FILTER (WHERE e.status = 'cancelled') AS cancelled,
                    sum(e.waiting_us) AS waiting_us, sum(e.processing_us) AS processing_us
             FROM (SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
-                  WHERE s.minutes = 60 AND s.since >= p_day AND s.since < v_end
+                  WHERE s.minutes = 1440 AND s.since = p_day
                   UNION ALL
                   SELECT n.job_type, n.status, n.jobs, n.waiting_us, n.processing_us FROM streamvibe.stat_note n
                   WHERE n.minute >= p_day AND n.minute < v_end) e

@@ -2,7 +2,6 @@
 -- row still says pending. NULL: all.
 CREATE OR REPLACE FUNCTION streamvibe.stored_statuses(p_status text) RETURNS text[]
     LANGUAGE sql IMMUTABLE
-    SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN p_status IS NULL THEN '{pending,processing,completed,failed,cancelled}'
                 WHEN p_status = 'processing' THEN '{pending,processing}'

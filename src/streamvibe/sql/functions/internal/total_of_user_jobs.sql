@@ -6,7 +6,6 @@ CREATE OR REPLACE FUNCTION streamvibe.total_of_user_jobs(
     p_end timestamptz DEFAULT NULL
 ) RETURNS TABLE (total bigint, age interval)
     LANGUAGE plpgsql STABLE ROWS 1
-    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_most CONSTANT bigint := 10000;

@@ -9,7 +9,6 @@ CREATE OR REPLACE FUNCTION streamvibe.user_job_ids(
     p_offset integer DEFAULT 0, p_newest_first boolean DEFAULT true
 ) RETURNS TABLE (id uuid, completed_at timestamptz, job_priority smallint)
     LANGUAGE plpgsql STABLE ROWS 50
-    SET search_path = pg_catalog, pg_temp
     -- The bounds of the id look selective to a plan that does not know them, and the primary key better than the index
     -- that has the order.
     SET enable_sort = off

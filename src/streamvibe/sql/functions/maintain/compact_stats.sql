@@ -58,9 +58,9 @@ BEGIN
         SELECT w.minutes, b.since, t.job_type, t.status, sum(t.jobs),
                coalesce(sum(t.waiting_us), 0), coalesce(sum(t.processing_us), 0)
         FROM taken t
-        CROSS JOIN (VALUES (0::smallint), (1::smallint), (60::smallint)) w(minutes)
+        CROSS JOIN (VALUES (0::smallint), (1::smallint), (60::smallint), (1440::smallint)) w(minutes)
         CROSS JOIN LATERAL (SELECT CASE w.minutes WHEN 0 THEN 'epoch' WHEN 1 THEN t.minute
-                                   ELSE date_bin('1 hour', t.minute, '2000-01-01 00:00:00+00') END AS since) b
+                                   ELSE date_bin(w.minutes * interval '1 minute', t.minute, '2000-01-01 00:00:00+00') END AS since) b
         GROUP BY w.minutes, b.since, t.job_type, t.status
         ORDER BY w.minutes, b.since, t.job_type, t.status
         ON CONFLICT (minutes, since, job_type, status) DO UPDATE

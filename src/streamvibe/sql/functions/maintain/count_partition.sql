@@ -1,4 +1,4 @@
--- Count a sealed leaf: how many rows it has, and of job_queue what the statistics will be without them. 3 us a job, during which
+-- Count a sealed leaf: how many rows it has, and of job_queue what the statistics will be without them. 2 us a job, during which
 -- everybody goes on. Once is enough.
 -- Returns: the number of rows.
 -- Locks:   its row in streamvibe.partition.
@@ -6,6 +6,8 @@
 CREATE OR REPLACE FUNCTION streamvibe.count_partition(p_partition_name text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    -- It is alone (the row is locked), and adds up in memory what would go through files with what a session usually has.
+    SET work_mem = '64MB'
 AS $$
 DECLARE
     v_leaf streamvibe.partition;
