@@ -271,17 +271,12 @@ DECLARE
     v_leaf record;
     v_count integer := 0;
     v_rounds integer := 100;
-    v_wal_compression text := current_setting('wal_compression');
+    v_wal_compression text;
 BEGIN
     PERFORM streamvibe.require_service('cleanup_old_jobs');
     PERFORM streamvibe.require_read_committed('cleanup_old_jobs', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_batch_size(p_limit);
-    -- The first change to a page after a checkpoint writes all of it into the WAL. Compressing that with pglz is 40 % of this
-    -- call's time, and saves half of its WAL; other compressions are left alone, and so is a server that lets nobody but
-    -- its superuser decide.
-    IF v_wal_compression IN ('on', 'pglz') AND has_parameter_privilege('wal_compression', 'SET') THEN
-        PERFORM set_config('wal_compression', 'off', true);
-    END IF;
+    v_wal_compression := streamvibe.leave_pages_uncompressed();
     -- A sealed leaf's jobs are counted already, and leave with it; none is sealed before this transaction ends.
     SELECT array_agg(p.from_id ORDER BY p.from_id), array_agg(p.upper_id ORDER BY p.from_id) INTO v_from, v_before
     FROM (SELECT streamvibe.id_bound(l.lower_at) AS from_id, l.upper_id FROM streamvibe.partition l
@@ -3474,8 +3469,10 @@ DECLARE
     v_traceparent text := streamvibe.readable_traceparent(p_traceparent);
     v_users uuid[];
     v_locked integer;
+    v_wal_compression text;
 BEGIN
     PERFORM streamvibe.require_service('create_jobs');
+    v_wal_compression := streamvibe.leave_pages_uncompressed();
     SELECT s.ordinal, s.job_type INTO v_unknown
     FROM streamvibe.staging s
     WHERE s.batch = p_batch AND NOT EXISTS (SELECT FROM streamvibe.job_type t WHERE t.name = s.job_type)
@@ -3630,6 +3627,9 @@ BEGIN
     FROM (SELECT DISTINCT s.job_type FROM streamvibe.staging s
           WHERE s.batch = p_batch AND coalesce(s.scheduled_for, v_now) <= v_now) d;
     DELETE FROM streamvibe.staging s WHERE s.batch = p_batch;
+    IF current_setting('wal_compression') <> v_wal_compression THEN
+        PERFORM set_config('wal_compression', v_wal_compression, true);
+    END IF;
 END
 $$;
 
@@ -4600,6 +4600,19 @@ BEGIN
             'See which there are: SELECT partition_name FROM streamvibe.partition.');
     END IF;
     RETURN v_leaf;
+END
+$$;
+
+CREATE FUNCTION streamvibe.leave_pages_uncompressed() RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_was text := current_setting('wal_compression');
+BEGIN
+    IF v_was IN ('on', 'pglz') AND has_parameter_privilege('wal_compression', 'SET') THEN
+        PERFORM set_config('wal_compression', 'off', true);
+    END IF;
+    RETURN v_was;
 END
 $$;
 
@@ -7402,6 +7415,8 @@ GRANT ALL ON FUNCTION streamvibe.lead_maintenance(p_leader_id text, p_lease inte
 REVOKE ALL ON FUNCTION streamvibe.leaf_index_bloat(p_suspicious_only boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.leaf_of_name(p_partition_name text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.leave_pages_uncompressed() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.lock_account(p_user_id uuid, p_default integer) FROM PUBLIC;
 

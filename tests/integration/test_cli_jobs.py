@@ -93,6 +93,11 @@ def test_request_takes_every_option(run: Run, tmp_path: Path) -> None:
     [
         ('{"a": }', "--params is not JSON: Expecting value, at line 1, column 7", '{"a": }'),
         ("", "--params is not JSON: Expecting value, at line 1, column 1", ""),
+        (
+            '{"a": {"b": 1, "c": 2, "b": 3}}',
+            '--params has "b" twice in one object',
+            '{"a": {"b": 1, "c": 2, "b": 3}}',
+        ),
         ("[1]", "--params is not a JSON object", "[1]"),
         ('{"a": NaN}', "--params cannot be read: JSON has no number NaN", '{"a": NaN}'),
         ("[" * 100_000, "--params cannot be read: ", "[" * 60),
@@ -146,6 +151,10 @@ BAD_CURSOR = "v1" + "A" * 28
         (("request", "note", "--user", USER, "--at", "2030-01-01T00:00"), 2, "SV001", "2030-01-01T00:00"),
         (("request", "note", "--user", USER, "--idempotency-key", ""), 2, "SV001", ""),
         (("list", "--user", USER, "--status", "done"), 2, "SV001", "done"),
+        (("list", "--user", USER, "--type", "nope"), 2, "SV002", "nope"),
+        (("list", "--user", USER, "--type", "nope", "--page", 1), 2, "SV002", "nope"),
+        (("list", "--user", USER, "--type", "nope", "--bucket", "day"), 2, "SV002", "nope"),
+        (("search", "--params", '{"a": 1}', "--type", "nope"), 2, "SV002", "nope"),
         (("list", "--user", USER, "--order-by", "params"), 2, "SV001", "params"),
         (("list", "--user", USER, "--order-dir", "up"), 2, "SV001", "up"),
         (("list", "--user", USER, "--limit", 0), 2, "SV001", "0"),
@@ -203,7 +212,7 @@ def test_errors_name_options(run: Run, arguments: tuple[object, ...], field: str
     assert words in f"{problem['title']}. {problem['fix']}"
 
 
-def test_list_pages_by_cursor_and_by_number(run: Run) -> None:
+def test_list_pages_by_cursor_and_by_number(run: Run, database18: Database) -> None:
     """Each job is listed once, newest first; the hints lead on; other users' jobs are not there."""
     made = [request(run, json.dumps({"n": n}), "--priority", n) for n in range(5)]
     request(run, '{"n": 9}')
@@ -227,6 +236,7 @@ def test_list_pages_by_cursor_and_by_number(run: Run) -> None:
     ).json
     assert [job["job_priority"] for job in ordered["items"]] == [0, 1, 2, 3, 4, 5]
     assert (ordered["total_count"], ordered["has_more"], ordered["next_cursor"]) == (6, False, None)
+    database18.connect().execute("SELECT register_job_type('other')")
     filtered = run("jobs", "list", "--user", USER, "--status", "pending", "--type", "other", "--json").json
     assert filtered == {
         "items": [],

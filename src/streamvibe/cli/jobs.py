@@ -10,6 +10,7 @@ import typer
 from streamvibe.cli.group import Commands
 from streamvibe.cli.jobs_input import read_params, read_time
 from streamvibe.cli.jobs_list import (
+    check_job_type,
     check_list_options,
     log_row,
     of_how_many,
@@ -264,6 +265,7 @@ def list_jobs(
                 )
         else:
             found = client.list_by_cursor(user, cursor=cursor, status=status, job_type=job_type, limit=limit)
+        check_job_type(client, job_type, found)
     if as_json:
         print_json(found)
         return
@@ -311,6 +313,7 @@ def search(
             limit=limit,
             cursor=cursor,
         )
+        check_job_type(client, job_type, found)
     if as_json:
         print_json(found)
         return

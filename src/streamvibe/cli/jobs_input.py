@@ -19,8 +19,22 @@ def read_params(given: str, option: str = "--params") -> dict[str, Any]:
         "or use @FILE, or - for standard input"
     )
     source = _source(given, option)
+
+    def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            # Parsers keep the last one and say nothing, the database's own, too.
+            name = next(name for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))
+            raise InvalidArgument(
+                f"{option} has {json.dumps(name, ensure_ascii=False)} twice in one object",
+                field=option,
+                received=source[:60],
+                fix="Keep one of them",
+            )
+        return found
+
     try:
-        value = json.loads(source, parse_constant=_no_such_number)
+        value = json.loads(source, parse_constant=_no_such_number, object_pairs_hook=named_once)
     except json.JSONDecodeError as error:
         raise InvalidArgument(
             f"{option} is not JSON: {error.msg}, at line {error.lineno}, column {error.colno}",

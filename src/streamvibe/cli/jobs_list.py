@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, timedelta
 
 from streamvibe.cli.output import database_dsn, print_hint
 from streamvibe.client import SyncClient
-from streamvibe.errors import InvalidArgument, OffsetTooLarge
+from streamvibe.errors import InvalidArgument, NotAllowed, OffsetTooLarge
 from streamvibe.model import Job, LogLine, Page
 
 #: How far get_user_jobs goes by number; only said here, SQL decides.
@@ -73,6 +73,13 @@ def saying_which_page(number: int, limit: int) -> Iterator[None]:
             field="offset",
             received=f"page {number} of {limit} jobs each",
         ) from error
+
+
+def check_job_type(client: SyncClient, job_type: str | None, found: Page[Job]) -> None:
+    """Whoever spelled a type wrongly would take an empty list for an answer. Raises UnknownJobType."""
+    if job_type is not None and not found.items:
+        with suppress(NotAllowed):  # Which types there are is only the service's to ask.
+            client.stats(job_type=job_type)
 
 
 def of_how_many(page: Page[Job], bucket: str | None, number: int, limit: int) -> str:

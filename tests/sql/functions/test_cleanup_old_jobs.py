@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from psycopg import Connection
+from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.sql.conftest import Queue
 
@@ -181,7 +182,7 @@ def test_bad_limit(queue: Queue, function: str, limit: int | None) -> None:
         kit.call(queue.service, function, p_limit=limit)
 
 
-# What each row's deletion is compressed with, noted by a trigger of the table.
+# What each row's change is compressed with, noted by a trigger of the table.
 NOTE_COMPRESSION = (
     "CREATE TABLE public.noted (compression text)",
     """
@@ -191,7 +192,10 @@ NOTE_COMPRESSION = (
         RETURN NULL;
     END $$
     """,
-    "CREATE TRIGGER note AFTER DELETE ON public.job_queue FOR EACH ROW EXECUTE FUNCTION public.note_compression()",
+    """
+    CREATE TRIGGER note AFTER INSERT OR DELETE ON public.job_queue
+    FOR EACH ROW EXECUTE FUNCTION public.note_compression()
+    """,
 )
 # An owner of the queue that is no superuser, as platforms give one.
 ANOTHER_OWNER = (
@@ -200,6 +204,7 @@ ANOTHER_OWNER = (
     "GRANT ALL ON ALL TABLES IN SCHEMA streamvibe, public TO another_owner",
     "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA streamvibe, public TO another_owner",
     "ALTER FUNCTION public.cleanup_old_jobs OWNER TO another_owner",
+    "ALTER FUNCTION streamvibe.create_staged_jobs OWNER TO another_owner",
 )
 
 
@@ -208,8 +213,9 @@ ANOTHER_OWNER = (
     [("pglz", (), "off"), ("off", (), "off"), ("pglz", ANOTHER_OWNER, "pglz")],
     ids=["superuser", "off anyway", "another owner"],
 )
+@pytest.mark.parametrize("by", ["cleanup_old_jobs", "create_jobs"])
 def test_whole_pages_are_not_compressed_meanwhile(
-    queue: Queue, compression: str, owner: tuple[str, ...], used: str
+    queue: Queue, compression: str, owner: tuple[str, ...], used: str, by: str
 ) -> None:
     """Where the queue's owner may decide that; afterwards the setting is what it was."""
     kit.register(queue.conn, "short", p_retention="1 hour")
@@ -218,6 +224,10 @@ def test_whole_pages_are_not_compressed_meanwhile(
     with queue.conn.transaction(force_rollback=True):
         for statement in (*NOTE_COMPRESSION, *owner, f"SET LOCAL wal_compression = {compression}"):
             queue.conn.execute(statement.encode())
-        assert kit.value(queue.conn, "SELECT cleanup_old_jobs()") == 3
+        if by == "create_jobs":
+            new = Jsonb([{"user_id": str(uuid4()), "job_type": "usual"}] * 3)
+            assert len(kit.call(queue.conn, "create_jobs", p_jobs=new)) == 3
+        else:
+            assert kit.value(queue.conn, "SELECT cleanup_old_jobs()") == 3
         assert kit.value(queue.conn, "SELECT array_agg(compression) FROM public.noted") == [used] * 3
         assert kit.value(queue.conn, "SELECT current_setting('wal_compression')") == compression

@@ -23,17 +23,12 @@ DECLARE
     v_leaf record;
     v_count integer := 0;
     v_rounds integer := 100;
-    v_wal_compression text := current_setting('wal_compression');
+    v_wal_compression text;
 BEGIN
     PERFORM streamvibe.require_service('cleanup_old_jobs');
     PERFORM streamvibe.require_read_committed('cleanup_old_jobs', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_batch_size(p_limit);
-    -- The first change to a page after a checkpoint writes all of it into the WAL. Compressing that with pglz is 40 % of this
-    -- call's time, and saves half of its WAL; other compressions are left alone, and so is a server that lets nobody but
-    -- its superuser decide.
-    IF v_wal_compression IN ('on', 'pglz') AND has_parameter_privilege('wal_compression', 'SET') THEN
-        PERFORM set_config('wal_compression', 'off', true);
-    END IF;
+    v_wal_compression := streamvibe.leave_pages_uncompressed();
     -- A sealed leaf's jobs are counted already, and leave with it; none is sealed before this transaction ends.
     SELECT array_agg(p.from_id ORDER BY p.from_id), array_agg(p.upper_id ORDER BY p.from_id) INTO v_from, v_before
     FROM (SELECT streamvibe.id_bound(l.lower_at) AS from_id, l.upper_id FROM streamvibe.partition l

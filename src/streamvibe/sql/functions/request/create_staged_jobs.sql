@@ -24,8 +24,10 @@ DECLARE
     v_traceparent text := streamvibe.readable_traceparent(p_traceparent);
     v_users uuid[];
     v_locked integer;
+    v_wal_compression text;
 BEGIN
     PERFORM streamvibe.require_service('create_jobs');
+    v_wal_compression := streamvibe.leave_pages_uncompressed();
     SELECT s.ordinal, s.job_type INTO v_unknown
     FROM streamvibe.staging s
     WHERE s.batch = p_batch AND NOT EXISTS (SELECT FROM streamvibe.job_type t WHERE t.name = s.job_type)
@@ -180,5 +182,8 @@ BEGIN
     FROM (SELECT DISTINCT s.job_type FROM streamvibe.staging s
           WHERE s.batch = p_batch AND coalesce(s.scheduled_for, v_now) <= v_now) d;
     DELETE FROM streamvibe.staging s WHERE s.batch = p_batch;
+    IF current_setting('wal_compression') <> v_wal_compression THEN
+        PERFORM set_config('wal_compression', v_wal_compression, true);
+    END IF;
 END
 $$;
