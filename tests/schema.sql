@@ -1782,7 +1782,7 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_order_dir', p_order_dir, 'p_order_dir is unknown',
             'Use ASC or DESC.');
     END IF;
-    SELECT t.total, t.age INTO v_total FROM streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type) t;
+    v_total := streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type, NULL, NULL);
     IF p_order_by = 'created_at' AND v_desc AND p_status IN ('completed', 'failed', 'cancelled') THEN
         -- What is asked for most, in one scan. Later partitions are empty, and are left out; a day, because clocks may be set back.
         v_below := streamvibe.id_bound(streamvibe.now() + interval '1 day');
@@ -1872,8 +1872,7 @@ BEGIN
         v_start := v_local AT TIME ZONE p_time_zone;
         v_end := (v_local + v_width) AT TIME ZONE p_time_zone;
     END IF;
-    SELECT t.total, t.age INTO v_total
-    FROM streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type, v_start, v_end) t;
+    v_total := streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type, v_start, v_end);
     v_ids := ARRAY(SELECT i.id FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, streamvibe.id_floor(v_start),
                                                             coalesce(v_after, streamvibe.id_floor(v_end)), p_limit + 1) i);
     v_has_more := cardinality(v_ids) > p_limit;
@@ -3384,12 +3383,7 @@ BEGIN
     IF p_status IN ('pending', 'processing') THEN
         v_held := ARRAY(SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     END IF;
-    IF p_job_type IS NULL AND p_status IN ('completed', 'failed', 'cancelled') THEN
-        RETURN (SELECT count(*) FROM (
-            SELECT FROM public.job_queue q
-            WHERE q.user_id = p_user_id AND q.status = p_status AND q.created_at >= v_from AND q.created_at < v_end
-            LIMIT p_most) c);
-    ELSIF p_job_type IS NULL THEN
+    IF p_job_type IS NULL THEN
         RETURN (SELECT count(*) FROM (
             SELECT FROM unnest(v_statuses) s(status)
             CROSS JOIN LATERAL (
@@ -6007,8 +6001,8 @@ CREATE FUNCTION streamvibe.this_database() RETURNS text
     FROM pg_control_system() c CROSS JOIN pg_database d WHERE d.datname = current_database()
 $$;
 
-CREATE FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone DEFAULT NULL::timestamp with time zone, p_end timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(total bigint, age interval)
-    LANGUAGE plpgsql STABLE ROWS 1
+CREATE FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, OUT total bigint, OUT age interval) RETURNS record
+    LANGUAGE plpgsql STABLE
     AS $$
 DECLARE
     v_most CONSTANT bigint := 10000;
@@ -6016,7 +6010,13 @@ DECLARE
     v_known jsonb;
     v_now double precision;
 BEGIN
-    total := streamvibe.count_user_jobs(p_user_id, p_status, p_job_type, p_from, p_end, v_most + 1);
+    IF p_status IN ('completed', 'failed', 'cancelled') AND p_job_type IS NULL AND p_from IS NULL THEN
+        -- What is asked for most: one range of the index, and nothing that a worker may hold.
+        SELECT count(*) INTO total
+        FROM (SELECT FROM public.job_queue q WHERE q.user_id = p_user_id AND q.status = p_status LIMIT v_most + 1) c;
+    ELSE
+        total := streamvibe.count_user_jobs(p_user_id, p_status, p_job_type, p_from, p_end, v_most + 1);
+    END IF;
     age := '0';
     IF total > v_most THEN
         v_now := extract(epoch FROM streamvibe.now());
@@ -6039,7 +6039,6 @@ BEGIN
                 (coalesce(v_known, '{}') || jsonb_build_object(v_list, jsonb_build_array(total, v_now)))::text, false);
         END IF;
     END IF;
-    RETURN NEXT;
 END
 $$;
 
@@ -7564,7 +7563,7 @@ REVOKE ALL ON FUNCTION streamvibe.tables_to_pack() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.this_database() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.total_of_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, OUT total bigint, OUT age interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.try_lock_account(p_user_id uuid, p_patience text) FROM PUBLIC;
 

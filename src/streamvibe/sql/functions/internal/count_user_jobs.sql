@@ -14,12 +14,7 @@ BEGIN
     IF p_status IN ('pending', 'processing') THEN
         v_held := ARRAY(SELECT unnest(c.job_ids) FROM streamvibe.live_claims() c);
     END IF;
-    IF p_job_type IS NULL AND p_status IN ('completed', 'failed', 'cancelled') THEN
-        RETURN (SELECT count(*) FROM (
-            SELECT FROM public.job_queue q
-            WHERE q.user_id = p_user_id AND q.status = p_status AND q.created_at >= v_from AND q.created_at < v_end
-            LIMIT p_most) c);
-    ELSIF p_job_type IS NULL THEN
+    IF p_job_type IS NULL THEN
         RETURN (SELECT count(*) FROM (
             SELECT FROM unnest(v_statuses) s(status)
             CROSS JOIN LATERAL (

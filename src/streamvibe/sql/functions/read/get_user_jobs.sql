@@ -42,7 +42,7 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_order_dir', p_order_dir, 'p_order_dir is unknown',
             'Use ASC or DESC.');
     END IF;
-    SELECT t.total, t.age INTO v_total FROM streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type) t;
+    v_total := streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type, NULL, NULL);
     IF p_order_by = 'created_at' AND v_desc AND p_status IN ('completed', 'failed', 'cancelled') THEN
         -- What is asked for most, in one scan. Later partitions are empty, and are left out; a day, because clocks may be set back.
         v_below := streamvibe.id_bound(streamvibe.now() + interval '1 day');

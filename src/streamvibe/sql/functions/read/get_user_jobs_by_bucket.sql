@@ -62,8 +62,7 @@ BEGIN
         v_start := v_local AT TIME ZONE p_time_zone;
         v_end := (v_local + v_width) AT TIME ZONE p_time_zone;
     END IF;
-    SELECT t.total, t.age INTO v_total
-    FROM streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type, v_start, v_end) t;
+    v_total := streamvibe.total_of_user_jobs(v_user_id, p_status, p_job_type, v_start, v_end);
     v_ids := ARRAY(SELECT i.id FROM streamvibe.user_job_ids(v_user_id, p_status, p_job_type, streamvibe.id_floor(v_start),
                                                             coalesce(v_after, streamvibe.id_floor(v_end)), p_limit + 1) i);
     v_has_more := cardinality(v_ids) > p_limit;
