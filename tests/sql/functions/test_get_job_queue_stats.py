@@ -168,7 +168,7 @@ def test_since(clocked: Queue, compacted: bool) -> None:
 
 
 def test_a_queue_that_is_older_than_its_days(clocked: Queue) -> None:
-    """What was added up by the hour before days were kept is there by the day."""
+    """What was added up by the hour before days were kept is there by the day, and nobody adds up without days."""
     conn = clocked.conn
     for _ in range(3):
         history(clocked)
@@ -181,6 +181,8 @@ def test_a_queue_that_is_older_than_its_days(clocked: Queue) -> None:
     conn.execute("DELETE FROM streamvibe.stat WHERE minutes = 1440")
     conn.execute((SQL_ROOT / "migrations" / "0021_days.sql").read_bytes())
     assert conn.execute(by_day).fetchall() == kept
+    # Functions come in a transaction of their own, after the migration's.
+    assert kit.value(conn, "SELECT to_regproc('public.compact_stats')") is None
 
 
 @pytest.mark.parametrize("compacted", [False, True])
