@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from pydantic import BaseModel
 from tests.support import hands
@@ -88,6 +89,28 @@ async def test_every_option_of_a_request_arrives(client: Client, user_id: UUID) 
     assert twin.outcome == Outcome.CREATED
     with pytest.raises(IdempotencyConflict):
         await client.request(add_up, SumParams(numbers=[6]), user_id=user_id, idempotency_key="key-1")
+
+
+async def test_a_job_is_read_as_it_was_written(client: Client, database: Database, user_id: UUID) -> None:
+    """Nothing is lost on the way: progress as reported, numbers of any length, time to the microsecond."""
+    await client.register(add_up)
+    params = {"numbers": [2**80, -(10**18), 0], "text": "\u00e9\U0001f600"}
+    job_id = (await client.request("sum", params, user_id=user_id, dedupe_window=timedelta(0))).job_id
+    with psycopg.connect(database.dsn, autocommit=True) as conn:
+        conn.execute("SELECT heartbeat_worker('w', p_lease := '1 hour')")
+        [(token, created)] = conn.execute("SELECT token, created_at FROM claim_jobs('w', 1)").fetchall()
+        held = [[token], [job_id]]
+        conn.execute("SELECT lease_jobs('w', %s::bigint[], %s::uuid[], ARRAY[now()])", held)
+        for fraction in (0.3, 1 / 3, 0.1234567):
+            conn.execute(
+                "SELECT report_job_progress('w', %s::bigint[], %s::uuid[], ARRAY[%s::real], ARRAY['on'])",
+                [*held, fraction],
+            )
+            job = await client.get(job_id)
+            [listed] = (await client.list(user_id)).items
+            assert job.progress == pytest.approx(fraction, rel=1e-7) and job.progress == listed.progress
+            assert len(str(job.progress)) <= len("0.33333334"), "a double that is near the real"
+    assert (job.params, listed.params, job.created_at) == (params, params, created)
 
 
 async def test_the_eleventh_live_job_is_refused(client: Client, user_id: UUID) -> None:

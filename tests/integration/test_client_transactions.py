@@ -109,6 +109,15 @@ def test_a_callers_autocommit_connection_and_row_factory_are_respected(database:
     assert database.fetch_value("SELECT count(*) FROM streamvibe.staging") == 0
 
 
+async def test_the_callers_kind_of_cursor_is_respected(database: Database) -> None:
+    """Cursors that cannot read answers in binary work as well."""
+    connection = database.connect(autocommit=False, cursor_factory=psycopg.ClientCursor)
+    use_everything(SyncClient(), connection)
+    connection.rollback()
+    other = await database.aconnect(autocommit=False, cursor_factory=psycopg.AsyncClientCursor)
+    await use_everything_async(Client(), other)
+
+
 def test_the_callers_search_path_does_not_matter(database: Database) -> None:
     """Every call names its functions in full."""
     connection = database.connect(autocommit=True)

@@ -22,6 +22,7 @@ SETTINGS = (
     "server_version",
     *DURABLE,
     "shared_buffers",
+    "huge_pages_status",
     "max_wal_size",
     "checkpoint_timeout",
     "wal_compression",

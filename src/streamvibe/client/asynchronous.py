@@ -623,7 +623,7 @@ class Client:
 
 
 async def _execute(statement: Statement[T], connection: Connection) -> T:
-    cursor = connection.cursor(row_factory=tuple_row)
+    cursor = connection.cursor(row_factory=tuple_row, binary=shared.reads_binary(connection))
     await cursor.execute(statement.text, statement.params)
     return statement.decode(await cursor.fetchall())
 
@@ -645,7 +645,7 @@ async def _create_alone(
     """
     await connection.execute("BEGIN", prepare=False)
     await _copy(batch, connection)
-    cursor = connection.cursor(row_factory=tuple_row)
+    cursor = connection.cursor(row_factory=tuple_row, binary=shared.reads_binary(connection))
     async with connection.pipeline():
         await cursor.execute(batch.create.text, batch.create.params)
         await connection.execute("COMMIT", prepare=False)

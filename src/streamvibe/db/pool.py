@@ -16,10 +16,10 @@ from typing import Any, Self
 import orjson
 from psycopg import AsyncConnection, Connection, OperationalError
 from psycopg.rows import TupleRow
-from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.types.json import set_json_dumps
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from streamvibe.db.documents import load_json
+from streamvibe.db.documents import JsonbBinaryLoader, JsonBinaryLoader, JsonLoader
 from streamvibe.errors import translated
 from streamvibe.masking import mask_url
 
@@ -33,7 +33,10 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, RECONNECT_SECONDS = 0.1, 2.0, 300.0
 
 def configure(conn: Connection[Any] | AsyncConnection[Any]) -> None:
     """Make a connection read and write JSON as ours do; for connections that come from elsewhere."""
-    set_json_loads(load_json, conn)
+    for name in ("json", "jsonb"):
+        conn.adapters.register_loader(name, JsonLoader)
+    conn.adapters.register_loader("json", JsonBinaryLoader)
+    conn.adapters.register_loader("jsonb", JsonbBinaryLoader)
     set_json_dumps(orjson.dumps, conn)
 
 

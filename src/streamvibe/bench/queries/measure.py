@@ -78,12 +78,12 @@ def _percentiles(times: Sequence[float]) -> dict[str, float]:
 
 
 def ask(conn: psycopg.Connection[Any], question: Question, arguments: dict[str, Any]) -> float:
-    """Ask once; milliseconds. The connection is in autocommit mode."""
+    """Ask once, and read the answer in binary as our clients do; milliseconds. The connection is in autocommit mode."""
     with _taken_back(conn) if question.writes else contextlib.nullcontext():
         if question.before is not None:
             conn.execute(question.before.encode(), arguments)
         begun = time.perf_counter()
-        conn.execute(question.sql.encode(), arguments, prepare=True).fetchall()
+        conn.execute(question.sql.encode(), arguments, prepare=True, binary=True).fetchall()
         return (time.perf_counter() - begun) * 1000
 
 

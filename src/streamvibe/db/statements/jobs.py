@@ -39,11 +39,12 @@ _RETRY = """
 SELECT job_id, outcome, status
 FROM public.retry_jobs(p_user_id := %(user_id)s, p_job_ids := %(job_ids)s::uuid[])
 """
-# The fields of Job, in its order. The statements below are put together of constants alone.
+# The fields of Job, in its order. A real that is read in binary would come as 0.30000001192092896.
+# The statements below are put together of constants alone.
 JOB_COLUMNS = (
     "id, user_id, job_type, status, job_priority, params, result, failure_kind, error_message, retry_count, "
-    "progress, progress_message, worker_id, created_at, updated_at, scheduled_for, started_at, completed_at, "
-    "expires_at, retry_at, idempotency_key"
+    "progress::text::double precision, progress_message, worker_id, created_at, updated_at, scheduled_for, "
+    "started_at, completed_at, expires_at, retry_at, idempotency_key"
 )
 _GET = f"SELECT {JOB_COLUMNS} FROM public.get_job(p_job_id := %(job_id)s, p_user_id := %(user_id)s::uuid)"  # noqa: S608
 _RESULT = """
