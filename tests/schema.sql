@@ -651,7 +651,8 @@ CREATE FUNCTION public.ensure_partitions(p_ahead interval DEFAULT '28 days'::int
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := streamvibe.now();
-    v_width interval := (SELECT s.partition_width FROM streamvibe.setting s);
+    -- In seconds: days are 23 or 25 hours long where the session's clocks change.
+    v_width interval := (SELECT make_interval(secs => extract(epoch FROM s.partition_width)) FROM streamvibe.setting s);
     v_parent text;
     v_lower timestamptz;
     v_upper timestamptz;
@@ -1530,8 +1531,8 @@ BEGIN
         SELECT e.name, (sum(e.jobs) FILTER (WHERE e.status = 'failed') / nullif(sum(e.jobs), 0))::double precision AS rate,
                sum(e.jobs) AS jobs
         FROM (SELECT w.name, x.*
-              FROM (SELECT i.name, streamvibe.minute_of(streamvibe.now() - i.name::interval) AS since
-                    FROM (VALUES ('1 hour'), ('1 day'), ('7 days')) i(name)) w
+              FROM (SELECT i.name, streamvibe.minute_of(streamvibe.now() - i.long) AS since
+                    FROM (VALUES ('1 hour', interval '1:00'), ('1 day', '24:00'), ('7 days', '168:00')) i(name, long)) w
               CROSS JOIN LATERAL (
                   SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat_since(w.since) s
                   UNION ALL
@@ -3066,7 +3067,15 @@ CREATE FUNCTION streamvibe.attach_leaf(p_parent text, p_name text, p_lower times
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+DECLARE
+    v_index text;
 BEGIN
+    FOR v_index IN
+        SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i
+        WHERE i.indrelid = format('public.%I', p_parent)::regclass AND NOT i.indisprimary ORDER BY i.indexrelid
+    LOOP
+        EXECUTE regexp_replace(v_index, ' INDEX .+? ON ONLY .+? USING ', format(' INDEX ON streamvibe.%I USING ', p_name));
+    END LOOP;
     EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION streamvibe.%I FOR VALUES FROM (%L) TO (%L)',
                    p_parent, p_name, streamvibe.id_bound(p_lower), streamvibe.id_bound(p_upper));
     INSERT INTO streamvibe.partition (parent_name, lower_at, upper_at, upper_id, partition_name)
@@ -5944,7 +5953,7 @@ CREATE FUNCTION streamvibe.stat_since(p_since timestamp with time zone) RETURNS 
     UNION ALL
     SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
     WHERE s.minutes = 60 AND s.since >= p_since
-      AND s.since < date_bin('1 day', p_since + interval '1 day - 1 minute', '2000-01-01 00:00:00+00'::timestamptz)
+      AND s.since < date_bin('1 day', p_since + interval '23:59', '2000-01-01 00:00:00+00'::timestamptz)
     UNION ALL
     SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
     WHERE s.minutes = 1 AND s.since >= p_since

@@ -76,13 +76,18 @@ def results() -> dict[str, dict[str, str]]:
 
 def noticed(item: Break, seen: dict[str, dict[str, str]]) -> bool:
     """Whether the test that a break is meant for failed with it."""
-    return function_of(item.test) in seen.get(key(item), {})
+    return function_of(item.test) in _failed(item, seen)
 
 
 def unseen(promise: Promise, seen: dict[str, dict[str, str]]) -> list[str]:
     """The promise's tests that failed with none of its breaks."""
-    failed = {test for item in promise.breaks for test in seen.get(key(item), {})}
+    failed = {test for item in promise.breaks for test in _failed(item, seen)}
     return [test for test in promise.tests if test not in failed]
+
+
+def _failed(item: Break, seen: dict[str, dict[str, str]]) -> set[str]:
+    """The tests that failed with it, but not because it left something that cannot be read at all."""
+    return {test for test, said in seen.get(key(item), {}).items() if "SyntaxError" not in said}
 
 
 def _part(path: Path) -> Part:

@@ -147,11 +147,18 @@ def wrong_statistics(conn: Connection) -> AbstractContextManager[None]:
     return sql(conn, "DELETE FROM public.job_queue")
 
 
+def days_missing(conn: Connection) -> AbstractContextManager[None]:
+    kit.register(conn)
+    kit.job_id(conn)
+    conn.execute("SELECT compact_stats()")
+    return sql(conn, "DELETE FROM streamvibe.stat WHERE minutes = 1440")
+
+
 def stuck(conn: Connection) -> AbstractContextManager[None]:
     return dead_worker(conn)
 
 
-#: Checks whose printed fix is SQL: the fault, and a part of the subject by which it is named.
+#: Checks whose printed fix is SQL (after a blank, which of two faults): the fault, and a part of its finding's subject.
 MENDED_BY_SQL: dict[str, tuple[Callable[[Connection], AbstractContextManager[None]], str]] = {
     "partitions_missing": (no_partitions, "job_log"),
     "invalid_index": (invalid_index, "wrong"),
@@ -164,14 +171,15 @@ MENDED_BY_SQL: dict[str, tuple[Callable[[Connection], AbstractContextManager[Non
     "paused": (paused, "email"),
     "leaf_held_up": (held_up, "job_queue_"),
     "statistics_wrong": (wrong_statistics, "statistics"),
+    "statistics_wrong days": (days_missing, "statistics of day"),
     "alert": (stuck, "stuck"),
 }
 
 
-@pytest.mark.parametrize("check", MENDED_BY_SQL)
-def test_a_fault_is_named_and_mended_by_the_printed_sql(database: Database, check: str) -> None:
+@pytest.mark.parametrize("named", MENDED_BY_SQL)
+def test_a_fault_is_named_and_mended_by_the_printed_sql(database: Database, named: str) -> None:
     """The finding has a measurement, a reason and a command; run as it is printed, the finding is gone."""
-    fault, subject = MENDED_BY_SQL[check]
+    check, (fault, subject) = named.split()[0], MENDED_BY_SQL[named]
     conn = database.connect()
     assert found(conn, check) == []
     with fault(conn):

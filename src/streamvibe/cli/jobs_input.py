@@ -21,16 +21,17 @@ def read_params(given: str, option: str = "--params") -> dict[str, Any]:
     source = _source(given, option)
 
     def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            # Parsers keep the last one and say nothing, the database's own, too.
-            name = next(name for place, (name, _) in enumerate(pairs) if name in dict(pairs[:place]))
-            raise InvalidArgument(
-                f"{option} has {json.dumps(name, ensure_ascii=False)} twice in one object",
-                field=option,
-                received=source[:60],
-                fix="Keep one of them",
-            )
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                # Parsers keep the last one and say nothing, the database's own, too.
+                raise InvalidArgument(
+                    f"{option} has {json.dumps(name, ensure_ascii=False)} twice in one object",
+                    field=option,
+                    received=f"{_shown(found[name])} and {_shown(value)}",
+                    fix="Keep one of them",
+                )
+            found[name] = value
         return found
 
     try:
@@ -95,6 +96,11 @@ def _source(given: str, option: str) -> str:
             fix="Save the file as UTF-8",
         ) from None
     return given
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _around(source: str, position: int) -> str:

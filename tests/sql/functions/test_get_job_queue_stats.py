@@ -123,6 +123,44 @@ def test_equals_a_count_by_hand(queue: Queue, compacted: bool) -> None:
     assert {name: found[name] for name in mine} == mine
 
 
+@pytest.mark.parametrize(
+    "zone, changes",
+    [
+        ("Europe/Berlin", ["2027-03-28", "2027-10-31"]),
+        ("America/New_York", ["2027-03-14", "2027-11-07"]),
+        ("Australia/Sydney", ["2027-04-04", "2027-10-03"]),
+    ],
+)
+def test_where_clocks_change(clocked: Queue, zone: str, changes: list[str]) -> None:
+    """Days of 23 and 25 hours in the session's time zone count no hour twice and leave none out."""
+    kit.register(clocked.conn)
+    clocked.service.execute("SELECT set_config('TimeZone', %s, false)", [zone])
+    try:
+        for day in changes:
+            change = datetime.fromisoformat(f"{day}T00:00Z")
+            clocked.advance(change + timedelta(days=3) - kit.value(clocked.conn, "SELECT streamvibe.now()"))
+            ended = [change + n * timedelta(minutes=10) for n in range(-6 * 24 * 9, 6 * 24 * 3)]
+            clocked.conn.execute(
+                "INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us)"
+                " SELECT 'email', CASE WHEN extract(hour FROM a AT TIME ZONE 'UTC') = 3 THEN 'failed'"
+                " ELSE 'completed' END, a, 1, 0, 0 FROM unnest(%s::timestamptz[]) a",
+                [ended],
+            )
+            while kit.value(clocked.service, "SELECT compact_stats()"):
+                pass
+            for hours in range(-60, 60):
+                since = change + timedelta(hours=hours, minutes=30)
+                found = stats(clocked, p_since=since)["total_jobs"]
+                assert found == sum(moment >= since for moment in ended), since
+            now = kit.value(clocked.conn, "SELECT streamvibe.minute_of(streamvibe.now())")
+            for name, length in zip(WINDOWS, (kit.HOUR, kit.DAY, 7 * kit.DAY), strict=True):
+                late = [moment for moment in ended if moment >= now - length]
+                rate = sum(moment.hour == 3 for moment in late) / len(late)
+                assert stats(clocked)["error_rates"][name] == pytest.approx(rate)
+    finally:
+        clocked.service.execute("RESET TimeZone")
+
+
 @pytest.mark.parametrize("compacted", [False, True])
 def test_since(clocked: Queue, compacted: bool) -> None:
     """Only what ended since that minute counts, or was asked for since, when it has not ended."""

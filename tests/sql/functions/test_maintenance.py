@@ -1,7 +1,7 @@
 """ensure_partitions, retry_failed_jobs, expire_stale_jobs: what maintenance does, and what it leaves alone."""
 
 import itertools
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -199,20 +199,32 @@ def test_isolation(queue: Queue, function: str) -> None:
     conn.close()
 
 
-def test_partitions_ahead(database: Database) -> None:
-    """Leaves follow one another without a gap, from now to p_ahead; asked again it makes none."""
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Australia/Lord_Howe"])
+def test_partitions_ahead(database: Database, zone: str) -> None:
+    """Leaves follow one another without a gap, from now to p_ahead; asked again it makes none.
+
+    Each begins on a Monday (UTC) and is a week long, wherever the server's clocks are put forward and back.
+    """
     conn = database.connect()
     assert kit.call(conn, "ensure_partitions") == []
-    made = kit.call(conn, "ensure_partitions", p_ahead="20 weeks")
-    assert made and kit.call(conn, "ensure_partitions", p_ahead="20 weeks") == []
+    conn.execute("SELECT set_config('TimeZone', %s, false)", [zone])
+    made = kit.call(conn, "ensure_partitions", p_ahead="60 weeks")
+    assert made and kit.call(conn, "ensure_partitions", p_ahead="60 weeks") == []
     for parent in ("job_queue", "job_log"):
         leaves = kit.query(
             conn, "SELECT * FROM streamvibe.partition WHERE parent_name = %s ORDER BY lower_at", parent
         )
         assert all(a["upper_at"] == b["lower_at"] for a, b in itertools.pairwise(leaves))
+        assert {
+            (
+                leaf["lower_at"].astimezone(UTC).strftime("%a %H:%M"),
+                leaf["upper_at"] - leaf["lower_at"].astimezone(UTC),
+            )
+            for leaf in leaves
+        } == {("Mon 00:00", timedelta(days=7))}
         now = kit.value(conn, "SELECT clock_timestamp()")
         assert leaves[0]["lower_at"] <= now
-        assert leaves[-1]["upper_at"] > now + timedelta(weeks=20)
+        assert leaves[-1]["upper_at"] > now + timedelta(weeks=60)
         attached = kit.query(
             conn,
             "SELECT relid::regclass::text AS name FROM pg_partition_tree(%s::regclass) WHERE isleaf",

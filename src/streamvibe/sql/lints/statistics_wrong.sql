@@ -1,5 +1,6 @@
--- The statistics do not say how many jobs are live
--- Rows were changed past the functions (an UPDATE or DELETE by hand): totals, alerts and metrics are off by that many.
+-- The statistics do not say how many jobs there are
+-- Rows were changed past the functions (an UPDATE or DELETE by hand): totals, alerts and metrics are off by that many. Or the sums
+-- of days, hours and minutes are not those of all times: what ended since some moment is told wrong.
 SELECT 'warning' AS severity, 'statistics' AS subject,
        k.jobs || ' live jobs by the statistics, ' || c.jobs || ' by a count' AS measured, 'SELECT * FROM recount_stats()' AS fix
 FROM (SELECT count(*) AS jobs FROM public.job_queue q WHERE q.status IN ('pending', 'processing')) c
@@ -9,3 +10,10 @@ CROSS JOIN (
           UNION ALL SELECT n.status, n.jobs FROM streamvibe.stat_note n) e
     WHERE e.status IN ('pending', 'processing')) k
 WHERE k.jobs <> c.jobs
+UNION ALL
+SELECT 'warning', 'statistics of ' || n.name, p.jobs || ' jobs added up by the ' || n.name || ', ' || t.jobs || ' in all',
+       'SELECT * FROM recount_stats()'
+FROM (VALUES (1, 'minute'), (60, 'hour'), (1440, 'day')) n(minutes, name)
+CROSS JOIN (SELECT coalesce(sum(s.jobs), 0) AS jobs FROM streamvibe.stat s WHERE s.minutes = 0) t
+CROSS JOIN LATERAL (SELECT coalesce(sum(s.jobs), 0) AS jobs FROM streamvibe.stat s WHERE s.minutes = n.minutes) p
+WHERE p.jobs <> t.jobs

@@ -6,7 +6,9 @@
 -- - coalesce(status, ''), or it would rather read an index on the status, which it takes for empty;
 -- - id = ANY (the ids) beside the join, which bounds the lookup, and BETWEEN, which leaves out other partitions;
 -- - enable_nestloop = off, or it may compare every row with every element;
--- - (user_id = the user) IS TRUE, or it may read all jobs of the user.
+-- - (user_id = the user) IS TRUE, or it may read all jobs of the user;
+-- - before 17, cpu_index_tuple_cost: to look ten ids up is dearer there than to read an index of a few rows from end to end.
+-- That an id is looked up in the primary key, among indexes that are empty and cost the same, is attach_leaf()'s doing.
 -- Functions that count or list many jobs are left to the planner; claim_jobs has its own settings.
 -- What reads or moves jobs by their ids, or reads a page of a user's, keeps its plan, instead of making one for every call, which
 -- for one job takes as long again as the work, and with 75 leaves ten times as long. The plan is for all leaves: making it takes
@@ -44,6 +46,15 @@ BEGIN
               'append_job_logs')
     LOOP
         EXECUTE pg_catalog.format('ALTER FUNCTION %s SET plan_cache_mode = force_generic_plan', v_function);
+    END LOOP;
+    FOR v_function IN
+        SELECT o.function FROM streamvibe.own_functions() o
+        WHERE o.function_name IN (
+              'cancel_jobs', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs', 'release_jobs', 'delete_jobs',
+              'remove_jobs')
+          AND pg_catalog.current_setting('server_version_num')::integer < 170000
+    LOOP
+        EXECUTE pg_catalog.format('ALTER FUNCTION %s SET cpu_index_tuple_cost = 1', v_function);
     END LOOP;
 END
 $$;

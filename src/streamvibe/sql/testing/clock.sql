@@ -10,7 +10,8 @@ GRANT SELECT ON streamvibe.test_clock TO service_role;
 
 CREATE OR REPLACE FUNCTION streamvibe.now() RETURNS timestamptz
     LANGUAGE sql VOLATILE PARALLEL SAFE
-AS 'SELECT pg_catalog.clock_timestamp() + c.shift FROM streamvibe.test_clock c';
+AS 'SELECT pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => pg_catalog.date_part(''epoch'', c.shift))
+    FROM streamvibe.test_clock c';
 
 CREATE OR REPLACE FUNCTION streamvibe.new_id() RETURNS uuid
     LANGUAGE sql VOLATILE PARALLEL SAFE

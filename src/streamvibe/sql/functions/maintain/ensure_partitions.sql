@@ -13,7 +13,8 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := streamvibe.now();
-    v_width interval := (SELECT s.partition_width FROM streamvibe.setting s);
+    -- In seconds: days are 23 or 25 hours long where the session's clocks change.
+    v_width interval := (SELECT make_interval(secs => extract(epoch FROM s.partition_width)) FROM streamvibe.setting s);
     v_parent text;
     v_lower timestamptz;
     v_upper timestamptz;

@@ -62,8 +62,8 @@ BEGIN
         SELECT e.name, (sum(e.jobs) FILTER (WHERE e.status = 'failed') / nullif(sum(e.jobs), 0))::double precision AS rate,
                sum(e.jobs) AS jobs
         FROM (SELECT w.name, x.*
-              FROM (SELECT i.name, streamvibe.minute_of(streamvibe.now() - i.name::interval) AS since
-                    FROM (VALUES ('1 hour'), ('1 day'), ('7 days')) i(name)) w
+              FROM (SELECT i.name, streamvibe.minute_of(streamvibe.now() - i.long) AS since
+                    FROM (VALUES ('1 hour', interval '1:00'), ('1 day', '24:00'), ('7 days', '168:00')) i(name, long)) w
               CROSS JOIN LATERAL (
                   SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat_since(w.since) s
                   UNION ALL
