@@ -144,7 +144,7 @@ def _try(free: "queue.SimpleQueue[Path]", promise: Promise, item: Break) -> Seen
     text = path.read_text()
     path.write_text(_broken(copy, item))
     try:
-        return _run(copy, _tests(promise, item), ONE_BREAK_SECONDS, pg15="[pg15]" in item.test)
+        return _run(copy, _tests(promise, item), ONE_BREAK_SECONDS, pg15="[pg15" in item.test)
     finally:
         path.write_text(text)
         free.put(copy)
