@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ DUTIES = (
 
 def test_maintain_run_and_status(run: Run, database18: Database, tmp_path: Path) -> None:
     """Run in a process of its own, every duty has run in a moment; status and runs show it; Ctrl-C ends it with 0."""
+    database18.connect().execute(f"ALTER DATABASE {database18.name} SET TimeZone = 'America/New_York'")
     nobody = run("maintain", "status")
     assert (nobody.status, nobody.out) == (1, "") and "streamvibe up" in nobody.err
     with (
@@ -34,7 +36,8 @@ def test_maintain_run_and_status(run: Run, database18: Database, tmp_path: Path)
             ran = run("maintain", "status")
             assert ran.status == 0, ran.out
             assert {line[0] for line in ran.lines} >= {"recover_stuck_jobs", "drop_old_partitions"}
-            assert "leads since" in ran.err
+            led_since = ran.err.partition(" leads since ")[2].strip().rstrip(".")
+            assert timedelta(0) <= datetime.now(UTC) - datetime.fromisoformat(led_since) < timedelta(hours=1)
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0, (tmp_path / "log").read_text()
         finally:

@@ -102,6 +102,8 @@ def test_there_is_none_yet(run: Run) -> None:
 
 def test_the_latest_is_shown_beside_the_one_before(counted: Database) -> None:
     """Counts, change, failures, sizes, indexes, statements; the worst first; as lines, JSON and a list."""
+    # Times are in UTC, whatever the server's zone.
+    counted.connect().execute(f"ALTER DATABASE {counted.name} SET TimeZone = 'America/New_York'")
     two_weeks(counted)
     ran = streamvibe(counted.dsn, "maintain", "report", "--free-disk", "200GB")
     assert ran.status == 0, ran.err
@@ -123,6 +125,9 @@ def test_the_latest_is_shown_beside_the_one_before(counted: Database) -> None:
     assert "The disk is full in" in ran.out or "does not grow" in ran.out
 
     found = streamvibe(counted.dsn, "maintain", "report", "--json").json
+    first, after = (datetime.fromisoformat(found[name]).date() for name in ("period_start", "period_end"))
+    assert first.isoweekday() == after.isoweekday() == 1
+    assert f"report of {first} to {after - kit.DAY} (UTC), made {after} 01:" in ran.out
     assert found["kind"] == "weekly" and found["content"]["jobs"]["completed"] == 6
     listed = streamvibe(counted.dsn, "maintain", "report", "--list", "--json").json["items"]
     assert [(item["completed"], item["failed"]) for item in listed] == [(6, 2), (4, 0)]

@@ -1,6 +1,7 @@
 """When a duty is due."""
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -28,6 +29,20 @@ AT = datetime(2026, 2, 27, 23, 59, 30, 500_000, UTC)
 def test_the_next_moment(text: str, expected: datetime) -> None:
     """Cron with and without seconds, and every so often."""
     assert parse_schedule(text)(AT) == expected
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata"])
+def test_schedules_are_in_utc(zone: str) -> None:
+    """Whatever time zone a session of the database speaks in."""
+    here = AT.astimezone(ZoneInfo(zone))
+    assert parse_schedule("30 3 * * *")(here) == datetime(2026, 2, 28, 3, 30, tzinfo=UTC)
+
+
+def test_a_pause_is_as_long_where_clocks_change() -> None:
+    """An hour before they are put back, two hours later is two hours later."""
+    moment = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    passed = parse_schedule("every 2 hours")(moment.astimezone(ZoneInfo("Europe/Berlin"))) - moment
+    assert passed == timedelta(hours=2)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from streamvibe.cli.output import (
     print_json,
     print_remark,
     print_rows,
+    text,
 )
 from streamvibe.client import SyncClient
 from streamvibe.errors import InvalidArgument
@@ -94,7 +95,7 @@ def status_command(as_json: AsJson = False) -> None:
             ),
         )
         if leader is not None:
-            print_hint(f"{leader.leader_id} leads since {leader.led_since:%Y-%m-%d %H:%M:%SZ}.")
+            print_hint(f"{leader.leader_id} leads since {text(leader.led_since)}.")
         else:
             print_hint("Nobody does maintenance: run `streamvibe up` or `streamvibe maintain run`.")
     if leader is None or any(duty.enabled and duty.last_error for duty in duties):

@@ -1,7 +1,7 @@
 """``streamvibe maintain report``: what maintenance reported of a week or month, beside the one before."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +17,7 @@ from streamvibe.cli.output import (
     print_list,
     print_remark,
     print_rows,
+    text,
 )
 from streamvibe.client import SyncClient
 from streamvibe.errors import InvalidArgument
@@ -96,7 +97,7 @@ def _print(report: Report, free: int | None) -> None:
     compared = said["compared_with"]
     print_remark(
         f"{report.kind.capitalize()} report of {_day(report.period_start)} to"
-        f" {_day(report.period_end - timedelta(days=1))} (UTC), made {report.made_at:%Y-%m-%d %H:%MZ}"
+        f" {_day(report.period_end.astimezone(UTC) - timedelta(days=1))} (UTC), made {text(report.made_at)}"
         + (
             f", beside that from {_day(datetime.fromisoformat(compared))} on"
             if compared
@@ -321,7 +322,7 @@ def _in(days: float) -> str:
 
 
 def _day(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d}"
+    return f"{moment.astimezone(UTC):%Y-%m-%d}"
 
 
 def _bytes(given: str) -> int:

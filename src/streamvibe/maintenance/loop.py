@@ -193,7 +193,8 @@ class Maintenance:
         if is_new:
             self._due, self._schedules, self._read, self._settled_at = {}, {}, None, float("inf")
         for name, schedule, enabled, last_started_at, now in rows:
-            self._loaded = now, loop.time()
+            # In UTC: in the session's time zone an hour could be added where its clocks change.
+            self._loaded = now.astimezone(UTC), loop.time()
             if not enabled:
                 self._due.pop(name, None)
                 self._schedules.pop(name, None)
@@ -316,7 +317,7 @@ class Maintenance:
         # Without a time to settle nothing is too late.
         not_after = ("infinity" if not self._settle else in_time) if may_judge else "-infinity"
         rows = await self._session.fetch(duty.sql, (not_after,))
-        clock = rows[0][1]
+        clock = rows[0][1].astimezone(UTC)
         if in_time is None or clock > in_time:
             self._settled_at = loop.time() + self._settle.total_seconds()
         self._read = clock, loop.time()

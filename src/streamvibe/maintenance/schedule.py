@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cronsim import CronSim, CronSimError
 
 from streamvibe.errors import InvalidArgument
 
-#: The first moment after this one at which it is time. Moments have a time zone.
+#: The first moment after this one at which it is time, in UTC. Moments have a time zone, that of a session often.
 Schedule = Callable[[datetime], datetime]
 
 LONGEST_SECONDS = 366 * 86400
@@ -24,7 +24,7 @@ def parse_schedule(text: str) -> Schedule:
     seconds = every_seconds(text)
     if seconds is not None:
         pause = timedelta(seconds=seconds)
-        return lambda moment: moment + pause
+        return lambda moment: moment.astimezone(UTC) + pause
     try:
         # Also one that never comes, such as the 30th of February.
         next(CronSim(text, datetime(2000, 1, 1)))  # noqa: DTZ001 - only whether it comes at all
@@ -35,7 +35,7 @@ def parse_schedule(text: str) -> Schedule:
             received=repr(text)[:200],
             fix="Use minute hour day month weekday, such as '30 3 * * *' (UTC), or 'every 30 seconds'",
         ) from None
-    return lambda moment: next(CronSim(text, moment))
+    return lambda moment: next(CronSim(text, moment.astimezone(UTC)))
 
 
 def every_seconds(text: str) -> float | None:
