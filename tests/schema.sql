@@ -1754,7 +1754,6 @@ $$;
 CREATE FUNCTION public.get_user_jobs(p_user_id uuid, p_status text DEFAULT NULL::text, p_job_type text DEFAULT NULL::text, p_limit integer DEFAULT 50, p_offset integer DEFAULT 0, p_order_by text DEFAULT 'created_at'::text, p_order_dir text DEFAULT 'DESC'::text) RETURNS TABLE(id uuid, user_id uuid, job_type text, status text, job_priority integer, params jsonb, result jsonb, failure_kind text, error_message text, retry_count integer, progress real, progress_message text, worker_id text, created_at timestamp with time zone, updated_at timestamp with time zone, scheduled_for timestamp with time zone, started_at timestamp with time zone, completed_at timestamp with time zone, expires_at timestamp with time zone, retry_at timestamp with time zone, idempotency_key text, total_count bigint, total_age interval)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET enable_sort TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
@@ -3323,12 +3322,12 @@ $$;
 CREATE FUNCTION streamvibe.count_partition(p_partition_name text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET work_mem TO '64MB'
     AS $$
 DECLARE
     v_leaf streamvibe.partition;
     v_from uuid;
     v_rows bigint;
+    v_work_mem text := current_setting('work_mem');
 BEGIN
     PERFORM streamvibe.require_service('count_partition');
     PERFORM streamvibe.require_read_committed('count_partition', 'Use READ COMMITTED.');
@@ -3341,6 +3340,10 @@ BEGIN
     END IF;
     v_from := streamvibe.id_bound(v_leaf.lower_at);
     IF v_leaf.parent_name = 'job_queue' THEN
+        -- It is alone (the row is locked), and adds up in memory what would go through files with what a session usually has.
+        IF pg_size_bytes(v_work_mem) < pg_size_bytes('64MB') THEN
+            PERFORM set_config('work_mem', '64MB', true);
+        END IF;
         WITH counted AS MATERIALIZED (
             SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute, count(*) AS jobs,
                    sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waiting_us,
@@ -3362,6 +3365,7 @@ BEGIN
         FROM public.job_queue q
         WHERE q.id >= v_from AND q.id < v_leaf.upper_id AND q.status = 'completed'
         GROUP BY 2, 3;
+        PERFORM set_config('work_mem', v_work_mem, true);
     ELSE
         SELECT count(*) INTO v_rows FROM public.job_log l WHERE l.id >= v_from AND l.id < v_leaf.upper_id;
     END IF;
@@ -6019,7 +6023,7 @@ DECLARE
     v_known jsonb;
     v_now double precision;
 BEGIN
-    IF p_status IN ('completed', 'failed', 'cancelled') AND p_job_type IS NULL AND p_from IS NULL THEN
+    IF p_status IN ('completed', 'failed', 'cancelled') AND p_job_type IS NULL AND p_from IS NULL AND p_end IS NULL THEN
         -- What is asked for most: one range of the index, and nothing that a worker may hold.
         SELECT count(*) INTO total
         FROM (SELECT FROM public.job_queue q WHERE q.user_id = p_user_id AND q.status = p_status LIMIT v_most + 1) c;

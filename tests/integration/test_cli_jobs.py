@@ -7,8 +7,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from psycopg.conninfo import make_conninfo
 from tests.support import hands
-from tests.support.cli import USER, Run
+from tests.support.cli import USER, Run, streamvibe
 from tests.support.databases import Database
 
 
@@ -247,6 +248,22 @@ def test_list_pages_by_cursor_and_by_number(run: Run, database18: Database) -> N
         "start": None,
         "end": None,
     }
+
+
+@pytest.mark.parametrize("pages", [(), ("--page", 1), ("--bucket", "day")], ids=["cursor", "page", "bucket"])
+def test_an_unknown_type_is_an_empty_page_to_a_user(
+    run: Run, database18: Database, pages: tuple[object, ...]
+) -> None:
+    """Which types there are is only the service's to ask: whoever is signed in sees their jobs, or none; no error."""
+    request(run)
+    claims = f'{{"sub":"{USER}"}}'
+    dsn = make_conninfo(database18.dsn, options=f"-c role=authenticated -c request.jwt.claims={claims}")
+    listed = ("jobs", "list", "--user", USER, *pages, "--json", "--type")
+    assert len(streamvibe(dsn, *listed, "note").json["items"]) == 1
+    ran = streamvibe(dsn, *listed, "nope")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.json["items"] == []
+    assert run(*listed, "nope").problem["code"] == "SV002"
 
 
 def test_list_by_bucket(run: Run) -> None:

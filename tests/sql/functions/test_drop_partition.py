@@ -6,9 +6,11 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from benchmarks.pickup import nodes
 from psycopg import Connection
 from tests.sql import kit
 from tests.sql.conftest import Queue
+from tests.sql.plans import nested_plans
 from tests.support.databases import Database
 from tests.support.waiting import wait_until
 
@@ -144,6 +146,49 @@ def test_a_recount_after_dropping(queue: Queue) -> None:
     assert kit.call(queue.service, "recount_stats") == []
     assert total(queue.conn) == 0
     assert kit.value(queue.service, "SELECT compact_stats()") == 0
+
+
+# What memory each of the counted rows was added up in.
+NOTE_MEMORY = (
+    "CREATE TABLE public.noted (memory text)",
+    """
+    CREATE FUNCTION public.note_memory() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+        INSERT INTO public.noted VALUES (current_setting('work_mem'));
+        RETURN NULL;
+    END $$
+    """,
+    *(
+        f"CREATE TRIGGER note AFTER INSERT ON streamvibe.{table} FOR EACH ROW EXECUTE FUNCTION public.note_memory()"
+        for table in ("leaf_stat", "leaf_sketch")
+    ),
+)
+
+
+@pytest.mark.parametrize(("memory", "used"), [("64kB", "64MB"), ("65537kB", "65537kB"), ("1GB", "1GB")])
+def test_it_is_counted_in_memory(queue: Queue, memory: str, used: str) -> None:
+    """Nothing goes through files, however little a session has; one with more keeps it; afterwards it is as before."""
+    conn = queue.conn
+    kit.register(conn)
+    leaf = kit.old_leaf(conn, rows=5_000)
+    spread = "completed_at = completed_at + extract(microseconds FROM completed_at)::integer % 5000 * interval '1 min'"
+    conn.execute(f"UPDATE streamvibe.{leaf} SET {spread}".encode())
+    seal(conn, leaf)
+    with conn.transaction(force_rollback=True):
+        for statement in (*NOTE_MEMORY, f"SET LOCAL work_mem = '{memory}'"):
+            conn.execute(statement.encode())
+        with nested_plans(conn) as found:
+            assert count(conn, leaf) == 5_000
+        inner = [node for plan in found for node in nodes(plan)]
+        assert len([node for node in inner if node["Node Type"] in ("Aggregate", "Sort")]) >= 2
+        in_files = [
+            node
+            for node in inner
+            if node.get("Disk Usage") or node.get("Sort Space Type", "Memory") == "Disk"
+        ]
+        assert in_files == []
+        assert kit.value(conn, "SELECT current_setting('work_mem')") == memory
+        assert kit.query(conn, "SELECT DISTINCT memory FROM public.noted") == [{"memory": used}]
 
 
 @pytest.mark.parametrize("status", ["pending", "processing", "retry"])

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg import Connection
 from tests.sql import kit
 from tests.sql.conftest import Queue
 
@@ -89,6 +90,58 @@ def test_pages(queue: Queue) -> None:
         row["id"] for row in listed(queue, user_id, p_limit=40)
     ]
     assert {row["total_count"] for page in pages for row in page} == {40}
+
+
+def fill_ended(queue: Queue, user_id: UUID) -> None:
+    """Finished jobs of four weeks, 15 of each status in each, three of every microsecond."""
+    queue.conn.execute(
+        """
+        INSERT INTO public.job_queue (id, created_at, user_id, job_type, status, completed_at)
+        SELECT m.id, streamvibe.id_time(m.id), %s, 'email', m.status, streamvibe.now()
+        FROM (SELECT streamvibe.make_id(t.now - w * interval '7 days' - n / 3 * interval '1 us') AS id, s.status
+              FROM (SELECT streamvibe.now() AS now OFFSET 0) t
+              CROSS JOIN generate_series(0, 3) w
+              CROSS JOIN generate_series(0, 14) n
+              CROSS JOIN unnest('{completed,failed,cancelled}'::text[]) s(status) OFFSET 0) m
+        """,
+        [user_id],
+    )
+
+
+def walked(conn: Connection[Any], **arguments: Any) -> list[UUID]:
+    """All pages of a list, each asked for by its number, of five jobs each."""
+    ids: list[UUID] = []
+    while page := kit.call(conn, "get_user_jobs", **arguments, p_limit=5, p_offset=len(ids)):
+        assert len(page) == min(5, page[0]["total_count"] - len(ids))
+        ids += [row["id"] for row in page]
+    return ids
+
+
+@pytest.mark.parametrize("has_index", [True, False], ids=["indexed", "without the index"])
+def test_pages_of_what_ended(clocked: Queue, has_index: bool) -> None:
+    """In both directions they are the list from end to end, through all leaves; jobs of one moment go by their ids.
+
+    No index has a say in that: without the one that has this order the pages are the same.
+    """
+    conn, user_id = clocked.conn, uuid4()
+    kit.register(conn)
+    clocked.advance(timedelta(days=21, seconds=1))
+    for who in (user_id, uuid4()):
+        fill_ended(clocked, who)
+    everything = kit.query(conn, "SELECT * FROM public.job_queue WHERE user_id = %s", user_id)
+    assert len({row["created_at"] for row in everything}) == 4 * 5
+    with conn.transaction(force_rollback=True):
+        if not has_index:
+            conn.execute("DROP INDEX public.idx_job_queue_user_status_created")
+        for status in ("completed", "failed", "cancelled"):
+            ended = [row for row in everything if row["status"] == status]
+            oldest_first = [
+                row["id"] for row in sorted(ended, key=lambda row: (row["created_at"], row["id"]))
+            ]
+            assert len(ended) == 4 * 15
+            for direction, wanted in (("ASC", oldest_first), ("DESC", oldest_first[::-1])):
+                found = walked(conn, p_user_id=user_id, p_status=status, p_order_dir=direction)
+                assert found == wanted, (status, direction)
 
 
 def test_columns_and_defaults(queue: Queue) -> None:

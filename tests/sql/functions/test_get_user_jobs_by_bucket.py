@@ -157,6 +157,27 @@ def test_filters(clocked: Queue) -> None:
     assert [row["id"] for row in page(clocked, user_id, p_status="processing")] == [held["job_id"]]
 
 
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+def test_what_ended_is_counted_within_its_bucket(clocked: Queue, status: str) -> None:
+    """Jobs that ended alike and are of days before, or after, are not in a day's total."""
+    user_id = uuid4()
+    kit.register(clocked.conn)
+    now = monday(clocked)
+    at(clocked, now)
+    days = [add(clocked, user_id, now + timedelta(days=number), 3 + number) for number in (-1, 0, 1)]
+    clocked.conn.execute("UPDATE public.job_queue SET status = %s, completed_at = %s", [status, now])
+    for number, ids in ((1, days[1]), (2, days[0])):
+        rows = page(clocked, user_id, p_page=number, p_status=status)
+        assert [row["id"] for row in rows] == ids[::-1]
+        assert {row["bucket_total"] for row in rows} == {len(ids)}
+    counted = {"p_user_id": user_id, "p_status": status, "p_job_type": None}
+    for bounds, count in (((None, now), 2), ((now, None), 7), ((None, None), 9)):
+        asked = dict(zip(("p_from", "p_end"), bounds, strict=True))
+        assert (
+            kit.call_one(clocked.conn, "streamvibe.total_of_user_jobs", **counted, **asked)["total"] == count
+        )
+
+
 def test_an_hour_that_comes_twice(clocked: Queue) -> None:
     """Where clocks are set back, each hour that passes has its own page."""
     kit.register(clocked.conn)

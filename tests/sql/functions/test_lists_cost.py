@@ -5,8 +5,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from benchmarks.pickup import nodes
 from psycopg import Connection
 from tests.sql import kit
+from tests.sql.plans import leaves_of, nested_plans, rows_read
 from tests.support.databases import TEMPLATE, new_database
 from tests.support.servers import Server
 
@@ -81,6 +83,48 @@ def test_a_page(filled: Connection[Any], user_id: UUID, plans: str) -> None:
     assert cursor is not None
     found = {name: buffers(filled, call, user_id=user_id, deep=cursor) for name, call in CALLS.items()}
     assert {name: read for name, read in found.items() if read > BUFFERS} == {}, found
+
+
+@pytest.mark.parametrize("offset", [0, 200])
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+def test_what_ended_is_read_in_its_order(filled: Connection[Any], status: str, offset: int) -> None:
+    """A page reads as many jobs as lie before its end, and the first of each leaf; none of them is sorted."""
+    with nested_plans(filled) as found:
+        rows = kit.call(
+            filled, "get_user_jobs", p_user_id=HEAVY, p_status=status, p_limit=PAGE, p_offset=offset
+        )
+    assert rows or offset
+    inner = [node for plan in found for node in nodes(plan)]
+    assert [node for node in inner if "Sort" in node["Node Type"]] == []
+    scans = [node for node in inner if node["Node Type"] == "Index Scan" and node["Actual Loops"]]
+    assert sum(rows_read(node) for node in scans) <= offset + PAGE + len(scans)
+
+
+@pytest.mark.parametrize("direction", ["ASC", "DESC"])
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled", None])
+def test_leaves_of_the_future_are_not_read(
+    filled: Connection[Any], status: str | None, direction: str
+) -> None:
+    """Of the leaves that lie ahead none is looked at for a page (the count beside it reads indexes alone)."""
+    arguments = {"p_user_id": HEAVY, "p_status": status, "p_order_dir": direction, "p_limit": 1000}
+    with filled.transaction(force_rollback=True), nested_plans(filled) as found:
+        kit.call(filled, "ensure_partitions")
+        leaves = kit.query(
+            filled,
+            "SELECT partition_name AS name, lower_at > streamvibe.now() + interval '1 day' AS is_ahead"
+            " FROM streamvibe.partition WHERE parent_name = 'job_queue'",
+        )
+        indexes = leaves_of(filled).indexes
+        found.clear()
+        assert kit.call(filled, "get_user_jobs", **arguments)
+    ahead = {leaf["name"] for leaf in leaves if leaf["is_ahead"]}
+    scans = [node for plan in found for node in nodes(plan) if node["Node Type"] == "Index Scan"]
+    read = {
+        indexes[node["Index Name"]][1]
+        for node in scans
+        if node["Actual Loops"] and node["Index Name"] in indexes
+    }
+    assert len(ahead) >= 3 and len(read) >= 3 and read & ahead == set()
 
 
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])

@@ -1,7 +1,8 @@
 -- A user's jobs that ended with this status, made before p_below, as readers see them (streamvibe.job). No worker holds any of
 -- them, so what their rows say is so, and a page of them takes one scan: ORDER BY created_at DESC, id DESC, with a LIMIT.
 -- p_job_type: only jobs of this type; NULL: of all.
--- Index: idx_job_queue_user_status_created. Inlined, so it has the settings of whoever calls it, who must not sort (enable_sort).
+-- Index: idx_job_queue_user_status_created. Inlined, so it has the settings and the LIMIT of whoever calls it. Of one that it
+-- does not know a plan expects a tenth of the list, and sorts nothing for that; a bound below the ids as well would change it.
 CREATE OR REPLACE FUNCTION streamvibe.ended_jobs(p_user_id uuid, p_status text, p_job_type text, p_below uuid)
     RETURNS SETOF streamvibe.job
     LANGUAGE sql STABLE

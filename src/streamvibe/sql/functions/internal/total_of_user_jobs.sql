@@ -15,7 +15,7 @@ DECLARE
     v_known jsonb;
     v_now double precision;
 BEGIN
-    IF p_status IN ('completed', 'failed', 'cancelled') AND p_job_type IS NULL AND p_from IS NULL THEN
+    IF p_status IN ('completed', 'failed', 'cancelled') AND p_job_type IS NULL AND p_from IS NULL AND p_end IS NULL THEN
         -- What is asked for most: one range of the index, and nothing that a worker may hold.
         SELECT count(*) INTO total
         FROM (SELECT FROM public.job_queue q WHERE q.user_id = p_user_id AND q.status = p_status LIMIT v_most + 1) c;

@@ -6,13 +6,12 @@
 CREATE OR REPLACE FUNCTION streamvibe.count_partition(p_partition_name text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
-    -- It is alone (the row is locked), and adds up in memory what would go through files with what a session usually has.
-    SET work_mem = '64MB'
 AS $$
 DECLARE
     v_leaf streamvibe.partition;
     v_from uuid;
     v_rows bigint;
+    v_work_mem text := current_setting('work_mem');
 BEGIN
     PERFORM streamvibe.require_service('count_partition');
     PERFORM streamvibe.require_read_committed('count_partition', 'Use READ COMMITTED.');
@@ -25,6 +24,10 @@ BEGIN
     END IF;
     v_from := streamvibe.id_bound(v_leaf.lower_at);
     IF v_leaf.parent_name = 'job_queue' THEN
+        -- It is alone (the row is locked), and adds up in memory what would go through files with what a session usually has.
+        IF pg_size_bytes(v_work_mem) < pg_size_bytes('64MB') THEN
+            PERFORM set_config('work_mem', '64MB', true);
+        END IF;
         WITH counted AS MATERIALIZED (
             SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute, count(*) AS jobs,
                    sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waiting_us,
@@ -46,6 +49,7 @@ BEGIN
         FROM public.job_queue q
         WHERE q.id >= v_from AND q.id < v_leaf.upper_id AND q.status = 'completed'
         GROUP BY 2, 3;
+        PERFORM set_config('work_mem', v_work_mem, true);
     ELSE
         SELECT count(*) INTO v_rows FROM public.job_log l WHERE l.id >= v_from AND l.id < v_leaf.upper_id;
     END IF;

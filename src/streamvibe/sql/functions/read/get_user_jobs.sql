@@ -17,7 +17,6 @@ CREATE OR REPLACE FUNCTION public.get_user_jobs(
     )
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
-    SET enable_sort = off  -- so that the order is that of the index
 AS $$
 #variable_conflict use_column
 DECLARE
