@@ -67,6 +67,8 @@ def test_every_question_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run([*arguments, "--json", str(second), *beside_it]) in (0, 1)
     printed = capsys.readouterr()
     assert "what seed's document says" in printed.out
+    pages = document["machine"]["postgres"]["huge_pages_status"]
+    assert pages in ("on", "off") and "shared buffers" in printed.err and f"huge pages {pages}" in printed.err
     assert "p50 within a tenth" in printed.err and "Above 1, ours is faster" in printed.err
     [cleanup] = (row for row in rows.values() if row["name"] == "Cleanup old jobs")
     assert cleanup["dataset"] == "2,500 finished"

@@ -89,6 +89,7 @@ def queries(
         print_json(found)
     else:
         print_rows(bench.headings(found), bench.table(found), named=True)
+        print_hint(bench.server(found))
         print_hint(bench.VERDICTS)
         if baseline:
             print_hint(bench.BASELINES[baseline])

@@ -62,6 +62,15 @@ BASELINES = {
 }
 
 
+def server(found: Document) -> str:
+    """A line about what the figures depend on most, past the machine itself."""
+    settings = found["machine"]["postgres"]
+    pages = settings["huge_pages_status"]
+    advice = "" if pages == "on" else " (with them, bulk creation beside ten million jobs takes a third less or half)"
+    buffers = settings["shared_buffers"]
+    return f"PostgreSQL {settings['server_version']}, shared buffers {buffers}, huge pages {pages}{advice}."
+
+
 def headings(found: Document) -> tuple[str, ...]:
     """Of `table`."""
     name = found.get("baseline")
