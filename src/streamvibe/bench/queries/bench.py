@@ -66,7 +66,11 @@ def server(found: Document) -> str:
     """A line about what the figures depend on most, past the machine itself."""
     settings = found["machine"]["postgres"]
     pages = settings["huge_pages_status"]
-    advice = "" if pages == "on" else " (with them, bulk creation beside ten million jobs takes a third less or half)"
+    advice = (
+        ""
+        if pages == "on"
+        else " (with them, bulk creation beside ten million jobs takes a third less or half)"
+    )
     buffers = settings["shared_buffers"]
     return f"PostgreSQL {settings['server_version']}, shared buffers {buffers}, huge pages {pages}{advice}."
 
