@@ -104,7 +104,8 @@ def _let_workers_die(scene: Scene, dice: random.Random) -> None:
             time.sleep(dice.uniform(0, 0.4))
             dice.choice((doomed, hunted)).signal(KILL)
         wait_until(scene.is_over, "every job has ended", 60)
-        assert scene.conn.execute(WRONG.encode()).fetchall() == []
+        wrong = scene.conn.execute(WRONG.encode()).fetchall()
+        assert not wrong, wrong
         assert scene.value("SELECT count(*) FROM effect") == len(jobs)
         wait_until(lambda: not scene.value("SELECT count(*) FROM streamvibe.claim"), "no claim is left")
 
@@ -119,7 +120,8 @@ def test_a_worker_that_dies_at_this_point(database18: Database, tmp_path: Path, 
         workers.go()
         wait_until(scene.is_over, "every job has ended")
         assert len(scene.pids()) == 2
-        assert scene.conn.execute(WRONG.encode()).fetchall() == []
+        wrong = scene.conn.execute(WRONG.encode()).fetchall()
+        assert not wrong, wrong
         assert scene.value("SELECT count(*) FROM effect") == len(jobs)
         # It was killed once: nobody knows with which job, so none is charged.
         assert scene.value("SELECT max(retry_count) FROM job_queue") == 0

@@ -101,16 +101,19 @@ def test_whole_numbers_are_never_rounded(text: str) -> None:
     assert load_json(text) == load_json(text.encode()) == json.loads(text)
 
 
-def test_any_jsonb_value_can_be_read(database: Database) -> None:
+@pytest.mark.parametrize("binary", [False, True])
+def test_any_jsonb_value_can_be_read(database: Database, binary: bool) -> None:
     """Depth and digits that Python's decoders refuse are read exactly, wherever they stand."""
     deeply = "[" * 3000 + '"deep"' + "]" * 3000
     document = '{"a\\"[": [1.5, true, null, "}", {"k": DEEPLY}, 1e5000, -1e4999, {}, []]}'.replace(
         "DEEPLY", deeply
     )
     with Pool(database.dsn) as pool, pool.connection() as conn:
-        row = conn.execute("SELECT %s::text::jsonb, %s::text::jsonb", [document, "[1e5000]"]).fetchone()
+        row = conn.execute(
+            "SELECT %s::text::jsonb, %s::text::jsonb, '[1]'::json", [document, "[1e5000]"], binary=binary
+        ).fetchone()
     assert row is not None
-    assert row[1] == [Decimal(10) ** 5000]
+    assert row[1:] == ([Decimal(10) ** 5000], [1])
     first, yes, nothing, brace, nested, huge, negative, *empty = row[0]['a"[']
     assert (first, yes, nothing, brace, empty) == (1.5, True, None, "}", [{}, []])
     assert (huge, negative) == (Decimal("1e5000"), Decimal("-1e4999"))

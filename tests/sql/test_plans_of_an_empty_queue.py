@@ -219,10 +219,15 @@ def test_full_after_empty(empty: Database, before: str) -> None:
     assert {name: found for name, found in session.blocks.items() if found[0] > BLOCKS} == {}
 
 
-@pytest.mark.parametrize("before", ["new", "analyzed", "vacuumed"])
+@pytest.mark.parametrize("before", ["new", "analyzed", "vacuumed", "emptied"])
 def test_lists_after_nothing(empty: Database, before: str) -> None:
     """A list that was planned before there was any job looks each job of a page up by its id."""
     session, other, user_id = Watched(empty.connect()), empty.connect(), uuid4()
+    if before == "emptied":
+        other.execute(ADD_FINISHED, [FINISHED])
+        other.execute("VACUUM ANALYZE public.job_queue")
+        other.execute("DELETE FROM public.job_queue")
+        other.execute("VACUUM public.job_queue")
     look(other, before)
     for _ in range(WARM_UP):
         read_lists(session, user_id)

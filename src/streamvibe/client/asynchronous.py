@@ -645,7 +645,7 @@ async def _create_alone(
     """
     await connection.execute("BEGIN", prepare=False)
     await _copy(batch, connection)
-    cursor = connection.cursor(row_factory=tuple_row, binary=shared.reads_binary(connection))
+    cursor = connection.cursor(row_factory=tuple_row, binary=True)
     async with connection.pipeline():
         await cursor.execute(batch.create.text, batch.create.params)
         await connection.execute("COMMIT", prepare=False)

@@ -39,7 +39,8 @@ def reads_binary(connection: Connection[Any] | AsyncConnection[Any]) -> bool:
 
     Not those of a caller's connection whose cursors put the parameters into the text themselves.
     """
-    return not issubclass(connection.cursor_factory, ClientCursor | AsyncClientCursor)
+    factory = connection.cursor_factory
+    return isinstance(factory, type) and not issubclass(factory, ClientCursor | AsyncClientCursor)
 
 
 class AllInUse(DatabaseUnreachable):

@@ -630,7 +630,7 @@ def _create_alone(batch: bulk.Batch, batches: bulk.Batches, connection: Connecti
     """
     connection.execute("BEGIN", prepare=False)
     _copy(batch, connection)
-    cursor = connection.cursor(row_factory=tuple_row, binary=shared.reads_binary(connection))
+    cursor = connection.cursor(row_factory=tuple_row, binary=True)
     with connection.pipeline():
         cursor.execute(batch.create.text, batch.create.params)
         connection.execute("COMMIT", prepare=False)

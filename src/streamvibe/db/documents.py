@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
+from psycopg import DataError
 from psycopg.adapt import Buffer, Loader
 from psycopg.pq import Format
 
@@ -52,7 +53,7 @@ class JsonbBinaryLoader(Loader):
 
     def load(self, data: Buffer) -> Any:
         if data[0] != 1:
-            raise ValueError(f"jsonb of version {data[0]}, and only version 1 is known")
+            raise DataError(f"jsonb of version {data[0]}, and only version 1 is known")
         return load_json(data[1:])
 
 

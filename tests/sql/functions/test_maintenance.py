@@ -247,6 +247,27 @@ def test_partitions_of_another_width(database: Database) -> None:
     assert len(kit.query(conn, gaps)) == 2, "only the last leaf of each table has none after it"
 
 
+def test_partitions_after_one_that_ended_early(database: Database) -> None:
+    """Where an older release ended a day's leaf an hour early, the rest of the day has a leaf of its own."""
+    conn = database.connect()
+    conn.execute("UPDATE streamvibe.setting SET partition_width = '1 day'")
+    conn.execute("SET TimeZone = 'UTC'")
+    for parent in ("job_queue", "job_log"):
+        last = kit.value(
+            conn, "SELECT max(upper_at) FROM streamvibe.partition WHERE parent_name = %s", parent
+        )
+        name = f"{parent}_{last:%Y%m%d}"
+        conn.execute("SELECT streamvibe.make_leaf(%s, %s)", [parent, name])
+        conn.execute(
+            "SELECT streamvibe.attach_leaf(%s, %s, %s, %s)", [parent, name, last, last + timedelta(hours=23)]
+        )
+    made = kit.call(conn, "ensure_partitions", p_ahead="6 weeks")
+    assert [row["partition_name"] for row in made if row["partition_name"].endswith("_23")] == [
+        f"{parent}_{last:%Y%m%d}_23" for parent in ("job_queue", "job_log")
+    ]
+    assert kit.call(conn, "ensure_partitions", p_ahead="6 weeks") == []
+
+
 def test_partitions_and_writers_do_not_wait(database: Database) -> None:
     """Leaves are made beside open transactions that write, and while that is not committed others write."""
     conn = database.connect()

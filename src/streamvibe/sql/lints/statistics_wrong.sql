@@ -1,6 +1,6 @@
 -- The statistics do not say how many jobs there are
--- Rows were changed past the functions (an UPDATE or DELETE by hand): totals, alerts and metrics are off by that many. Or the sums
--- of days, hours and minutes are not those of all times: what ended since some moment is told wrong.
+-- Rows were changed past the functions (an UPDATE or DELETE by hand): totals, alerts and metrics are off by that many. Or the
+-- days, hours or minutes do not add up to all jobs: how many ended since some moment is told wrong.
 SELECT 'warning' AS severity, 'statistics' AS subject,
        k.jobs || ' live jobs by the statistics, ' || c.jobs || ' by a count' AS measured, 'SELECT * FROM recount_stats()' AS fix
 FROM (SELECT count(*) AS jobs FROM public.job_queue q WHERE q.status IN ('pending', 'processing')) c

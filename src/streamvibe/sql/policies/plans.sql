@@ -51,7 +51,7 @@ BEGIN
         SELECT o.function FROM streamvibe.own_functions() o
         WHERE o.function_name IN (
               'cancel_jobs', 'lease_jobs', 'report_job_progress', 'complete_jobs', 'fail_jobs', 'release_jobs', 'delete_jobs',
-              'remove_jobs')
+              'remove_jobs', 'apply_failures', 'put_back')
           AND pg_catalog.current_setting('server_version_num')::integer < 170000
     LOOP
         EXECUTE pg_catalog.format('ALTER FUNCTION %s SET cpu_index_tuple_cost = 1', v_function);

@@ -1,6 +1,7 @@
 -- Make this table the leaf of a range of time. Its indexes are built now, much faster than row by row: fill it before.
 -- The primary key's comes last: of indexes that cost the same the planner takes the one made last, and while a leaf is known to be
 -- empty all cost the same, for sessions that keep the plan when it fills, too. By any other index a job is not looked up by its id.
+-- (Leaves that were there before, or come from a dump, have another order until they are a few weeks old.)
 -- Locks: SHARE UPDATE EXCLUSIVE on the parent (CREATE ... PARTITION OF would take ACCESS EXCLUSIVE).
 CREATE OR REPLACE FUNCTION streamvibe.attach_leaf(
     p_parent text, p_name text, p_lower timestamptz, p_upper timestamptz
@@ -13,7 +14,7 @@ DECLARE
 BEGIN
     FOR v_index IN
         SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i
-        WHERE i.indrelid = format('public.%I', p_parent)::regclass AND NOT i.indisprimary ORDER BY i.indexrelid
+        WHERE i.indrelid = format('public.%I', p_parent)::regclass AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid) ORDER BY i.indexrelid
     LOOP
         EXECUTE regexp_replace(v_index, ' INDEX .+? ON ONLY .+? USING ', format(' INDEX ON streamvibe.%I USING ', p_name));
     END LOOP;

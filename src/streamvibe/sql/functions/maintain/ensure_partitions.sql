@@ -34,7 +34,9 @@ BEGIN
         END IF;
         WHILE v_lower <= v_now + p_ahead LOOP
             v_upper := date_bin(v_width, v_lower, '2024-01-01 00:00+00') + v_width;
-            partition_name := v_parent || to_char(v_lower AT TIME ZONE 'UTC', '_YYYYMMDD');
+            -- With the hour, where an older release ended a leaf an hour early: the day's name is taken then.
+            partition_name := v_parent || to_char(v_lower AT TIME ZONE 'UTC',
+                CASE WHEN v_lower = date_trunc('day', v_lower, 'UTC') THEN '_YYYYMMDD' ELSE '_YYYYMMDD_HH24' END);
             PERFORM streamvibe.make_leaf(v_parent, partition_name);
             PERFORM streamvibe.attach_leaf(v_parent, partition_name, v_lower, v_upper);
             RETURN NEXT;
