@@ -3073,7 +3073,8 @@ DECLARE
 BEGIN
     FOR v_index IN
         SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i
-        WHERE i.indrelid = format('public.%I', p_parent)::regclass AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid) ORDER BY i.indexrelid
+        WHERE i.indrelid = format('public.%I', p_parent)::regclass
+          AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid) ORDER BY i.indexrelid
     LOOP
         EXECUTE regexp_replace(v_index, ' INDEX .+? ON ONLY .+? USING ', format(' INDEX ON streamvibe.%I USING ', p_name));
     END LOOP;
