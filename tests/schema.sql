@@ -277,7 +277,7 @@ BEGIN
     PERFORM streamvibe.require_read_committed('cleanup_old_jobs', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_batch_size(p_limit);
     v_wal_compression := streamvibe.leave_pages_uncompressed();
-    -- A sealed leaf's jobs are counted already, and leave with it; none is sealed before this transaction ends.
+    -- A sealed leaf's jobs may be in the archive already, and leave with it; none is sealed before this transaction ends.
     SELECT array_agg(p.from_id ORDER BY p.from_id), array_agg(p.upper_id ORDER BY p.from_id) INTO v_from, v_before
     FROM (SELECT streamvibe.id_bound(l.lower_at) AS from_id, l.upper_id FROM streamvibe.partition l
           WHERE l.parent_name = 'job_queue' AND l.sealed_at IS NULL FOR KEY SHARE SKIP LOCKED) p;
@@ -418,6 +418,7 @@ CREATE FUNCTION public.compact_stats(p_limit integer DEFAULT 10000) RETURNS inte
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
+    v_gone bigint[];
     v_done record;
 BEGIN
     PERFORM streamvibe.require_service('compact_stats');
@@ -427,52 +428,33 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
+    -- Before the notes are taken: nobody notes anything of a leaf once it is dropped.
+    v_gone := ARRAY(SELECT g.leaf_number FROM streamvibe.dropped_leaf g);
     WITH noted AS MATERIALIZED (
         DELETE FROM streamvibe.stat_delta d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat_delta l LIMIT p_limit))
         RETURNING d.*
-    ), room AS (
-        -- Each row that a leaf left behind is of an hour.
-        SELECT CASE WHEN count(*) < p_limit THEN (p_limit - count(*)) / 50 + 1 ELSE 0 END AS hours FROM noted
     ), counts AS MATERIALIZED (
         DELETE FROM streamvibe.counter_note d
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.counter_note l
                                   LIMIT (SELECT greatest(p_limit - count(*), 0) FROM noted)))
         RETURNING d.*
-    ), left_behind AS MATERIALIZED (
-        DELETE FROM streamvibe.leaf_stat d
-        WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
-                                  CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_stat l
-                                                      WHERE l.leaf_number = g.leaf_number OFFSET 0) l
-                                  LIMIT (SELECT r.hours FROM room r)))
-        RETURNING d.*
-    ), sketches_left_behind AS MATERIALIZED (
-        DELETE FROM streamvibe.leaf_sketch d
-        WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.dropped_leaf g
-                                  CROSS JOIN LATERAL (SELECT l.ctid FROM streamvibe.leaf_sketch l
-                                                      WHERE l.leaf_number = g.leaf_number OFFSET 0) l
-                                  LIMIT (SELECT r.hours FROM room r)))
-        RETURNING d.*
-    ), taken AS MATERIALIZED (
-        SELECT n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us, false AS is_of_leaf FROM noted n
-        UNION ALL
-        SELECT l.job_type, l.status, u.minute, u.jobs, u.waiting_us, u.processing_us, true
-        FROM left_behind l
-        CROSS JOIN LATERAL unnest(l.minutes, l.jobs, l.waiting_us, l.processing_us) u(minute, jobs, waiting_us, processing_us)
     ), summed AS (
-        INSERT INTO streamvibe.stat AS s (minutes, since, job_type, status, jobs, waiting_us, processing_us)
-        SELECT w.minutes, b.since, t.job_type, t.status, sum(t.jobs),
-               coalesce(sum(t.waiting_us), 0), coalesce(sum(t.processing_us), 0)
-        FROM taken t
-        CROSS JOIN (VALUES (0::smallint), (1::smallint), (60::smallint), (1440::smallint)) w(minutes)
-        CROSS JOIN LATERAL (SELECT CASE w.minutes WHEN 0 THEN 'epoch' WHEN 1 THEN t.minute
-                                   ELSE date_bin(w.minutes * interval '1 minute', t.minute, '2000-01-01 00:00:00+00') END AS since) b
-        GROUP BY w.minutes, b.since, t.job_type, t.status
-        ORDER BY w.minutes, b.since, t.job_type, t.status
-        ON CONFLICT (minutes, since, job_type, status) DO UPDATE
+        INSERT INTO streamvibe.stat AS s (leaf_number, minutes, since, job_type, status, jobs, waiting_us, processing_us)
+        SELECT b.leaf_number, w.minutes, b.since, n.job_type, n.status, sum(n.jobs),
+               coalesce(sum(n.waiting_us), 0), coalesce(sum(n.processing_us), 0)
+        FROM noted n
+        CROSS JOIN (VALUES (-1::smallint), (0::smallint), (1::smallint), (60::smallint), (1440::smallint)) w(minutes)
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN w.minutes <= 0 THEN 'epoch' WHEN w.minutes = 1 THEN n.minute
+                        ELSE date_bin(w.minutes * interval '1 minute', n.minute, '2000-01-01 00:00:00+00') END AS since,
+                   CASE w.minutes WHEN 0 THEN 0 ELSE coalesce(n.leaf_number, 0) END AS leaf_number) b
+        GROUP BY w.minutes, b.since, n.job_type, n.status, b.leaf_number
+        ORDER BY w.minutes, b.since, n.job_type, n.status, b.leaf_number
+        ON CONFLICT (minutes, since, job_type, status, leaf_number) DO UPDATE
         SET jobs = s.jobs + excluded.jobs, waiting_us = s.waiting_us + excluded.waiting_us,
             processing_us = s.processing_us + excluded.processing_us
-        RETURNING s.minutes, s.since, s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us
+        RETURNING s.leaf_number, s.minutes, s.since, s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us
     ), counted AS (
         INSERT INTO streamvibe.counter AS c (name, job_type, detail, value)
         SELECT e.name, e.job_type, e.detail, sum(e.value)
@@ -481,53 +463,54 @@ BEGIN
               SELECT s.name, n.job_type, s.detail, s.value
               FROM noted n
               CROSS JOIN LATERAL streamvibe.counts_of(n.status, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed) s
-              WHERE n.jobs > 0 AND n.status IN ('completed', 'failed', 'cancelled')
-              UNION ALL
-              SELECT 'removed', t.job_type, '', -t.jobs FROM taken t WHERE t.is_of_leaf) e
+              WHERE n.jobs > 0 AND n.status IN ('completed', 'failed', 'cancelled')) e
         GROUP BY e.name, e.job_type, e.detail
         ORDER BY e.name, e.job_type, e.detail
         ON CONFLICT (name, job_type, detail) DO UPDATE SET value = c.value + excluded.value
     ), sketched AS (
-        INSERT INTO streamvibe.stat_sketch AS s (minutes, since, job_type, measure, bucket, jobs)
-        SELECT w.minutes, CASE w.minutes WHEN 0 THEN 'epoch' ELSE e.hour END, e.job_type, e.measure, e.bucket, sum(e.jobs)
-        FROM (SELECT n.job_type, date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') AS hour, m.measure, m.bucket,
-                     sign(n.jobs) AS jobs
-              FROM noted n
-              CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(n.waited) u(bucket)
-                                  UNION ALL SELECT 'processing', u.bucket FROM unnest(n.processed) u(bucket)) m(measure, bucket)
-              UNION ALL
-              SELECT l.job_type, l.hour, m.measure, m.bucket, -1
-              FROM sketches_left_behind l
-              CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(l.waited) u(bucket)
-                                  UNION ALL SELECT 'processing', u.bucket FROM unnest(l.processed) u(bucket)) m(measure, bucket)) e
-        CROSS JOIN (VALUES (0::smallint), (60::smallint)) w(minutes)
-        GROUP BY 1, 2, 3, 4, 5
-        ON CONFLICT (minutes, since, job_type, measure, bucket) DO UPDATE SET jobs = s.jobs + excluded.jobs
-        RETURNING s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
+        INSERT INTO streamvibe.stat_sketch AS s (leaf_number, minutes, since, job_type, measure, bucket, jobs)
+        SELECT b.leaf_number, w.minutes, b.since, n.job_type, m.measure, m.bucket, sum(sign(n.jobs))
+        FROM noted n
+        CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(n.waited) u(bucket)
+                            UNION ALL SELECT 'processing', u.bucket FROM unnest(n.processed) u(bucket)) m(measure, bucket)
+        CROSS JOIN (VALUES (-1::smallint), (0::smallint), (60::smallint)) w(minutes)
+        CROSS JOIN LATERAL (
+            SELECT CASE w.minutes WHEN 60 THEN date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') ELSE 'epoch' END AS since,
+                   CASE w.minutes WHEN 0 THEN 0 ELSE coalesce(n.leaf_number, 0) END AS leaf_number) b
+        GROUP BY w.minutes, b.since, n.job_type, m.measure, m.bucket, b.leaf_number
+        ON CONFLICT (minutes, since, job_type, measure, bucket, leaf_number) DO UPDATE SET jobs = s.jobs + excluded.jobs
+        RETURNING s.leaf_number, s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )
-    SELECT t.count, s.minutes, s.since, s.job_types, s.statuses, b.minutes AS sketch_minutes, b.since AS sketch_since,
+    SELECT t.notes, t.taken, t.is_old, s.leaf_numbers, s.minutes, s.since, s.job_types, s.statuses,
+           b.leaf_numbers AS sketch_leaf_numbers, b.minutes AS sketch_minutes, b.since AS sketch_since,
            b.job_types AS sketch_job_types, b.measures, b.buckets INTO v_done
-    FROM (SELECT ((SELECT count(*) FROM noted) + (SELECT count(*) FROM counts)
-                  + 50 * ((SELECT count(*) FROM left_behind) + (SELECT count(*) FROM sketches_left_behind)))::integer AS count) t,
-         (SELECT array_agg(s.minutes) AS minutes, array_agg(s.since) AS since, array_agg(s.job_type) AS job_types,
-                 array_agg(s.status) AS statuses
+    FROM (SELECT count(*)::integer AS notes, (count(*) + (SELECT count(*) FROM counts))::integer AS taken,
+                 bool_or(n.leaf_number IS NULL) AS is_old FROM noted n) t,
+         (SELECT array_agg(s.leaf_number) AS leaf_numbers, array_agg(s.minutes) AS minutes, array_agg(s.since) AS since,
+                 array_agg(s.job_type) AS job_types, array_agg(s.status) AS statuses
           FROM summed s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0) s,
-         (SELECT array_agg(b.minutes) AS minutes, array_agg(b.since) AS since, array_agg(b.job_type) AS job_types,
-                 array_agg(b.measure) AS measures, array_agg(b.bucket) AS buckets
+         (SELECT array_agg(b.leaf_number) AS leaf_numbers, array_agg(b.minutes) AS minutes, array_agg(b.since) AS since,
+                 array_agg(b.job_type) AS job_types, array_agg(b.measure) AS measures, array_agg(b.bucket) AS buckets
           FROM sketched b WHERE b.jobs = 0) b;
     -- Of jobs that moved on, nothing is left but zeroes.
     DELETE FROM streamvibe.stat s
-    USING unnest(v_done.minutes, v_done.since, v_done.job_types, v_done.statuses) z(minutes, since, job_type, status)
-    WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.status = z.status;
+    USING unnest(v_done.leaf_numbers, v_done.minutes, v_done.since, v_done.job_types, v_done.statuses)
+          z(leaf_number, minutes, since, job_type, status)
+    WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.status = z.status
+      AND s.leaf_number = z.leaf_number;
     DELETE FROM streamvibe.stat_sketch s
-    USING unnest(v_done.sketch_minutes, v_done.sketch_since, v_done.sketch_job_types, v_done.measures, v_done.buckets)
-          z(minutes, since, job_type, measure, bucket)
+    USING unnest(v_done.sketch_leaf_numbers, v_done.sketch_minutes, v_done.sketch_since, v_done.sketch_job_types, v_done.measures,
+                 v_done.buckets) z(leaf_number, minutes, since, job_type, measure, bucket)
     WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.measure = z.measure
-      AND s.bucket = z.bucket;
-    DELETE FROM streamvibe.dropped_leaf g
-    WHERE NOT EXISTS (SELECT FROM streamvibe.leaf_stat l WHERE l.leaf_number = g.leaf_number)
-      AND NOT EXISTS (SELECT FROM streamvibe.leaf_sketch l WHERE l.leaf_number = g.leaf_number);
-    RETURN v_done.count;
+      AND s.bucket = z.bucket AND s.leaf_number = z.leaf_number;
+    IF v_done.is_old THEN
+        -- Of which leaf these jobs are is not known: before the next one is dropped, everything is counted anew.
+        UPDATE streamvibe.stat_keeper SET by_leaf = false;
+    END IF;
+    IF v_gone <> '{}' AND v_done.taken < p_limit THEN
+        v_done.taken := v_done.taken + streamvibe.forget_leaves(v_gone, p_limit - v_done.taken);
+    END IF;
+    RETURN v_done.taken;
 END
 $$;
 
@@ -578,21 +561,23 @@ BEGIN
         WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') IN ('pending', 'processing')
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
-        RETURNING q.id, q.job_type, q.created_at, q.scheduled_for, q.started_at
+        RETURNING q.tableoid AS leaf, q.id, q.job_type, q.created_at, q.scheduled_for, q.started_at
     ), noted AS (
-        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT d.job_type, m.status, streamvibe.minute_of(d.created_at), -count(*), NULL, NULL, NULL, NULL
+        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = d.leaf), 0),
+               d.job_type, m.status, streamvibe.minute_of(d.created_at), -count(*), NULL, NULL, NULL, NULL
         FROM done d
         CROSS JOIN LATERAL (SELECT CASE WHEN d.id IN (SELECT unnest(v_mine.processing))
                                         THEN 'processing' ELSE 'pending' END AS status) m
-        GROUP BY d.job_type, m.status, streamvibe.minute_of(d.created_at)
+        GROUP BY d.leaf, d.job_type, m.status, streamvibe.minute_of(d.created_at)
         UNION ALL
-        SELECT d.job_type, 'completed', streamvibe.minute_of(v_now), count(*),
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = d.leaf), 0),
+               d.job_type, 'completed', streamvibe.minute_of(v_now), count(*),
                sum(streamvibe.duration_us(d.scheduled_for, d.started_at)),
                sum(streamvibe.duration_us(d.started_at, v_now)),
                array_agg(streamvibe.sketch_bucket(d.scheduled_for, d.started_at)),
                array_agg(streamvibe.sketch_bucket(d.started_at, v_now))
-        FROM done d GROUP BY d.job_type
+        FROM done d GROUP BY d.leaf, d.job_type
     )
     SELECT coalesce(array_agg(d.id), '{}') INTO v_done FROM done d;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
@@ -1372,7 +1357,7 @@ BEGIN
         GROUP BY q.job_type
     ), counted AS (
         SELECT e.job_type, e.status, sum(e.jobs) AS n
-        FROM (SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat s WHERE s.minutes = 0
+        FROM (SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat_now s WHERE s.minutes = 0
               UNION ALL SELECT n.job_type, n.status, n.jobs FROM streamvibe.stat_note n
               UNION ALL SELECT h.job_type, m.status, m.sign * h.n FROM held h
                         CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
@@ -1385,7 +1370,7 @@ BEGIN
     SELECT 'jobs', ARRAY[u.job_type, u.status], u.n::double precision
     FROM unnest(v_live.job_types, v_live.statuses, v_live.numbers) u(job_type, status, n);
 
-    -- Those that are in the queue, and those that were. Of a dropped leaf neither is true before compact_stats() has its numbers.
+    -- Those that are in the queue, and those that were. Of a dropped leaf the first is true here until compact_stats() makes it the second.
     RETURN QUERY
     SELECT 'created', ARRAY[e.job_type], sum(e.jobs)::double precision
     FROM (SELECT s.job_type, s.jobs FROM streamvibe.stat s WHERE s.minutes = 0
@@ -1544,7 +1529,7 @@ BEGIN
     ), buckets AS (
         -- As double precision, which is exact for whole numbers up to 2^53, and added up three times as fast as numeric.
         SELECT e.measure, e.bucket, sum(e.jobs::double precision) AS jobs
-        FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
+        FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
               WHERE s.minutes = CASE WHEN v_since IS NULL THEN 0 ELSE 60 END
                 AND s.since >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
               UNION ALL
@@ -2021,12 +2006,13 @@ BEGIN
         WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') = 'pending'
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
-        RETURNING q.id, q.job_type, q.created_at
+        RETURNING q.tableoid AS leaf, q.id, q.job_type, q.created_at
     ), noted AS (
-        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
-        SELECT l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
+        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0),
+               l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
         FROM leased l CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
-        GROUP BY l.job_type, m.status, streamvibe.minute_of(l.created_at)
+        GROUP BY l.leaf, l.job_type, m.status, streamvibe.minute_of(l.created_at)
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
     RETURN QUERY
@@ -2105,14 +2091,10 @@ BEGIN
     -- One statement, one snapshot: a note is either seen and replaced, together with the rows it speaks of, or neither.
     WITH noted AS (
         DELETE FROM streamvibe.stat_delta d
-        RETURNING d.job_type, d.status, d.jobs::bigint AS jobs, coalesce(d.waiting_us, 0) AS waiting_us,
+        RETURNING d.leaf_number, d.job_type, d.status, d.jobs::bigint AS jobs, coalesce(d.waiting_us, 0) AS waiting_us,
                   coalesce(d.processing_us, 0) AS processing_us, d.waited, d.processed
     ), gone AS (
         DELETE FROM streamvibe.dropped_leaf g RETURNING g.leaf_number
-    ), left_behind AS (
-        DELETE FROM streamvibe.leaf_stat l RETURNING l.*
-    ), sketches_left_behind AS (
-        DELETE FROM streamvibe.leaf_sketch
     ), to_count_again AS (
         UPDATE streamvibe.partition p SET row_count = NULL WHERE p.parent_name = 'job_queue' AND p.row_count IS NOT NULL
     ), added AS (
@@ -2122,8 +2104,11 @@ BEGIN
     ), counted AS MATERIALIZED (
         SELECT * FROM streamvibe.counted_jobs()
     ), fresh AS (
-        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed FROM counted c
+        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT c.leaf_number, c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed
+        FROM counted c
+    ), known AS (
+        UPDATE streamvibe.stat_keeper SET by_leaf = true
     ), kept AS (
         -- The new notes look like jobs that come to an end now, and took the place of those that did.
         INSERT INTO streamvibe.counter AS c (name, job_type, detail, value)
@@ -2147,13 +2132,12 @@ BEGIN
     )
     SELECT e.job_type, e.status, sum(e.was)::bigint, sum(e.is_now)::bigint
     FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now, -n.waiting_us AS waiting, -n.processing_us AS processing
-          FROM noted n
-          UNION ALL
-          SELECT l.job_type, l.status, u.jobs, 0, -coalesce(u.waiting_us, 0), -coalesce(u.processing_us, 0)
-          FROM left_behind l JOIN gone g USING (leaf_number)
-          CROSS JOIN LATERAL unnest(l.jobs, l.waiting_us, l.processing_us) u(jobs, waiting_us, processing_us)
+          FROM noted n WHERE NOT EXISTS (SELECT FROM gone g WHERE g.leaf_number = n.leaf_number)
           UNION ALL
           SELECT a.job_type, a.status, a.jobs, 0, -a.waiting_us, -a.processing_us FROM added a WHERE a.minutes = 0
+          UNION ALL
+          SELECT a.job_type, a.status, -a.jobs, 0, a.waiting_us, a.processing_us FROM added a JOIN gone g USING (leaf_number)
+          WHERE a.minutes = -1
           UNION ALL
           SELECT c.job_type, c.status, 0, c.jobs, coalesce(c.waiting_us, 0), coalesce(c.processing_us, 0) FROM counted c) e
     GROUP BY e.job_type, e.status
@@ -2472,7 +2456,7 @@ BEGIN
            coalesce(p_priority, t.priority) AS priority,
            coalesce(p_dedupe_window, t.dedupe_window) AS dedupe_window,
            CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, t.cache_ttl) END AS cache_ttl,
-           s.default_max_live_jobs, l.lower_at AS leaf_lower_at, l.upper_at AS leaf_upper_at, l.upper_id AS below
+           s.default_max_live_jobs, l.leaf_number, l.lower_at AS leaf_lower_at, l.upper_at AS leaf_upper_at, l.upper_id AS below
     INTO v_type
     FROM streamvibe.job_type t CROSS JOIN streamvibe.setting s
     -- Later leaves are empty, and not even opened. An hour more allows for clocks that differ.
@@ -2583,7 +2567,7 @@ BEGIN
     v_now := streamvibe.id_time(v_id);
     v_due := greatest(p_scheduled_for, v_now);
     IF (v_now >= v_type.leaf_lower_at AND v_now < v_type.leaf_upper_at) IS NOT TRUE THEN
-        PERFORM streamvibe.require_partition('job_queue', v_now);
+        v_type.leaf_number := streamvibe.require_partition('job_queue', v_now);
     END IF;
     INSERT INTO public.job_queue
         (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
@@ -2591,8 +2575,8 @@ BEGIN
     VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_type.priority, v_due, v_due + v_type.expires_after, v_now,
             v_turn, p_idempotency_key,
             CASE WHEN p_traceparent IS NOT NULL THEN streamvibe.readable_traceparent(p_traceparent) END);
-    INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
-    VALUES (p_job_type, 'pending', streamvibe.minute_of(v_now), 1);
+    INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
+    VALUES (v_type.leaf_number, p_job_type, 'pending', streamvibe.minute_of(v_now), 1);
     IF p_idempotency_key IS NOT NULL THEN
         PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
     END IF;
@@ -3310,15 +3294,16 @@ CREATE FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[]) RETURNS 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
-    INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-    SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), p_sign * count(*),
+    INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+    SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = q.leaf), 0),
+           q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), p_sign * count(*),
            p_sign * sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
            p_sign * sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
     FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
-    CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
-    GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at));
+    CROSS JOIN LATERAL (SELECT j.tableoid AS leaf, j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    GROUP BY q.leaf, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at));
 END
 $$;
 
@@ -3328,9 +3313,7 @@ CREATE FUNCTION streamvibe.count_partition(p_partition_name text) RETURNS bigint
     AS $$
 DECLARE
     v_leaf streamvibe.partition;
-    v_from uuid;
     v_rows bigint;
-    v_work_mem text := current_setting('work_mem');
 BEGIN
     PERFORM streamvibe.require_service('count_partition');
     PERFORM streamvibe.require_read_committed('count_partition', 'Use READ COMMITTED.');
@@ -3341,37 +3324,7 @@ BEGIN
         PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed',
             format('SELECT streamvibe.seal_partition(%L), and commit.', p_partition_name));
     END IF;
-    v_from := streamvibe.id_bound(v_leaf.lower_at);
-    IF v_leaf.parent_name = 'job_queue' THEN
-        -- It is alone (the row is locked), and adds up in memory what would go through files with what a session usually has.
-        IF pg_size_bytes(v_work_mem) < pg_size_bytes('64MB') THEN
-            PERFORM set_config('work_mem', '64MB', true);
-        END IF;
-        WITH counted AS MATERIALIZED (
-            SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute, count(*) AS jobs,
-                   sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waiting_us,
-                   sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processing_us
-            FROM public.job_queue q WHERE q.id >= v_from AND q.id < v_leaf.upper_id
-            GROUP BY 1, 2, 3
-        ), noted AS (
-            INSERT INTO streamvibe.leaf_stat (leaf_number, job_type, status, minutes, jobs, waiting_us, processing_us)
-            SELECT v_leaf.leaf_number, c.job_type, c.status, array_agg(c.minute), array_agg(-c.jobs), array_agg(-c.waiting_us),
-                   array_agg(-c.processing_us)
-            FROM counted c
-            GROUP BY c.job_type, c.status, date_bin('1 hour', c.minute, '2000-01-01 00:00:00+00')
-        )
-        SELECT coalesce(sum(c.jobs), 0) INTO v_rows FROM counted c;
-        INSERT INTO streamvibe.leaf_sketch (leaf_number, job_type, hour, waited, processed)
-        SELECT v_leaf.leaf_number, q.job_type, date_bin('1 hour', q.completed_at, '2000-01-01 00:00:00+00'),
-               array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)),
-               array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at))
-        FROM public.job_queue q
-        WHERE q.id >= v_from AND q.id < v_leaf.upper_id AND q.status = 'completed'
-        GROUP BY 2, 3;
-        PERFORM set_config('work_mem', v_work_mem, true);
-    ELSE
-        SELECT count(*) INTO v_rows FROM public.job_log l WHERE l.id >= v_from AND l.id < v_leaf.upper_id;
-    END IF;
+    EXECUTE format('SELECT count(*) FROM streamvibe.%I', p_partition_name) INTO v_rows;
     UPDATE streamvibe.partition p SET row_count = v_rows WHERE p.partition_name = p_partition_name;
     RETURN v_rows;
 END
@@ -3422,17 +3375,17 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.counted_jobs(p_from uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid, p_before uuid DEFAULT 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) RETURNS TABLE(job_type text, status text, minute timestamp with time zone, jobs bigint, waiting_us bigint, processing_us bigint, waited smallint[], processed smallint[])
+CREATE FUNCTION streamvibe.counted_jobs() RETURNS TABLE(leaf_number bigint, job_type text, status text, minute timestamp with time zone, jobs bigint, waiting_us bigint, processing_us bigint, waited smallint[], processed smallint[])
     LANGUAGE sql STABLE
     AS $$
-    SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), count(*),
+    SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = q.tableoid), 0),
+           q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), count(*),
            sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
            sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
     FROM public.job_queue q
-    WHERE q.id >= p_from AND q.id < p_before
-    GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at))
+    GROUP BY q.tableoid, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at))
 $$;
 
 CREATE FUNCTION streamvibe.counted_kind(p_kind text) RETURNS text
@@ -3545,11 +3498,12 @@ BEGIN
                  USING (user_id, job_type)
             -- A user's rows after each other: three indexes begin with the user.
             ORDER BY a.user_id, a.job_type, a.ordinal
-            RETURNING job_type, created_at
+            RETURNING tableoid AS leaf, job_type, created_at
         ), noted AS (
-            INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
-            SELECT i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*) FROM inserted i
-            GROUP BY i.job_type, streamvibe.minute_of(i.created_at)
+            INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
+            SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = i.leaf), 0),
+                   i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*)
+            FROM inserted i GROUP BY i.leaf, i.job_type, streamvibe.minute_of(i.created_at)
         )
         SELECT a.ordinal, a.id, 'created' FROM accepted a ORDER BY a.ordinal;
     ELSE
@@ -3616,11 +3570,12 @@ BEGIN
               CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
              USING (user_id, job_type)
         ORDER BY a.ordinal
-        RETURNING job_type, created_at
+        RETURNING tableoid AS leaf, job_type, created_at
     ), noted AS (
-        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
-        SELECT i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*) FROM inserted i
-        GROUP BY i.job_type, streamvibe.minute_of(i.created_at)
+        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = i.leaf), 0),
+               i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*)
+        FROM inserted i GROUP BY i.leaf, i.job_type, streamvibe.minute_of(i.created_at)
     ), answered AS MATERIALIZED (
         SELECT f.ordinal, f.job_type, coalesce(f.twin, a.id) AS id,
                CASE WHEN f.twin IS NOT NULL THEN 'joined' WHEN a.id IS NULL THEN 'refused'
@@ -3668,7 +3623,7 @@ BEGIN
                    sum(e.jobs) FILTER (WHERE e.status = 'failed') AS failed,
                    sum(e.jobs) FILTER (WHERE e.status = 'cancelled') AS cancelled,
                    sum(e.waiting_us) AS waiting_us, sum(e.processing_us) AS processing_us
-            FROM (SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+            FROM (SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
                   WHERE s.minutes = 1440 AND s.since = p_day
                   UNION ALL
                   SELECT n.job_type, n.status, n.jobs, n.waiting_us, n.processing_us FROM streamvibe.stat_note n
@@ -3677,7 +3632,7 @@ BEGIN
             GROUP BY e.job_type
         ), buckets AS (
             SELECT e.job_type, e.measure, e.bucket, sum(e.jobs) AS jobs
-            FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
+            FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
                   WHERE s.minutes = 60 AND s.since >= p_day AND s.since < v_end
                   UNION ALL
                   SELECT n.job_type, n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
@@ -3798,13 +3753,16 @@ BEGIN
     PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_patience(p_patience);
+    IF (SELECT NOT k.by_leaf FROM streamvibe.stat_keeper k)
+       OR EXISTS (SELECT FROM streamvibe.stat_delta d WHERE d.leaf_number IS NULL) THEN
+        PERFORM FROM public.recount_stats();
+    END IF;
     -- Before any other table, as ensure_partitions() does.
     LOCK TABLE streamvibe.partition IN ROW EXCLUSIVE MODE;
     v_leaf := streamvibe.leaf_of_name(p_partition_name);
-    IF v_leaf.row_count IS NULL THEN
-        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed and counted',
-            format('SELECT streamvibe.seal_partition(%L), commit, then SELECT streamvibe.count_partition(%L).',
-                   p_partition_name, p_partition_name));
+    IF v_leaf.sealed_at IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed',
+            format('SELECT streamvibe.seal_partition(%L), and commit.', p_partition_name));
     END IF;
     -- FOR SHARE: once set_archive() has said where it goes, nothing is dropped unarchived.
     SELECT s.archive_url INTO v_archive_url FROM streamvibe.setting s FOR SHARE;
@@ -4267,6 +4225,59 @@ BEGIN
     DELETE FROM streamvibe.archive_file f WHERE f.id = p_file_id AND f.state <> 'complete' AND f.deleted_at IS NOT NULL;
     UPDATE streamvibe.archive_file f SET state = 'obsolete', deleted_at = streamvibe.now()
     WHERE f.id = p_file_id AND f.state <> 'complete';
+END
+$$;
+
+CREATE FUNCTION streamvibe.forget_leaves(p_leaf_numbers bigint[], p_limit integer) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_deleted integer;
+    v_sketches integer;
+BEGIN
+    -- The sums of a whole leaf, and what they are of those of all, in one step: readers subtract them as long as they are there.
+    WITH gone AS MATERIALIZED (
+        DELETE FROM streamvibe.stat s
+        WHERE s.minutes = -1 AND s.since = 'epoch' AND s.leaf_number = ANY (p_leaf_numbers)
+        RETURNING s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us
+    ), removed AS (
+        INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
+        SELECT 'removed', g.job_type, '', sum(g.jobs) FROM gone g GROUP BY g.job_type
+    )
+    UPDATE streamvibe.stat s
+    SET jobs = s.jobs - g.jobs, waiting_us = s.waiting_us - g.waiting_us, processing_us = s.processing_us - g.processing_us
+    FROM (SELECT g.job_type, g.status, sum(g.jobs) AS jobs, sum(g.waiting_us) AS waiting_us, sum(g.processing_us) AS processing_us
+          FROM gone g GROUP BY g.job_type, g.status) g
+    WHERE s.minutes = 0 AND s.since = 'epoch' AND s.leaf_number = 0 AND s.job_type = g.job_type AND s.status = g.status;
+    IF FOUND THEN
+        DELETE FROM streamvibe.stat s WHERE s.minutes = 0 AND s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0;
+    END IF;
+    WITH gone AS MATERIALIZED (
+        DELETE FROM streamvibe.stat_sketch s
+        WHERE s.minutes = -1 AND s.since = 'epoch' AND s.leaf_number = ANY (p_leaf_numbers)
+        RETURNING s.job_type, s.measure, s.bucket, s.jobs
+    )
+    UPDATE streamvibe.stat_sketch s SET jobs = s.jobs - g.jobs
+    FROM (SELECT g.job_type, g.measure, g.bucket, sum(g.jobs) AS jobs FROM gone g GROUP BY g.job_type, g.measure, g.bucket) g
+    WHERE s.minutes = 0 AND s.since = 'epoch' AND s.leaf_number = 0 AND s.job_type = g.job_type AND s.measure = g.measure
+      AND s.bucket = g.bucket;
+    IF FOUND THEN
+        DELETE FROM streamvibe.stat_sketch s WHERE s.minutes = 0 AND s.jobs = 0;
+    END IF;
+    DELETE FROM streamvibe.stat s
+    WHERE s.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat l WHERE l.leaf_number = ANY (p_leaf_numbers) LIMIT p_limit));
+    GET DIAGNOSTICS v_deleted = ROW_COUNT;
+    DELETE FROM streamvibe.stat_sketch s
+    WHERE s.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat_sketch l
+                              WHERE l.leaf_number = ANY (p_leaf_numbers) LIMIT p_limit - v_deleted));
+    GET DIAGNOSTICS v_sketches = ROW_COUNT;
+    v_deleted := v_deleted + v_sketches;
+    IF v_deleted < p_limit THEN
+        DELETE FROM streamvibe.dropped_leaf g WHERE g.leaf_number = ANY (p_leaf_numbers);
+    END IF;
+    RETURN v_deleted;
 END
 $$;
 
@@ -5078,22 +5089,12 @@ END
 $_$;
 
 CREATE FUNCTION streamvibe.open_leaves(p_parent text, p_ids uuid[]) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-DECLARE
-    v_numbers bigint[];
-BEGIN
-    WITH opened AS (
-        UPDATE streamvibe.partition p SET row_count = NULL
-        WHERE p.parent_name = p_parent AND p.row_count IS NOT NULL AND EXISTS (
-            SELECT FROM unnest(p_ids) u(id) WHERE u.id >= streamvibe.id_bound(p.lower_at) AND u.id < p.upper_id)
-        RETURNING p.leaf_number
-    )
-    SELECT array_agg(o.leaf_number) INTO v_numbers FROM opened o;
-    DELETE FROM streamvibe.leaf_stat l WHERE l.leaf_number = ANY (v_numbers);
-    DELETE FROM streamvibe.leaf_sketch l WHERE l.leaf_number = ANY (v_numbers);
-END
+    UPDATE streamvibe.partition p SET row_count = NULL
+    WHERE p.parent_name = p_parent AND p.row_count IS NOT NULL AND EXISTS (
+        SELECT FROM unnest(p_ids) u(id) WHERE u.id >= streamvibe.id_bound(p.lower_at) AND u.id < p.upper_id)
 $$;
 
 CREATE FUNCTION streamvibe.own_functions() RETURNS TABLE(function regprocedure, schema_name name, function_name name)
@@ -5535,17 +5536,18 @@ BEGIN
         DELETE FROM public.job_queue q
         WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last AND coalesce(q.status, '') <> ''
           AND (NOT p_ended OR coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL)
-        RETURNING q.job_type, q.status, q.created_at, q.scheduled_for, q.started_at, q.completed_at
+        RETURNING q.tableoid AS leaf, q.job_type, q.status, q.created_at, q.scheduled_for, q.started_at, q.completed_at
     ), noted AS (
         -- As count_jobs(-1, ...), which would look all of them up again.
-        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)), -count(*),
+        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = g.leaf), 0),
+               g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)), -count(*),
                -sum(streamvibe.duration_us(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
                -sum(streamvibe.duration_us(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed'),
                array_agg(streamvibe.sketch_bucket(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
                array_agg(streamvibe.sketch_bucket(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed')
         FROM gone g
-        GROUP BY g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
+        GROUP BY g.leaf, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
     ), counted AS (
         INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
         SELECT 'removed', g.job_type, '', count(*) FROM gone g GROUP BY g.job_type
@@ -5783,19 +5785,20 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION streamvibe.require_partition(p_parent text, p_at timestamp with time zone) RETURNS void
+CREATE FUNCTION streamvibe.require_partition(p_parent text, p_at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+DECLARE
+    v_leaf_number bigint := (SELECT p.leaf_number FROM streamvibe.partition p
+                             WHERE p.parent_name = p_parent AND p.lower_at <= p_at AND p.upper_at > p_at);
 BEGIN
-    IF NOT EXISTS (
-        SELECT FROM streamvibe.partition p
-        WHERE p.parent_name = p_parent AND p.lower_at <= p_at AND p.upper_at > p_at
-    ) THEN
+    IF v_leaf_number IS NULL THEN
         PERFORM streamvibe.raise_error('SV009', p_parent, p_at::text,
             p_parent || ' has no partition for this time',
             'Run SELECT * FROM ensure_partitions() in a transaction of its own, then try again.');
     END IF;
+    RETURN v_leaf_number;
 END
 $$;
 
@@ -5952,17 +5955,17 @@ CREATE FUNCTION streamvibe.sketch_seconds(p_bucket smallint) RETURNS double prec
 CREATE FUNCTION streamvibe.stat_since(p_since timestamp with time zone) RETURNS TABLE(job_type text, status text, jobs bigint, waiting_us bigint, processing_us bigint)
     LANGUAGE sql STABLE ROWS 100
     AS $$
-    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
     WHERE p_since IS NULL AND s.minutes = 0
     UNION ALL
-    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
     WHERE s.minutes = 1440 AND s.since >= p_since
     UNION ALL
-    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
     WHERE s.minutes = 60 AND s.since >= p_since
       AND s.since < date_bin('1 day', p_since + interval '23:59', '2000-01-01 00:00:00+00'::timestamptz)
     UNION ALL
-    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
     WHERE s.minutes = 1 AND s.since >= p_since
       AND s.since < date_bin('1 hour', p_since + interval '59 minutes', '2000-01-01 00:00:00+00'::timestamptz)
 $$;
@@ -6511,7 +6514,8 @@ CREATE TABLE streamvibe.stat_delta (
     waiting_us bigint,
     processing_us bigint,
     waited smallint[],
-    processed smallint[]
+    processed smallint[],
+    leaf_number bigint
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', toast_tuple_target='8160');
 
@@ -6639,23 +6643,12 @@ WITH (autovacuum_vacuum_scale_factor='0.05', autovacuum_analyze_scale_factor='0.
 ALTER TABLE ONLY streamvibe.job_queue_leaf ALTER COLUMN job_type SET STATISTICS 1000;
 ALTER TABLE ONLY streamvibe.job_queue_leaf ALTER COLUMN status SET STATISTICS 1000;
 
-CREATE TABLE streamvibe.leaf_sketch (
-    leaf_number bigint NOT NULL,
-    job_type text NOT NULL COLLATE pg_catalog."C",
-    hour timestamp with time zone NOT NULL,
-    waited smallint[] NOT NULL,
-    processed smallint[] NOT NULL
-);
-
-CREATE TABLE streamvibe.leaf_stat (
-    leaf_number bigint NOT NULL,
-    job_type text NOT NULL COLLATE pg_catalog."C",
-    status text NOT NULL COLLATE pg_catalog."C",
-    minutes timestamp with time zone[] NOT NULL,
-    jobs integer[] NOT NULL,
-    waiting_us bigint[] NOT NULL,
-    processing_us bigint[] NOT NULL
-);
+CREATE VIEW streamvibe.leaf AS
+ SELECT c.oid AS table_oid,
+    p.leaf_number
+   FROM (pg_class c
+     JOIN streamvibe.partition p ON ((p.partition_name = (c.relname)::text)))
+  WHERE (c.relnamespace = ('streamvibe'::regnamespace)::oid);
 
 ALTER TABLE streamvibe.partition ALTER COLUMN leaf_number ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME streamvibe.partition_leaf_number_seq
@@ -6727,21 +6720,42 @@ CREATE VIEW streamvibe.sketch_note AS
          SELECT 'processing'::text,
             u.bucket
            FROM unnest(d.processed) u(bucket)) m(measure, bucket))
+  WHERE ((d.leaf_number = ANY (ARRAY( SELECT g.leaf_number
+           FROM streamvibe.dropped_leaf g))) IS NOT TRUE);
+
+CREATE TABLE streamvibe.stat_sketch (
+    leaf_number bigint CONSTRAINT sketch_by_leaf_leaf_number_not_null NOT NULL,
+    minutes smallint CONSTRAINT sketch_by_leaf_minutes_not_null NOT NULL,
+    bucket smallint CONSTRAINT sketch_by_leaf_bucket_not_null NOT NULL,
+    job_type text CONSTRAINT sketch_by_leaf_job_type_not_null NOT NULL COLLATE pg_catalog."C",
+    measure text CONSTRAINT sketch_by_leaf_measure_not_null NOT NULL COLLATE pg_catalog."C",
+    since timestamp with time zone CONSTRAINT sketch_by_leaf_since_not_null NOT NULL,
+    jobs bigint CONSTRAINT sketch_by_leaf_jobs_not_null NOT NULL,
+    CONSTRAINT stat_sketch_measure_check CHECK ((measure = ANY (ARRAY['waiting'::text, 'processing'::text]))),
+    CONSTRAINT stat_sketch_minutes_check CHECK ((minutes = ANY (ARRAY['-1'::integer, 0, 60])))
+)
+WITH (fillfactor='50');
+
+CREATE VIEW streamvibe.sketch_now AS
+ SELECT s.minutes,
+    s.since,
+    s.job_type,
+    s.measure,
+    s.bucket,
+    s.jobs
+   FROM streamvibe.stat_sketch s
+  WHERE ((s.minutes >= 0) AND (s.leaf_number <> ALL (ARRAY( SELECT g.leaf_number
+           FROM streamvibe.dropped_leaf g))))
 UNION ALL
- SELECT l.job_type,
-    l.hour,
-    m.measure,
-    m.bucket,
-    '-1'::integer AS jobs
-   FROM ((streamvibe.dropped_leaf g
-     JOIN streamvibe.leaf_sketch l USING (leaf_number))
-     CROSS JOIN LATERAL ( SELECT 'waiting'::text AS "?column?",
-            u.bucket
-           FROM unnest(l.waited) u(bucket)
-        UNION ALL
-         SELECT 'processing'::text,
-            u.bucket
-           FROM unnest(l.processed) u(bucket)) m(measure, bucket));
+ SELECT (0)::smallint AS minutes,
+    s.since,
+    s.job_type,
+    s.measure,
+    s.bucket,
+    (- s.jobs) AS jobs
+   FROM streamvibe.stat_sketch s
+  WHERE ((s.minutes = '-1'::integer) AND (s.leaf_number = ANY (ARRAY( SELECT g.leaf_number
+           FROM streamvibe.dropped_leaf g))));
 
 CREATE UNLOGGED TABLE streamvibe.staging (
     batch uuid NOT NULL,
@@ -6754,52 +6768,57 @@ CREATE UNLOGGED TABLE streamvibe.staging (
 );
 
 CREATE TABLE streamvibe.stat (
-    minutes smallint NOT NULL,
-    job_type text NOT NULL COLLATE pg_catalog."C",
-    status text NOT NULL COLLATE pg_catalog."C",
-    since timestamp with time zone NOT NULL,
-    jobs bigint NOT NULL,
-    waiting_us bigint NOT NULL,
-    processing_us bigint NOT NULL,
-    CONSTRAINT stat_minutes_check CHECK ((minutes = ANY (ARRAY[0, 1, 60, 1440])))
+    leaf_number bigint CONSTRAINT stat_by_leaf_leaf_number_not_null NOT NULL,
+    minutes smallint CONSTRAINT stat_by_leaf_minutes_not_null NOT NULL,
+    job_type text CONSTRAINT stat_by_leaf_job_type_not_null NOT NULL COLLATE pg_catalog."C",
+    status text CONSTRAINT stat_by_leaf_status_not_null NOT NULL COLLATE pg_catalog."C",
+    since timestamp with time zone CONSTRAINT stat_by_leaf_since_not_null NOT NULL,
+    jobs bigint CONSTRAINT stat_by_leaf_jobs_not_null NOT NULL,
+    waiting_us bigint CONSTRAINT stat_by_leaf_waiting_us_not_null NOT NULL,
+    processing_us bigint CONSTRAINT stat_by_leaf_processing_us_not_null NOT NULL,
+    CONSTRAINT stat_minutes_check CHECK ((minutes = ANY (ARRAY['-1'::integer, 0, 1, 60, 1440])))
 )
 WITH (fillfactor='50');
 
 CREATE TABLE streamvibe.stat_keeper (
     only_row boolean DEFAULT true NOT NULL,
+    by_leaf boolean DEFAULT false NOT NULL,
     CONSTRAINT stat_keeper_only_row_check CHECK (only_row)
 );
 
 CREATE VIEW streamvibe.stat_note AS
- SELECT d.job_type,
-    d.status,
-    d.minute,
-    d.jobs,
-    d.waiting_us,
-    d.processing_us
+ SELECT job_type,
+    status,
+    minute,
+    jobs,
+    waiting_us,
+    processing_us
    FROM streamvibe.stat_delta d
-UNION ALL
- SELECT l.job_type,
-    l.status,
-    u.minute,
-    u.jobs,
-    u.waiting_us,
-    u.processing_us
-   FROM ((streamvibe.dropped_leaf g
-     JOIN streamvibe.leaf_stat l USING (leaf_number))
-     CROSS JOIN LATERAL UNNEST(l.minutes, l.jobs, l.waiting_us, l.processing_us) u(minute, jobs, waiting_us, processing_us));
+  WHERE ((leaf_number = ANY (ARRAY( SELECT g.leaf_number
+           FROM streamvibe.dropped_leaf g))) IS NOT TRUE);
 
-CREATE TABLE streamvibe.stat_sketch (
-    minutes smallint NOT NULL,
-    job_type text NOT NULL COLLATE pg_catalog."C",
-    since timestamp with time zone NOT NULL,
-    measure text NOT NULL COLLATE pg_catalog."C",
-    bucket smallint NOT NULL,
-    jobs bigint NOT NULL,
-    CONSTRAINT stat_sketch_measure_check CHECK ((measure = ANY (ARRAY['waiting'::text, 'processing'::text]))),
-    CONSTRAINT stat_sketch_minutes_check CHECK ((minutes = ANY (ARRAY[0, 60])))
-)
-WITH (fillfactor='50');
+CREATE VIEW streamvibe.stat_now AS
+ SELECT s.minutes,
+    s.since,
+    s.job_type,
+    s.status,
+    s.jobs,
+    s.waiting_us,
+    s.processing_us
+   FROM streamvibe.stat s
+  WHERE ((s.minutes >= 0) AND (s.leaf_number <> ALL (ARRAY( SELECT g.leaf_number
+           FROM streamvibe.dropped_leaf g))))
+UNION ALL
+ SELECT (0)::smallint AS minutes,
+    s.since,
+    s.job_type,
+    s.status,
+    (- s.jobs) AS jobs,
+    (- s.waiting_us) AS waiting_us,
+    (- s.processing_us) AS processing_us
+   FROM streamvibe.stat s
+  WHERE ((s.minutes = '-1'::integer) AND (s.leaf_number = ANY (ARRAY( SELECT g.leaf_number
+           FROM streamvibe.dropped_leaf g))));
 
 CREATE TABLE streamvibe.worker (
     id text NOT NULL,
@@ -6909,10 +6928,10 @@ ALTER TABLE ONLY streamvibe.stat_keeper
     ADD CONSTRAINT stat_keeper_pkey PRIMARY KEY (only_row);
 
 ALTER TABLE ONLY streamvibe.stat
-    ADD CONSTRAINT stat_pkey PRIMARY KEY (minutes, since, job_type, status);
+    ADD CONSTRAINT stat_pkey PRIMARY KEY (minutes, since, job_type, status, leaf_number);
 
 ALTER TABLE ONLY streamvibe.stat_sketch
-    ADD CONSTRAINT stat_sketch_pkey PRIMARY KEY (minutes, since, job_type, measure, bucket);
+    ADD CONSTRAINT stat_sketch_pkey PRIMARY KEY (minutes, since, job_type, measure, bucket, leaf_number);
 
 ALTER TABLE ONLY streamvibe.worker
     ADD CONSTRAINT worker_pkey PRIMARY KEY (id);
@@ -7005,11 +7024,11 @@ CREATE INDEX job_queue_leaf_user_id_status_idx ON streamvibe.job_queue_leaf USIN
 
 CREATE INDEX job_queue_leaf_worker_id_started_at_idx ON streamvibe.job_queue_leaf USING btree (worker_id, started_at DESC) WHERE (status = 'processing'::text);
 
-CREATE INDEX leaf_sketch_leaf ON streamvibe.leaf_sketch USING btree (leaf_number);
-
-CREATE INDEX leaf_stat_leaf ON streamvibe.leaf_stat USING btree (leaf_number);
-
 CREATE INDEX leaving_job_batch ON streamvibe.leaving_job USING btree (batch) WHERE (batch IS NOT NULL);
+
+CREATE INDEX stat_leaf ON streamvibe.stat USING btree (leaf_number);
+
+CREATE INDEX stat_sketch_leaf ON streamvibe.stat_sketch USING btree (leaf_number);
 
 ALTER INDEX public.idx_job_log_job_time ATTACH PARTITION streamvibe.job_log_leaf_job_id_created_at_id_idx;
 
@@ -7325,7 +7344,7 @@ REVOKE ALL ON FUNCTION streamvibe.count_recovered(p_outcome text, p_job_types te
 
 REVOKE ALL ON FUNCTION streamvibe.count_user_jobs(p_user_id uuid, p_status text, p_job_type text, p_from timestamp with time zone, p_end timestamp with time zone, p_most bigint) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.counted_jobs(p_from uuid, p_before uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.counted_jobs() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.counted_kind(p_kind text) FROM PUBLIC;
 
@@ -7391,6 +7410,8 @@ GRANT ALL ON FUNCTION streamvibe.finish_erasure(p_fence bigint, p_user_id uuid, 
 
 REVOKE ALL ON FUNCTION streamvibe.forget_archive_file(p_fence bigint, p_file_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.forget_archive_file(p_fence bigint, p_file_id bigint) TO service_role;
+
+REVOKE ALL ON FUNCTION streamvibe.forget_leaves(p_leaf_numbers bigint[], p_limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.has_open_jobs(p_from uuid, p_before uuid) FROM PUBLIC;
 

@@ -62,7 +62,7 @@ DUTIES: Sequence[Duty] = (
     Duty("cleanup_old_logs", "every 60 seconds", "SELECT cleanup_old_logs(1000)", batch=1),
     Duty("forget_idempotency_keys", "*/10 * * * *", "SELECT forget_idempotency_keys(10000)", batch=10000),
     Duty("ensure_partitions", "7 * * * *", "SELECT count(*) FROM ensure_partitions()"),
-    # Counting takes 2 us a job, during which nobody waits; the others step back when somebody is in the way.
+    # They step back when somebody is in the way.
     Duty(
         "drop_old_partitions",
         "17 * * * *",
@@ -71,7 +71,6 @@ DUTIES: Sequence[Duty] = (
             "SELECT streamvibe.seal_partition(%s)",
             # Its last job may have ended since the list was read: only now does nothing change any more.
             "SELECT EXISTS (SELECT FROM streamvibe.old_partitions() o WHERE o.partition_name = %s)",
-            "SELECT streamvibe.count_partition(%s)",
             # Where there is an archive, only what is in it is dropped.
             "SELECT NOT streamvibe.awaits_archive(%s)",
             "SELECT streamvibe.drop_partition(%s)",

@@ -153,7 +153,6 @@ def test_keys_of_jobs_that_are_gone_are_forgotten(queue: Queue) -> None:
     forget = "forget_idempotency_keys"
     assert kit.call_one(queue.service, forget)[forget] == 0
     kit.call(queue.conn, "streamvibe.seal_partition", p_partition_name=leaf)
-    kit.call(queue.conn, "streamvibe.count_partition", p_partition_name=leaf)
     kit.call(queue.conn, "streamvibe.drop_partition", p_partition_name=leaf)
     assert kit.call_one(queue.service, forget)[forget] == 1
     assert kit.query(queue.conn, "SELECT job_id FROM streamvibe.idempotency") == [{"job_id": new}]
@@ -169,7 +168,7 @@ def test_keys_are_forgotten_between_leaves_that_stay(queue: Queue) -> None:
     for leaf in leaves:
         job_id = kit.value(queue.conn, f"SELECT id FROM streamvibe.{leaf} LIMIT 1")
         queue.conn.execute("SELECT streamvibe.remember_key(%s, %s, %s)", [user_id, leaf, job_id])
-    for function in ("seal_partition", "count_partition", "drop_partition"):
+    for function in ("seal_partition", "drop_partition"):
         kit.call(queue.conn, f"streamvibe.{function}", p_partition_name=leaves[1])
     forget = "forget_idempotency_keys"
     assert kit.call_one(queue.service, forget)[forget] == 1

@@ -212,7 +212,6 @@ def test_jobs_that_left_were_created_all_the_same(queue: Queue) -> None:
         assert sum(of(found, "processing").values()) == 1
 
     assert kit.value(conn, "SELECT streamvibe.seal_partition(%s)", leaf)
-    kit.value(conn, "SELECT streamvibe.count_partition(%s)", leaf)
     kit.value(conn, "SELECT streamvibe.drop_partition(%s)", leaf)
     same()
     while kit.value(queue.service, "SELECT compact_stats()"):

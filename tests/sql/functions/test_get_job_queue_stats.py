@@ -13,8 +13,6 @@ from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.sql.conftest import Queue
 
-from streamvibe.db.migrate_files import SQL_ROOT
-
 STATES = ("pending", "processing", "completed", "failed", "cancelled")
 WINDOWS = ("1 hour", "1 day", "7 days")
 
@@ -203,26 +201,6 @@ def test_since(clocked: Queue, compacted: bool) -> None:
         )
         windows[name] = pytest.approx(expected["error_rate"])
     assert stats(clocked)["error_rates"] == windows
-
-
-def test_a_queue_that_is_older_than_its_days(clocked: Queue) -> None:
-    """What was added up by the hour before days were kept is there by the day, and nobody adds up without days."""
-    conn = clocked.conn
-    for _ in range(3):
-        history(clocked)
-        clocked.advance(kit.DAY)
-    while kit.value(clocked.service, "SELECT compact_stats()"):
-        pass
-    by_day = "SELECT * FROM streamvibe.stat WHERE minutes = 1440 ORDER BY since, job_type, status"
-    kept = conn.execute(by_day).fetchall()
-    assert len({row[3] for row in kept}) >= 3
-    # Taken back: the next test's database is the same.
-    with conn.transaction(force_rollback=True):
-        conn.execute("DELETE FROM streamvibe.stat WHERE minutes = 1440")
-        conn.execute((SQL_ROOT / "migrations" / "0021_days.sql").read_bytes())
-        assert conn.execute(by_day).fetchall() == kept
-        # Functions come in a transaction of their own, after the migration's.
-        assert kit.value(conn, "SELECT to_regproc('public.compact_stats')") is None
 
 
 @pytest.mark.parametrize("compacted", [False, True])

@@ -62,8 +62,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         "Cleanup old jobs",
         "{leaf_jobs:,} finished",
-        "SELECT streamvibe.seal_partition(%(leaf)s), streamvibe.count_partition(%(leaf)s),"
-        " streamvibe.drop_partition(%(leaf)s)",
+        "SELECT streamvibe.seal_partition(%(leaf)s), streamvibe.drop_partition(%(leaf)s)",
         500,
         calls=5,
         writes=True,
@@ -75,7 +74,7 @@ QUESTIONS: tuple[Question, ...] = (
         "SELECT streamvibe.drop_partition(%(leaf)s)",
         calls=5,
         writes=True,
-        before="SELECT streamvibe.seal_partition(%(leaf)s), streamvibe.count_partition(%(leaf)s)",
+        before="SELECT streamvibe.seal_partition(%(leaf)s)",
         disturbs=True,
     ),
     Question("Analytics query", "all jobs", "SELECT * FROM get_job_queue_stats()", 50),

@@ -179,11 +179,11 @@ def _fill(conn: psycopg.Connection[Any], jobs: int, data: str, progress: Callabl
         with conn.transaction():
             _leaf(conn, lower, min(WEEK, now - lower), share, jobs, place, drawn, progress)
             conn.execute("INSERT INTO bench.filled VALUES (%s)", [step])
-    if "statistics" not in done:
+    if "sums by leaf" not in done:
         conn.execute("VACUUM (ANALYZE, PARALLEL 0) public.job_queue, public.job_log")
         with conn.transaction():
             conn.execute("SELECT public.recount_stats()")
-            conn.execute("INSERT INTO bench.filled VALUES ('statistics')")
+            conn.execute("INSERT INTO bench.filled VALUES ('sums by leaf')")
         while conn.execute("SELECT public.compact_stats()").fetchone() != (0,):
             pass
         conn.execute("VACUUM ANALYZE")

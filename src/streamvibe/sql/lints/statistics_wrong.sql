@@ -1,19 +1,22 @@
 -- The statistics do not say how many jobs there are
 -- Rows were changed past the functions (an UPDATE or DELETE by hand): totals, alerts and metrics are off by that many. Or the
--- days, hours or minutes do not add up to all jobs: how many ended since some moment is told wrong.
+-- days, hours or minutes do not add up to all jobs: how many ended since some moment is told wrong. Or the partitions do not: once
+-- one of them is dropped, all of it is.
 SELECT 'warning' AS severity, 'statistics' AS subject,
        k.jobs || ' live jobs by the statistics, ' || c.jobs || ' by a count' AS measured, 'SELECT * FROM recount_stats()' AS fix
 FROM (SELECT count(*) AS jobs FROM public.job_queue q WHERE q.status IN ('pending', 'processing')) c
 CROSS JOIN (
     SELECT coalesce(sum(e.jobs), 0) AS jobs
-    FROM (SELECT s.status, s.jobs FROM streamvibe.stat s WHERE s.minutes = 0
+    FROM (SELECT s.status, s.jobs FROM streamvibe.stat_now s WHERE s.minutes = 0
           UNION ALL SELECT n.status, n.jobs FROM streamvibe.stat_note n) e
     WHERE e.status IN ('pending', 'processing')) k
 WHERE k.jobs <> c.jobs
 UNION ALL
 SELECT 'warning', 'statistics of ' || n.name, p.jobs || ' jobs added up by the ' || n.name || ', ' || t.jobs || ' in all',
        'SELECT * FROM recount_stats()'
-FROM (VALUES (1, 'minute'), (60, 'hour'), (1440, 'day')) n(minutes, name)
-CROSS JOIN (SELECT coalesce(sum(s.jobs), 0) AS jobs FROM streamvibe.stat s WHERE s.minutes = 0) t
-CROSS JOIN LATERAL (SELECT coalesce(sum(s.jobs), 0) AS jobs FROM streamvibe.stat s WHERE s.minutes = n.minutes) p
+FROM (VALUES (-1, 'partition'), (1, 'minute'), (60, 'hour'), (1440, 'day')) n(minutes, name)
+CROSS JOIN (SELECT coalesce(sum(s.jobs), 0) AS jobs FROM streamvibe.stat_now s WHERE s.minutes = 0) t
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(s.jobs), 0) AS jobs FROM streamvibe.stat s
+    WHERE s.minutes = n.minutes AND s.leaf_number <> ALL (ARRAY(SELECT g.leaf_number FROM streamvibe.dropped_leaf g))) p
 WHERE p.jobs <> t.jobs

@@ -5,14 +5,15 @@ CREATE OR REPLACE FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-    SELECT q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), p_sign * count(*),
+    INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+    SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = q.leaf), 0),
+           q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), p_sign * count(*),
            p_sign * sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
            p_sign * sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
     FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
-    CROSS JOIN LATERAL (SELECT j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
-    GROUP BY q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at));
+    CROSS JOIN LATERAL (SELECT j.tableoid AS leaf, j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    GROUP BY q.leaf, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at));
 END
 $$;

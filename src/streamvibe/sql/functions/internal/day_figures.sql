@@ -17,7 +17,7 @@ BEGIN
                    sum(e.jobs) FILTER (WHERE e.status = 'failed') AS failed,
                    sum(e.jobs) FILTER (WHERE e.status = 'cancelled') AS cancelled,
                    sum(e.waiting_us) AS waiting_us, sum(e.processing_us) AS processing_us
-            FROM (SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+            FROM (SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
                   WHERE s.minutes = 1440 AND s.since = p_day
                   UNION ALL
                   SELECT n.job_type, n.status, n.jobs, n.waiting_us, n.processing_us FROM streamvibe.stat_note n
@@ -26,7 +26,7 @@ BEGIN
             GROUP BY e.job_type
         ), buckets AS (
             SELECT e.job_type, e.measure, e.bucket, sum(e.jobs) AS jobs
-            FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
+            FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
                   WHERE s.minutes = 60 AND s.since >= p_day AND s.since < v_end
                   UNION ALL
                   SELECT n.job_type, n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n

@@ -21,17 +21,18 @@ BEGIN
         DELETE FROM public.job_queue q
         WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last AND coalesce(q.status, '') <> ''
           AND (NOT p_ended OR coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL)
-        RETURNING q.job_type, q.status, q.created_at, q.scheduled_for, q.started_at, q.completed_at
+        RETURNING q.tableoid AS leaf, q.job_type, q.status, q.created_at, q.scheduled_for, q.started_at, q.completed_at
     ), noted AS (
         -- As count_jobs(-1, ...), which would look all of them up again.
-        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)), -count(*),
+        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = g.leaf), 0),
+               g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)), -count(*),
                -sum(streamvibe.duration_us(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
                -sum(streamvibe.duration_us(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed'),
                array_agg(streamvibe.sketch_bucket(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
                array_agg(streamvibe.sketch_bucket(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed')
         FROM gone g
-        GROUP BY g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
+        GROUP BY g.leaf, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
     ), counted AS (
         INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
         SELECT 'removed', g.job_type, '', count(*) FROM gone g GROUP BY g.job_type

@@ -5,17 +5,17 @@ CREATE OR REPLACE FUNCTION streamvibe.stat_since(p_since timestamptz)
     RETURNS TABLE (job_type text, status text, jobs bigint, waiting_us bigint, processing_us bigint)
     LANGUAGE sql STABLE ROWS 100
 AS $$
-    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
     WHERE p_since IS NULL AND s.minutes = 0
     UNION ALL
-    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
     WHERE s.minutes = 1440 AND s.since >= p_since
     UNION ALL
-    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
     WHERE s.minutes = 60 AND s.since >= p_since
       AND s.since < date_bin('1 day', p_since + interval '23:59', '2000-01-01 00:00:00+00'::timestamptz)
     UNION ALL
-    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
     WHERE s.minutes = 1 AND s.since >= p_since
       AND s.since < date_bin('1 hour', p_since + interval '59 minutes', '2000-01-01 00:00:00+00'::timestamptz)
 $$;

@@ -29,7 +29,7 @@ BEGIN
     PERFORM streamvibe.require_read_committed('cleanup_old_jobs', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_batch_size(p_limit);
     v_wal_compression := streamvibe.leave_pages_uncompressed();
-    -- A sealed leaf's jobs are counted already, and leave with it; none is sealed before this transaction ends.
+    -- A sealed leaf's jobs may be in the archive already, and leave with it; none is sealed before this transaction ends.
     SELECT array_agg(p.from_id ORDER BY p.from_id), array_agg(p.upper_id ORDER BY p.from_id) INTO v_from, v_before
     FROM (SELECT streamvibe.id_bound(l.lower_at) AS from_id, l.upper_id FROM streamvibe.partition l
           WHERE l.parent_name = 'job_queue' AND l.sealed_at IS NULL FOR KEY SHARE SKIP LOCKED) p;

@@ -1,4 +1,5 @@
--- Drop a sealed and counted leaf, with an archive an archived one, of job_queue or job_log with all that is in it; its jobs leave the statistics with it.
+-- Drop a sealed leaf, with an archive an archived one, of job_queue or job_log with all that is in it; its jobs leave the statistics with
+-- it. After an upgrade from a release whose statistics did not know leaves, the first one takes a recount_stats().
 -- Locks:  its row in streamvibe.partition; the leaf against VACUUM (an automatic one ends itself for it within a second or so);
 --         then the parent and the leaf (ACCESS EXCLUSIVE) until the transaction ends: commit at once. Nobody waits long behind
 --         it before it has them, nor after: nothing is read.
@@ -16,13 +17,16 @@ BEGIN
     PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_patience(p_patience);
+    IF (SELECT NOT k.by_leaf FROM streamvibe.stat_keeper k)
+       OR EXISTS (SELECT FROM streamvibe.stat_delta d WHERE d.leaf_number IS NULL) THEN
+        PERFORM FROM public.recount_stats();
+    END IF;
     -- Before any other table, as ensure_partitions() does.
     LOCK TABLE streamvibe.partition IN ROW EXCLUSIVE MODE;
     v_leaf := streamvibe.leaf_of_name(p_partition_name);
-    IF v_leaf.row_count IS NULL THEN
-        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed and counted',
-            format('SELECT streamvibe.seal_partition(%L), commit, then SELECT streamvibe.count_partition(%L).',
-                   p_partition_name, p_partition_name));
+    IF v_leaf.sealed_at IS NULL THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not sealed',
+            format('SELECT streamvibe.seal_partition(%L), and commit.', p_partition_name));
     END IF;
     -- FOR SHARE: once set_archive() has said where it goes, nothing is dropped unarchived.
     SELECT s.archive_url INTO v_archive_url FROM streamvibe.setting s FOR SHARE;

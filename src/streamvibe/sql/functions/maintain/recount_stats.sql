@@ -3,7 +3,7 @@
 -- Returns: for each type and status whose number was wrong, what it was and what it is; the same twice where only the sums of
 --          times were wrong.
 -- Locks:   the row of streamvibe.stat_keeper: waits for a compact_stats() that is under way; the rows of sealed leaves in
---          streamvibe.partition, which must be counted again before they are dropped; that table against
+--          streamvibe.partition, which must be counted again before they are archived; that table against
 --          ensure_partitions().
 -- Reads:   all of job_queue.
 -- Raises:  SV004, SV006.
@@ -23,14 +23,10 @@ BEGIN
     -- One statement, one snapshot: a note is either seen and replaced, together with the rows it speaks of, or neither.
     WITH noted AS (
         DELETE FROM streamvibe.stat_delta d
-        RETURNING d.job_type, d.status, d.jobs::bigint AS jobs, coalesce(d.waiting_us, 0) AS waiting_us,
+        RETURNING d.leaf_number, d.job_type, d.status, d.jobs::bigint AS jobs, coalesce(d.waiting_us, 0) AS waiting_us,
                   coalesce(d.processing_us, 0) AS processing_us, d.waited, d.processed
     ), gone AS (
         DELETE FROM streamvibe.dropped_leaf g RETURNING g.leaf_number
-    ), left_behind AS (
-        DELETE FROM streamvibe.leaf_stat l RETURNING l.*
-    ), sketches_left_behind AS (
-        DELETE FROM streamvibe.leaf_sketch
     ), to_count_again AS (
         UPDATE streamvibe.partition p SET row_count = NULL WHERE p.parent_name = 'job_queue' AND p.row_count IS NOT NULL
     ), added AS (
@@ -40,8 +36,11 @@ BEGIN
     ), counted AS MATERIALIZED (
         SELECT * FROM streamvibe.counted_jobs()
     ), fresh AS (
-        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed FROM counted c
+        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT c.leaf_number, c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed
+        FROM counted c
+    ), known AS (
+        UPDATE streamvibe.stat_keeper SET by_leaf = true
     ), kept AS (
         -- The new notes look like jobs that come to an end now, and took the place of those that did.
         INSERT INTO streamvibe.counter AS c (name, job_type, detail, value)
@@ -65,13 +64,12 @@ BEGIN
     )
     SELECT e.job_type, e.status, sum(e.was)::bigint, sum(e.is_now)::bigint
     FROM (SELECT n.job_type, n.status, n.jobs AS was, 0::bigint AS is_now, -n.waiting_us AS waiting, -n.processing_us AS processing
-          FROM noted n
-          UNION ALL
-          SELECT l.job_type, l.status, u.jobs, 0, -coalesce(u.waiting_us, 0), -coalesce(u.processing_us, 0)
-          FROM left_behind l JOIN gone g USING (leaf_number)
-          CROSS JOIN LATERAL unnest(l.jobs, l.waiting_us, l.processing_us) u(jobs, waiting_us, processing_us)
+          FROM noted n WHERE NOT EXISTS (SELECT FROM gone g WHERE g.leaf_number = n.leaf_number)
           UNION ALL
           SELECT a.job_type, a.status, a.jobs, 0, -a.waiting_us, -a.processing_us FROM added a WHERE a.minutes = 0
+          UNION ALL
+          SELECT a.job_type, a.status, -a.jobs, 0, a.waiting_us, a.processing_us FROM added a JOIN gone g USING (leaf_number)
+          WHERE a.minutes = -1
           UNION ALL
           SELECT c.job_type, c.status, 0, c.jobs, coalesce(c.waiting_us, 0), coalesce(c.processing_us, 0) FROM counted c) e
     GROUP BY e.job_type, e.status

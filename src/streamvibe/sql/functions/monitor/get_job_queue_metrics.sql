@@ -45,7 +45,7 @@ BEGIN
         GROUP BY q.job_type
     ), counted AS (
         SELECT e.job_type, e.status, sum(e.jobs) AS n
-        FROM (SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat s WHERE s.minutes = 0
+        FROM (SELECT s.job_type, s.status, s.jobs FROM streamvibe.stat_now s WHERE s.minutes = 0
               UNION ALL SELECT n.job_type, n.status, n.jobs FROM streamvibe.stat_note n
               UNION ALL SELECT h.job_type, m.status, m.sign * h.n FROM held h
                         CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
@@ -58,7 +58,7 @@ BEGIN
     SELECT 'jobs', ARRAY[u.job_type, u.status], u.n::double precision
     FROM unnest(v_live.job_types, v_live.statuses, v_live.numbers) u(job_type, status, n);
 
-    -- Those that are in the queue, and those that were. Of a dropped leaf neither is true before compact_stats() has its numbers.
+    -- Those that are in the queue, and those that were. Of a dropped leaf the first is true here until compact_stats() makes it the second.
     RETURN QUERY
     SELECT 'created', ARRAY[e.job_type], sum(e.jobs)::double precision
     FROM (SELECT s.job_type, s.jobs FROM streamvibe.stat s WHERE s.minutes = 0

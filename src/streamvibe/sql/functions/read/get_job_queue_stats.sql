@@ -73,7 +73,7 @@ BEGIN
     ), buckets AS (
         -- As double precision, which is exact for whole numbers up to 2^53, and added up three times as fast as numeric.
         SELECT e.measure, e.bucket, sum(e.jobs::double precision) AS jobs
-        FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
+        FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
               WHERE s.minutes = CASE WHEN v_since IS NULL THEN 0 ELSE 60 END
                 AND s.since >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
               UNION ALL

@@ -90,11 +90,12 @@ BEGIN
                  USING (user_id, job_type)
             -- A user's rows after each other: three indexes begin with the user.
             ORDER BY a.user_id, a.job_type, a.ordinal
-            RETURNING job_type, created_at
+            RETURNING tableoid AS leaf, job_type, created_at
         ), noted AS (
-            INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
-            SELECT i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*) FROM inserted i
-            GROUP BY i.job_type, streamvibe.minute_of(i.created_at)
+            INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
+            SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = i.leaf), 0),
+                   i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*)
+            FROM inserted i GROUP BY i.leaf, i.job_type, streamvibe.minute_of(i.created_at)
         )
         SELECT a.ordinal, a.id, 'created' FROM accepted a ORDER BY a.ordinal;
     ELSE
@@ -161,11 +162,12 @@ BEGIN
               CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
              USING (user_id, job_type)
         ORDER BY a.ordinal
-        RETURNING job_type, created_at
+        RETURNING tableoid AS leaf, job_type, created_at
     ), noted AS (
-        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
-        SELECT i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*) FROM inserted i
-        GROUP BY i.job_type, streamvibe.minute_of(i.created_at)
+        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = i.leaf), 0),
+               i.job_type, 'pending', streamvibe.minute_of(i.created_at), count(*)
+        FROM inserted i GROUP BY i.leaf, i.job_type, streamvibe.minute_of(i.created_at)
     ), answered AS MATERIALIZED (
         SELECT f.ordinal, f.job_type, coalesce(f.twin, a.id) AS id,
                CASE WHEN f.twin IS NOT NULL THEN 'joined' WHEN a.id IS NULL THEN 'refused'

@@ -55,7 +55,7 @@ BEGIN
            coalesce(p_priority, t.priority) AS priority,
            coalesce(p_dedupe_window, t.dedupe_window) AS dedupe_window,
            CASE WHEN p_force THEN '0' ELSE coalesce(p_cache_ttl, t.cache_ttl) END AS cache_ttl,
-           s.default_max_live_jobs, l.lower_at AS leaf_lower_at, l.upper_at AS leaf_upper_at, l.upper_id AS below
+           s.default_max_live_jobs, l.leaf_number, l.lower_at AS leaf_lower_at, l.upper_at AS leaf_upper_at, l.upper_id AS below
     INTO v_type
     FROM streamvibe.job_type t CROSS JOIN streamvibe.setting s
     -- Later leaves are empty, and not even opened. An hour more allows for clocks that differ.
@@ -166,7 +166,7 @@ BEGIN
     v_now := streamvibe.id_time(v_id);
     v_due := greatest(p_scheduled_for, v_now);
     IF (v_now >= v_type.leaf_lower_at AND v_now < v_type.leaf_upper_at) IS NOT TRUE THEN
-        PERFORM streamvibe.require_partition('job_queue', v_now);
+        v_type.leaf_number := streamvibe.require_partition('job_queue', v_now);
     END IF;
     INSERT INTO public.job_queue
         (id, created_at, user_id, job_type, params, job_priority, scheduled_for, expires_at, updated_at, turn,
@@ -174,8 +174,8 @@ BEGIN
     VALUES (v_id, v_now, v_user_id, p_job_type, p_params, v_type.priority, v_due, v_due + v_type.expires_after, v_now,
             v_turn, p_idempotency_key,
             CASE WHEN p_traceparent IS NOT NULL THEN streamvibe.readable_traceparent(p_traceparent) END);
-    INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
-    VALUES (p_job_type, 'pending', streamvibe.minute_of(v_now), 1);
+    INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
+    VALUES (v_type.leaf_number, p_job_type, 'pending', streamvibe.minute_of(v_now), 1);
     IF p_idempotency_key IS NOT NULL THEN
         PERFORM streamvibe.remember_key(v_user_id, p_idempotency_key, v_id);
     END IF;

@@ -29,12 +29,13 @@ BEGIN
         WHERE q.id = r.job_id AND r.since IS NOT NULL AND coalesce(q.status, '') = 'pending'
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
-        RETURNING q.id, q.job_type, q.created_at
+        RETURNING q.tableoid AS leaf, q.id, q.job_type, q.created_at
     ), noted AS (
-        INSERT INTO streamvibe.stat_delta (job_type, status, minute, jobs)
-        SELECT l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
+        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0),
+               l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
         FROM leased l CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
-        GROUP BY l.job_type, m.status, streamvibe.minute_of(l.created_at)
+        GROUP BY l.leaf, l.job_type, m.status, streamvibe.minute_of(l.created_at)
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
     RETURN QUERY
