@@ -197,7 +197,7 @@ class Archiver:
     # Archiving.
 
     def _due(self) -> Iterator[tuple[str, str]]:
-        """Sources that are ready: old leaves, sealed and counted, then batches of deleted jobs."""
+        """Sources that are ready: old leaves, sealed, then batches of deleted jobs."""
         call = self._control.call
         for parent, name in call(
             "SELECT parent_name, partition_name FROM streamvibe.old_partitions() WHERE archived_at IS NULL"
