@@ -439,16 +439,19 @@ BEGIN
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.counter_note l
                                   LIMIT (SELECT greatest(p_limit - count(*), 0) FROM noted)))
         RETURNING d.*
+    ), by_minute AS MATERIALIZED (
+        SELECT coalesce(n.leaf_number, 0) AS leaf_number, n.minute, n.job_type, n.status, sum(n.jobs) AS jobs,
+               coalesce(sum(n.waiting_us), 0) AS waiting_us, coalesce(sum(n.processing_us), 0) AS processing_us
+        FROM noted n GROUP BY 1, n.minute, n.job_type, n.status
     ), summed AS (
         INSERT INTO streamvibe.stat AS s (leaf_number, minutes, since, job_type, status, jobs, waiting_us, processing_us)
-        SELECT b.leaf_number, w.minutes, b.since, n.job_type, n.status, sum(n.jobs),
-               coalesce(sum(n.waiting_us), 0), coalesce(sum(n.processing_us), 0)
-        FROM noted n
-        CROSS JOIN (VALUES (-1::smallint), (0::smallint), (1::smallint), (60::smallint), (1440::smallint)) w(minutes)
+        SELECT b.leaf_number, w.minutes, b.since, n.job_type, n.status, sum(n.jobs), sum(n.waiting_us), sum(n.processing_us)
+        FROM by_minute n
+        CROSS JOIN unnest('{-1,0,1,10,60,1440}'::smallint[]) w(minutes)
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN w.minutes <= 0 THEN 'epoch' WHEN w.minutes = 1 THEN n.minute
+            SELECT CASE WHEN w.minutes <= 0 THEN 'epoch'
                         ELSE date_bin(w.minutes * interval '1 minute', n.minute, '2000-01-01 00:00:00+00') END AS since,
-                   CASE w.minutes WHEN 0 THEN 0 ELSE coalesce(n.leaf_number, 0) END AS leaf_number) b
+                   CASE w.minutes WHEN 0 THEN 0 ELSE n.leaf_number END AS leaf_number) b
         GROUP BY w.minutes, b.since, n.job_type, n.status, b.leaf_number
         ORDER BY w.minutes, b.since, n.job_type, n.status, b.leaf_number
         ON CONFLICT (minutes, since, job_type, status, leaf_number) DO UPDATE
@@ -467,17 +470,24 @@ BEGIN
         GROUP BY e.name, e.job_type, e.detail
         ORDER BY e.name, e.job_type, e.detail
         ON CONFLICT (name, job_type, detail) DO UPDATE SET value = c.value + excluded.value
-    ), sketched AS (
-        INSERT INTO streamvibe.stat_sketch AS s (leaf_number, minutes, since, job_type, measure, bucket, jobs)
-        SELECT b.leaf_number, w.minutes, b.since, n.job_type, m.measure, m.bucket, sum(sign(n.jobs))
+    ), by_hour AS MATERIALIZED (
+        SELECT coalesce(n.leaf_number, 0) AS leaf_number, date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') AS hour, n.job_type,
+               m.measure, m.bucket, sum(sign(n.jobs)) AS jobs
         FROM noted n
         CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(n.waited) u(bucket)
                             UNION ALL SELECT 'processing', u.bucket FROM unnest(n.processed) u(bucket)) m(measure, bucket)
-        CROSS JOIN (VALUES (-1::smallint), (0::smallint), (60::smallint)) w(minutes)
-        CROSS JOIN LATERAL (
-            SELECT CASE w.minutes WHEN 60 THEN date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') ELSE 'epoch' END AS since,
-                   CASE w.minutes WHEN 0 THEN 0 ELSE coalesce(n.leaf_number, 0) END AS leaf_number) b
-        GROUP BY w.minutes, b.since, n.job_type, m.measure, m.bucket, b.leaf_number
+        GROUP BY 1, 2, n.job_type, m.measure, m.bucket
+    ), sketched AS (
+        INSERT INTO streamvibe.stat_sketch AS s (leaf_number, minutes, since, job_type, measure, bucket, jobs)
+        SELECT b.leaf_number, w.minutes, b.since, b.job_type, n.measure, n.bucket, sum(n.jobs)
+        FROM by_hour n
+        -- All types together as well, so that what is asked of them reads one type's rows; not by the hour, where they are many.
+        CROSS JOIN (VALUES (60::smallint, false), (0::smallint, false), (-1::smallint, false), (0::smallint, true), (-1::smallint, true))
+                   w(minutes, of_all_types)
+        CROSS JOIN LATERAL (SELECT CASE w.minutes WHEN 60 THEN n.hour ELSE 'epoch' END AS since,
+                                   CASE w.minutes WHEN 0 THEN 0 ELSE n.leaf_number END AS leaf_number,
+                                   CASE WHEN w.of_all_types THEN '' ELSE n.job_type END AS job_type) b
+        GROUP BY w.minutes, b.since, b.job_type, n.measure, n.bucket, b.leaf_number
         ON CONFLICT (minutes, since, job_type, measure, bucket, leaf_number) DO UPDATE SET jobs = s.jobs + excluded.jobs
         RETURNING s.leaf_number, s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )
@@ -1529,13 +1539,16 @@ BEGIN
     ), buckets AS (
         -- As double precision, which is exact for whole numbers up to 2^53, and added up three times as fast as numeric.
         SELECT e.measure, e.bucket, sum(e.jobs::double precision) AS jobs
-        FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
-              WHERE s.minutes = CASE WHEN v_since IS NULL THEN 0 ELSE 60 END
-                AND s.since >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
+        FROM (SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
+              WHERE v_since IS NULL AND s.minutes = 0 AND s.since = 'epoch' AND s.job_type = coalesce(p_job_type, '')
               UNION ALL
-              SELECT n.job_type, n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
-              WHERE n.hour >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')) e
-        WHERE p_job_type IS NULL OR e.job_type = p_job_type
+              SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
+              WHERE s.minutes = 60 AND s.since >= date_bin('1 hour', v_since, '2000-01-01 00:00:00+00')
+                AND (p_job_type IS NULL OR s.job_type = p_job_type)
+              UNION ALL
+              SELECT n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
+              WHERE n.hour >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
+                AND (p_job_type IS NULL OR n.job_type = p_job_type)) e
         GROUP BY e.measure, e.bucket HAVING sum(e.jobs::double precision) > 0
     ), ranked AS MATERIALIZED (
         SELECT b.measure, b.bucket, sum(b.jobs) OVER (PARTITION BY b.measure ORDER BY b.bucket ROWS UNBOUNDED PRECEDING)
@@ -5966,8 +5979,12 @@ CREATE FUNCTION streamvibe.stat_since(p_since timestamp with time zone) RETURNS 
       AND s.since < date_bin('1 day', p_since + interval '23:59', '2000-01-01 00:00:00+00'::timestamptz)
     UNION ALL
     SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
-    WHERE s.minutes = 1 AND s.since >= p_since
+    WHERE s.minutes = 10 AND s.since >= p_since
       AND s.since < date_bin('1 hour', p_since + interval '59 minutes', '2000-01-01 00:00:00+00'::timestamptz)
+    UNION ALL
+    SELECT s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_now s
+    WHERE s.minutes = 1 AND s.since >= p_since
+      AND s.since < date_bin('10 minutes', p_since + interval '9 minutes', '2000-01-01 00:00:00+00'::timestamptz)
 $$;
 
 CREATE FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) RETURNS TABLE(job_id uuid, status text)
@@ -6753,9 +6770,17 @@ UNION ALL
     s.measure,
     s.bucket,
     (- s.jobs) AS jobs
-   FROM streamvibe.stat_sketch s
-  WHERE ((s.minutes = '-1'::integer) AND (s.leaf_number = ANY (ARRAY( SELECT g.leaf_number
-           FROM streamvibe.dropped_leaf g))));
+   FROM (streamvibe.dropped_leaf g
+     CROSS JOIN LATERAL ( SELECT s_1.leaf_number,
+            s_1.minutes,
+            s_1.bucket,
+            s_1.job_type,
+            s_1.measure,
+            s_1.since,
+            s_1.jobs
+           FROM streamvibe.stat_sketch s_1
+          WHERE ((s_1.minutes = '-1'::integer) AND (s_1.leaf_number = g.leaf_number))
+         OFFSET 0) s);
 
 CREATE UNLOGGED TABLE streamvibe.staging (
     batch uuid NOT NULL,
@@ -6776,7 +6801,7 @@ CREATE TABLE streamvibe.stat (
     jobs bigint CONSTRAINT stat_by_leaf_jobs_not_null NOT NULL,
     waiting_us bigint CONSTRAINT stat_by_leaf_waiting_us_not_null NOT NULL,
     processing_us bigint CONSTRAINT stat_by_leaf_processing_us_not_null NOT NULL,
-    CONSTRAINT stat_minutes_check CHECK ((minutes = ANY (ARRAY['-1'::integer, 0, 1, 60, 1440])))
+    CONSTRAINT stat_minutes_check CHECK ((minutes = ANY (ARRAY['-1'::integer, 0, 1, 10, 60, 1440])))
 )
 WITH (fillfactor='50');
 
@@ -6816,9 +6841,18 @@ UNION ALL
     (- s.jobs) AS jobs,
     (- s.waiting_us) AS waiting_us,
     (- s.processing_us) AS processing_us
-   FROM streamvibe.stat s
-  WHERE ((s.minutes = '-1'::integer) AND (s.leaf_number = ANY (ARRAY( SELECT g.leaf_number
-           FROM streamvibe.dropped_leaf g))));
+   FROM (streamvibe.dropped_leaf g
+     CROSS JOIN LATERAL ( SELECT s_1.leaf_number,
+            s_1.minutes,
+            s_1.job_type,
+            s_1.status,
+            s_1.since,
+            s_1.jobs,
+            s_1.waiting_us,
+            s_1.processing_us
+           FROM streamvibe.stat s_1
+          WHERE ((s_1.minutes = '-1'::integer) AND (s_1.leaf_number = g.leaf_number))
+         OFFSET 0) s);
 
 CREATE TABLE streamvibe.worker (
     id text NOT NULL,

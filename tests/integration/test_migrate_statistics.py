@@ -19,7 +19,8 @@ WAITED, PROCESSED = [10, 10, 500], [-20, 3, 3]
 
 
 SKETCH = """
-SELECT measure, bucket, sum(jobs)::bigint FROM streamvibe.sketch_now WHERE minutes = %s GROUP BY 1, 2 ORDER BY 1, 2
+SELECT measure, bucket, sum(jobs)::bigint FROM streamvibe.sketch_now WHERE minutes = %s AND (job_type = '') = %s
+GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 
@@ -162,8 +163,8 @@ def test_sums_of_every_release(empty_database: Database, tmp_path: Path) -> None
         migrate(empty_database.dsn)
         with empty_database.as_service() as service:
             kit.register(service)
-            for minutes in (0, 60):
-                assert conn.execute(SKETCH, [minutes]).fetchall() == [
+            for minutes, of_all in ((0, False), (0, True), (60, False)):
+                assert conn.execute(SKETCH, [minutes, of_all]).fetchall() == [
                     (measure, bucket, buckets.count(bucket) * len(HOURS))
                     for measure, buckets in (("processing", PROCESSED), ("waiting", WAITED))
                     for bucket in sorted(set(buckets))

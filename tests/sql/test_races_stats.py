@@ -37,6 +37,7 @@ KEPT = """
 SELECT job_type, status, since, sum(jobs)::bigint AS jobs, sum(waiting_us)::bigint AS waiting_us,
        sum(processing_us)::bigint AS processing_us
 FROM (SELECT job_type, status, CASE WHEN %(minutes)s = 0 THEN 'epoch' WHEN %(minutes)s = 1 THEN minute
+                               WHEN %(minutes)s = 10 THEN date_bin('10 min', minute, '2000-01-01 00:00+00')
                                WHEN %(minutes)s = 60 THEN date_trunc('hour', minute)
                                ELSE date_trunc('day', minute, 'UTC') END AS since, jobs,
              coalesce(waiting_us, 0) AS waiting_us, coalesce(processing_us, 0) AS processing_us
@@ -58,11 +59,15 @@ GROUP BY 1, 2
 """
 SKETCH_KEPT = """
 SELECT measure, bucket, sum(jobs)::bigint AS jobs FROM (
-    SELECT measure, bucket, jobs FROM streamvibe.sketch_now WHERE minutes = %(minutes)s
+    SELECT measure, bucket, jobs FROM streamvibe.sketch_now WHERE minutes = %(minutes)s AND job_type <> ''
     UNION ALL
     SELECT measure, bucket, jobs FROM streamvibe.sketch_note) s
 GROUP BY 1, 2 HAVING sum(jobs) <> 0
 """
+SKETCH_KEPT_OF_ALL = SKETCH_KEPT.replace(
+    "minutes = %(minutes)s AND job_type <> ''", "minutes = 0 AND job_type = ''"
+)
+
 
 # What would leave with each leaf.
 OF_LEAVES_BY_HAND = """
@@ -230,6 +235,7 @@ def test_every_snapshot_is_exact(queue: Queue) -> None:
                 by_hand = _rows(reader, BY_HAND)
                 assert _rows(reader, KEPT, 1) == by_hand
                 for minutes, since in (
+                    (10, "date_bin('10 min', since, '2000-01-01 00:00+00')"),
                     (1440, "date_trunc('day', since, 'UTC')"),
                     (60, "date_trunc('hour', since)"),
                     (0, "'epoch'::timestamptz"),
@@ -239,8 +245,10 @@ def test_every_snapshot_is_exact(queue: Queue) -> None:
                         f"sum(processing_us)::bigint FROM ({BY_HAND}) b GROUP BY 1, 2, 3"
                     )
                     assert _rows(reader, KEPT, minutes) == _rows(reader, added)
-                    if minutes != 1440:
-                        assert _rows(reader, SKETCH_KEPT, minutes) == _rows(reader, SKETCHED_BY_HAND)
+                    if minutes in (0, 60):
+                        sketched = _rows(reader, SKETCHED_BY_HAND)
+                        assert _rows(reader, SKETCH_KEPT, minutes) == sketched
+                assert _rows(reader, SKETCH_KEPT_OF_ALL) == sketched
                 assert _rows(reader, OF_LEAVES_KEPT) == _rows(reader, OF_LEAVES_BY_HAND)
                 seen.add(str(by_hand))
                 states |= {row[1] for row in by_hand}

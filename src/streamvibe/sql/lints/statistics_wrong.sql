@@ -14,7 +14,7 @@ WHERE k.jobs <> c.jobs
 UNION ALL
 SELECT 'warning', 'statistics of ' || n.name, p.jobs || ' jobs added up by the ' || n.name || ', ' || t.jobs || ' in all',
        'SELECT * FROM recount_stats()'
-FROM (VALUES (-1, 'partition'), (1, 'minute'), (60, 'hour'), (1440, 'day')) n(minutes, name)
+FROM (VALUES (-1, 'partition'), (1, 'minute'), (10, 'ten minutes'), (60, 'hour'), (1440, 'day')) n(minutes, name)
 CROSS JOIN (SELECT coalesce(sum(s.jobs), 0) AS jobs FROM streamvibe.stat_now s WHERE s.minutes = 0) t
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(s.jobs), 0) AS jobs FROM streamvibe.stat s

@@ -11,11 +11,11 @@ DROP FUNCTION IF EXISTS streamvibe.count_partition(text);
 DROP FUNCTION IF EXISTS streamvibe.drop_partition(text, interval);
 DROP FUNCTION IF EXISTS streamvibe.counted_jobs(uuid, uuid);
 
--- minutes 1 for a minute, 60 for an hour, 1440 for a day, 0 for all of them; -1 for all of one leaf.
+-- minutes 1 for a minute, 10 for ten, 60 for an hour, 1440 for a day, 0 for all of them; -1 for all of one leaf.
 -- leaf_number: streamvibe.partition's; 0 for those of all leaves (minutes 0), and of jobs of which it is not known.
 CREATE TABLE streamvibe.stat_by_leaf (
     leaf_number   bigint      NOT NULL,
-    minutes       smallint    NOT NULL CHECK (minutes IN (-1, 0, 1, 60, 1440)),
+    minutes       smallint    NOT NULL CHECK (minutes IN (-1, 0, 1, 10, 60, 1440)),
     job_type      text        COLLATE "C" NOT NULL,
     status        text        COLLATE "C" NOT NULL,
     since         timestamptz NOT NULL,
@@ -23,6 +23,7 @@ CREATE TABLE streamvibe.stat_by_leaf (
     waiting_us    bigint      NOT NULL,
     processing_us bigint      NOT NULL
 ) WITH (fillfactor = 50);
+-- job_type: '' for all types together, where minutes is 0 or -1.
 CREATE TABLE streamvibe.sketch_by_leaf (
     leaf_number bigint      NOT NULL,
     minutes     smallint    NOT NULL CHECK (minutes IN (-1, 0, 60)),
@@ -72,7 +73,15 @@ INSERT INTO streamvibe.stat_by_leaf (leaf_number, minutes, job_type, status, sin
 SELECT s.leaf_number, -1, s.job_type, s.status, s.since, s.jobs, s.waiting_us, s.processing_us
 FROM streamvibe.stat_by_leaf s WHERE s.minutes = 0;
 INSERT INTO streamvibe.sketch_by_leaf (leaf_number, minutes, bucket, job_type, measure, since, jobs)
+SELECT s.leaf_number, 0, s.bucket, '', s.measure, s.since, sum(s.jobs) FROM streamvibe.sketch_by_leaf s
+WHERE s.minutes = 0 GROUP BY s.leaf_number, s.bucket, s.measure, s.since;
+INSERT INTO streamvibe.sketch_by_leaf (leaf_number, minutes, bucket, job_type, measure, since, jobs)
 SELECT s.leaf_number, -1, s.bucket, s.job_type, s.measure, s.since, s.jobs FROM streamvibe.sketch_by_leaf s WHERE s.minutes = 0;
+-- And minutes to tens of them: what is asked of an hour that is not whole reads fourteen rows of a type and status at most, instead of 59.
+INSERT INTO streamvibe.stat_by_leaf (leaf_number, minutes, job_type, status, since, jobs, waiting_us, processing_us)
+SELECT s.leaf_number, 10, s.job_type, s.status, date_bin('10 minutes', s.since, '2000-01-01 00:00:00+00'), sum(s.jobs), sum(s.waiting_us),
+       sum(s.processing_us)
+FROM streamvibe.stat_by_leaf s WHERE s.minutes = 1 GROUP BY 1, 3, 4, 5;
 
 ALTER TABLE streamvibe.stat_by_leaf ADD PRIMARY KEY (minutes, since, job_type, status, leaf_number);
 ALTER TABLE streamvibe.sketch_by_leaf ADD PRIMARY KEY (minutes, since, job_type, measure, bucket, leaf_number);
@@ -114,15 +123,18 @@ CREATE VIEW streamvibe.stat_now AS
 SELECT s.minutes, s.since, s.job_type, s.status, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
 WHERE s.minutes >= 0 AND s.leaf_number <> ALL (ARRAY(SELECT g.leaf_number FROM streamvibe.dropped_leaf g))
 UNION ALL
-SELECT 0::smallint, s.since, s.job_type, s.status, -s.jobs, -s.waiting_us, -s.processing_us FROM streamvibe.stat s
-WHERE s.minutes = -1 AND s.leaf_number = ANY (ARRAY(SELECT g.leaf_number FROM streamvibe.dropped_leaf g));
+SELECT 0::smallint, s.since, s.job_type, s.status, -s.jobs, -s.waiting_us, -s.processing_us
+-- (OFFSET: nothing is read but of these leaves.)
+FROM streamvibe.dropped_leaf g
+CROSS JOIN LATERAL (SELECT s.* FROM streamvibe.stat s WHERE s.minutes = -1 AND s.leaf_number = g.leaf_number OFFSET 0) s;
 
 CREATE VIEW streamvibe.sketch_now AS
 SELECT s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
 WHERE s.minutes >= 0 AND s.leaf_number <> ALL (ARRAY(SELECT g.leaf_number FROM streamvibe.dropped_leaf g))
 UNION ALL
-SELECT 0::smallint, s.since, s.job_type, s.measure, s.bucket, -s.jobs FROM streamvibe.stat_sketch s
-WHERE s.minutes = -1 AND s.leaf_number = ANY (ARRAY(SELECT g.leaf_number FROM streamvibe.dropped_leaf g));
+SELECT 0::smallint, s.since, s.job_type, s.measure, s.bucket, -s.jobs
+FROM streamvibe.dropped_leaf g
+CROSS JOIN LATERAL (SELECT s.* FROM streamvibe.stat_sketch s WHERE s.minutes = -1 AND s.leaf_number = g.leaf_number OFFSET 0) s;
 
 -- Which leaf a job's row is in: its tableoid is table_oid.
 CREATE VIEW streamvibe.leaf AS

@@ -34,16 +34,19 @@ BEGIN
         WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.counter_note l
                                   LIMIT (SELECT greatest(p_limit - count(*), 0) FROM noted)))
         RETURNING d.*
+    ), by_minute AS MATERIALIZED (
+        SELECT coalesce(n.leaf_number, 0) AS leaf_number, n.minute, n.job_type, n.status, sum(n.jobs) AS jobs,
+               coalesce(sum(n.waiting_us), 0) AS waiting_us, coalesce(sum(n.processing_us), 0) AS processing_us
+        FROM noted n GROUP BY 1, n.minute, n.job_type, n.status
     ), summed AS (
         INSERT INTO streamvibe.stat AS s (leaf_number, minutes, since, job_type, status, jobs, waiting_us, processing_us)
-        SELECT b.leaf_number, w.minutes, b.since, n.job_type, n.status, sum(n.jobs),
-               coalesce(sum(n.waiting_us), 0), coalesce(sum(n.processing_us), 0)
-        FROM noted n
-        CROSS JOIN (VALUES (-1::smallint), (0::smallint), (1::smallint), (60::smallint), (1440::smallint)) w(minutes)
+        SELECT b.leaf_number, w.minutes, b.since, n.job_type, n.status, sum(n.jobs), sum(n.waiting_us), sum(n.processing_us)
+        FROM by_minute n
+        CROSS JOIN unnest('{-1,0,1,10,60,1440}'::smallint[]) w(minutes)
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN w.minutes <= 0 THEN 'epoch' WHEN w.minutes = 1 THEN n.minute
+            SELECT CASE WHEN w.minutes <= 0 THEN 'epoch'
                         ELSE date_bin(w.minutes * interval '1 minute', n.minute, '2000-01-01 00:00:00+00') END AS since,
-                   CASE w.minutes WHEN 0 THEN 0 ELSE coalesce(n.leaf_number, 0) END AS leaf_number) b
+                   CASE w.minutes WHEN 0 THEN 0 ELSE n.leaf_number END AS leaf_number) b
         GROUP BY w.minutes, b.since, n.job_type, n.status, b.leaf_number
         ORDER BY w.minutes, b.since, n.job_type, n.status, b.leaf_number
         ON CONFLICT (minutes, since, job_type, status, leaf_number) DO UPDATE
@@ -62,17 +65,24 @@ BEGIN
         GROUP BY e.name, e.job_type, e.detail
         ORDER BY e.name, e.job_type, e.detail
         ON CONFLICT (name, job_type, detail) DO UPDATE SET value = c.value + excluded.value
-    ), sketched AS (
-        INSERT INTO streamvibe.stat_sketch AS s (leaf_number, minutes, since, job_type, measure, bucket, jobs)
-        SELECT b.leaf_number, w.minutes, b.since, n.job_type, m.measure, m.bucket, sum(sign(n.jobs))
+    ), by_hour AS MATERIALIZED (
+        SELECT coalesce(n.leaf_number, 0) AS leaf_number, date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') AS hour, n.job_type,
+               m.measure, m.bucket, sum(sign(n.jobs)) AS jobs
         FROM noted n
         CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(n.waited) u(bucket)
                             UNION ALL SELECT 'processing', u.bucket FROM unnest(n.processed) u(bucket)) m(measure, bucket)
-        CROSS JOIN (VALUES (-1::smallint), (0::smallint), (60::smallint)) w(minutes)
-        CROSS JOIN LATERAL (
-            SELECT CASE w.minutes WHEN 60 THEN date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') ELSE 'epoch' END AS since,
-                   CASE w.minutes WHEN 0 THEN 0 ELSE coalesce(n.leaf_number, 0) END AS leaf_number) b
-        GROUP BY w.minutes, b.since, n.job_type, m.measure, m.bucket, b.leaf_number
+        GROUP BY 1, 2, n.job_type, m.measure, m.bucket
+    ), sketched AS (
+        INSERT INTO streamvibe.stat_sketch AS s (leaf_number, minutes, since, job_type, measure, bucket, jobs)
+        SELECT b.leaf_number, w.minutes, b.since, b.job_type, n.measure, n.bucket, sum(n.jobs)
+        FROM by_hour n
+        -- All types together as well, so that what is asked of them reads one type's rows; not by the hour, where they are many.
+        CROSS JOIN (VALUES (60::smallint, false), (0::smallint, false), (-1::smallint, false), (0::smallint, true), (-1::smallint, true))
+                   w(minutes, of_all_types)
+        CROSS JOIN LATERAL (SELECT CASE w.minutes WHEN 60 THEN n.hour ELSE 'epoch' END AS since,
+                                   CASE w.minutes WHEN 0 THEN 0 ELSE n.leaf_number END AS leaf_number,
+                                   CASE WHEN w.of_all_types THEN '' ELSE n.job_type END AS job_type) b
+        GROUP BY w.minutes, b.since, b.job_type, n.measure, n.bucket, b.leaf_number
         ON CONFLICT (minutes, since, job_type, measure, bucket, leaf_number) DO UPDATE SET jobs = s.jobs + excluded.jobs
         RETURNING s.leaf_number, s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )

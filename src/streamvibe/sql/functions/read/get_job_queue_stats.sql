@@ -7,7 +7,7 @@
 -- ended. Percentiles are within 1 % of the exact ones; with p_since they are of whole hours.
 -- jobs_by_type: {"type": {"pending": n, ...}, ...}
 -- Reads:   what compact_stats() has not yet added up, one row per type and status, and with p_since a row per day,
---          and per hour and minute of the first one, besides.
+--          and per hour, ten minutes and minute of the first one, besides.
 -- Raises:  SV001, SV002, SV004.
 CREATE OR REPLACE FUNCTION public.get_job_queue_stats(p_since timestamptz DEFAULT NULL, p_job_type text DEFAULT NULL)
     RETURNS TABLE (
@@ -73,13 +73,16 @@ BEGIN
     ), buckets AS (
         -- As double precision, which is exact for whole numbers up to 2^53, and added up three times as fast as numeric.
         SELECT e.measure, e.bucket, sum(e.jobs::double precision) AS jobs
-        FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
-              WHERE s.minutes = CASE WHEN v_since IS NULL THEN 0 ELSE 60 END
-                AND s.since >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
+        FROM (SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
+              WHERE v_since IS NULL AND s.minutes = 0 AND s.since = 'epoch' AND s.job_type = coalesce(p_job_type, '')
               UNION ALL
-              SELECT n.job_type, n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
-              WHERE n.hour >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')) e
-        WHERE p_job_type IS NULL OR e.job_type = p_job_type
+              SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
+              WHERE s.minutes = 60 AND s.since >= date_bin('1 hour', v_since, '2000-01-01 00:00:00+00')
+                AND (p_job_type IS NULL OR s.job_type = p_job_type)
+              UNION ALL
+              SELECT n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
+              WHERE n.hour >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
+                AND (p_job_type IS NULL OR n.job_type = p_job_type)) e
         GROUP BY e.measure, e.bucket HAVING sum(e.jobs::double precision) > 0
     ), ranked AS MATERIALIZED (
         SELECT b.measure, b.bucket, sum(b.jobs) OVER (PARTITION BY b.measure ORDER BY b.bucket ROWS UNBOUNDED PRECEDING)
