@@ -83,8 +83,8 @@ def test_what_was_emptied_page_by_page_is_packed(database: Database) -> None:
 
 
 HOURS = """
-INSERT INTO streamvibe.stat_sketch (minutes, since, job_type, measure, bucket, jobs)
-SELECT 60, '2026-01-01'::timestamptz + n / 100 * interval '1 hour', 'email', 'waiting', n % 100, 1
+INSERT INTO streamvibe.stat_sketch (leaf_number, minutes, since, job_type, measure, bucket, jobs)
+SELECT 1 + n / 16800, 60, '2026-01-01'::timestamptz + n / 100 * interval '1 hour', 'email', 'waiting', n % 100, 1
 FROM generate_series(1, 40000) n
 """
 
