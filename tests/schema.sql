@@ -488,6 +488,8 @@ BEGIN
                                    CASE w.minutes WHEN 0 THEN 0 ELSE n.leaf_number END AS leaf_number,
                                    CASE WHEN w.of_all_types THEN '' ELSE n.job_type END AS job_type) b
         GROUP BY w.minutes, b.since, b.job_type, n.measure, n.bucket, b.leaf_number
+        -- What is read together lies together.
+        ORDER BY w.minutes, b.since, b.job_type, n.measure, n.bucket, b.leaf_number
         ON CONFLICT (minutes, since, job_type, measure, bucket, leaf_number) DO UPDATE SET jobs = s.jobs + excluded.jobs
         RETURNING s.leaf_number, s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )
