@@ -77,6 +77,7 @@ schema: setup
 readme: setup
 	$(BIN)/python tools/refresh_readme.py
 	$(BIN)/python tools/write_reference.py
+	$(BIN)/python tools/query_tables.py
 
 lock: | $(BIN)/pip
 	@test -x build/lock/bin/uv || { $(BIN)/python -m venv build/lock && \
