@@ -221,9 +221,12 @@ def test_a_leaf_is_not_sealed_while_jobs_are_deleted(queue: Queue) -> None:
     assert kit.call(queue.service, "recount_stats") == []
 
 
-def test_a_recount_after_dropping(queue: Queue) -> None:
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_recount_after_dropping(queue: Queue, compacted: bool) -> None:
     """What a dropped leaf left behind and nobody took out yet is neither counted twice nor called wrong."""
     leaf = old_leaf(queue)
+    if compacted:
+        kit.call(queue.service, "compact_stats")
     drop(queue.conn, leaf, "10 seconds")
     assert kit.call(queue.service, "recount_stats") == []
     assert total(queue.conn) == 0
