@@ -371,7 +371,7 @@ BEGIN
     IF v_archive IS NOT NULL THEN
         RETURN 0;
     END IF;
-    -- A sealed partition's lines are counted already, and leave with it; none is sealed before this transaction ends.
+    -- A sealed partition's lines leave with it; none is sealed before this transaction ends.
     SELECT array_agg(p.from_id ORDER BY p.from_id), array_agg(p.upper_id ORDER BY p.from_id) INTO v_from, v_before
     FROM (SELECT streamvibe.id_bound(l.lower_at) AS from_id, l.upper_id FROM streamvibe.partition l
           WHERE l.parent_name = 'job_log' AND l.sealed_at IS NULL FOR KEY SHARE SKIP LOCKED) p;
@@ -440,7 +440,7 @@ BEGIN
                                   LIMIT (SELECT greatest(p_limit - count(*), 0) FROM noted)))
         RETURNING d.*
     ), by_minute AS MATERIALIZED (
-        SELECT coalesce(n.leaf_number, 0) AS leaf_number, n.minute, n.job_type, n.status, sum(n.jobs) AS jobs,
+        SELECT coalesce(n.leaf_number, -1) AS leaf_number, n.minute, n.job_type, n.status, sum(n.jobs) AS jobs,
                coalesce(sum(n.waiting_us), 0) AS waiting_us, coalesce(sum(n.processing_us), 0) AS processing_us
         FROM noted n GROUP BY 1, n.minute, n.job_type, n.status
     ), summed AS (
@@ -471,7 +471,7 @@ BEGIN
         ORDER BY e.name, e.job_type, e.detail
         ON CONFLICT (name, job_type, detail) DO UPDATE SET value = c.value + excluded.value
     ), by_hour AS MATERIALIZED (
-        SELECT coalesce(n.leaf_number, 0) AS leaf_number, date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') AS hour, n.job_type,
+        SELECT coalesce(n.leaf_number, -1) AS leaf_number, date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') AS hour, n.job_type,
                m.measure, m.bucket, sum(sign(n.jobs)) AS jobs
         FROM noted n
         CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(n.waited) u(bucket)
@@ -493,11 +493,10 @@ BEGIN
         ON CONFLICT (minutes, since, job_type, measure, bucket, leaf_number) DO UPDATE SET jobs = s.jobs + excluded.jobs
         RETURNING s.leaf_number, s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )
-    SELECT t.notes, t.taken, t.is_old, s.leaf_numbers, s.minutes, s.since, s.job_types, s.statuses,
+    SELECT t.taken, s.leaf_numbers, s.minutes, s.since, s.job_types, s.statuses,
            b.leaf_numbers AS sketch_leaf_numbers, b.minutes AS sketch_minutes, b.since AS sketch_since,
            b.job_types AS sketch_job_types, b.measures, b.buckets INTO v_done
-    FROM (SELECT count(*)::integer AS notes, (count(*) + (SELECT count(*) FROM counts))::integer AS taken,
-                 bool_or(n.leaf_number IS NULL) AS is_old FROM noted n) t,
+    FROM (SELECT (count(*) + (SELECT count(*) FROM counts))::integer AS taken FROM noted n) t,
          (SELECT array_agg(s.leaf_number) AS leaf_numbers, array_agg(s.minutes) AS minutes, array_agg(s.since) AS since,
                  array_agg(s.job_type) AS job_types, array_agg(s.status) AS statuses
           FROM summed s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0) s,
@@ -515,10 +514,6 @@ BEGIN
                  v_done.buckets) z(leaf_number, minutes, since, job_type, measure, bucket)
     WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.measure = z.measure
       AND s.bucket = z.bucket AND s.leaf_number = z.leaf_number;
-    IF v_done.is_old THEN
-        -- Of which leaf these jobs are is not known: before the next one is dropped, everything is counted anew.
-        UPDATE streamvibe.stat_keeper SET by_leaf = false;
-    END IF;
     IF v_gone <> '{}' AND v_done.taken < p_limit THEN
         v_done.taken := v_done.taken + streamvibe.forget_leaves(v_gone, p_limit - v_done.taken);
     END IF;
@@ -574,22 +569,23 @@ BEGIN
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
         RETURNING q.tableoid AS leaf, q.id, q.job_type, q.created_at, q.scheduled_for, q.started_at
+    ), leaves AS MATERIALIZED (
+        SELECT l.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0) AS leaf_number
+        FROM (SELECT DISTINCT d.leaf FROM done d) l
     ), noted AS (
         INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = d.leaf), 0),
-               d.job_type, m.status, streamvibe.minute_of(d.created_at), -count(*), NULL, NULL, NULL, NULL
-        FROM done d
+        SELECT l.leaf_number, d.job_type, m.status, streamvibe.minute_of(d.created_at), -count(*), NULL, NULL, NULL, NULL
+        FROM done d JOIN leaves l USING (leaf)
         CROSS JOIN LATERAL (SELECT CASE WHEN d.id IN (SELECT unnest(v_mine.processing))
                                         THEN 'processing' ELSE 'pending' END AS status) m
-        GROUP BY d.leaf, d.job_type, m.status, streamvibe.minute_of(d.created_at)
+        GROUP BY l.leaf_number, d.job_type, m.status, streamvibe.minute_of(d.created_at)
         UNION ALL
-        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = d.leaf), 0),
-               d.job_type, 'completed', streamvibe.minute_of(v_now), count(*),
+        SELECT l.leaf_number, d.job_type, 'completed', streamvibe.minute_of(v_now), count(*),
                sum(streamvibe.duration_us(d.scheduled_for, d.started_at)),
                sum(streamvibe.duration_us(d.started_at, v_now)),
                array_agg(streamvibe.sketch_bucket(d.scheduled_for, d.started_at)),
                array_agg(streamvibe.sketch_bucket(d.started_at, v_now))
-        FROM done d GROUP BY d.leaf, d.job_type
+        FROM done d JOIN leaves l USING (leaf) GROUP BY l.leaf_number, d.job_type
     )
     SELECT coalesce(array_agg(d.id), '{}') INTO v_done FROM done d;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
@@ -1541,11 +1537,11 @@ BEGIN
     ), buckets AS (
         -- As double precision, which is exact for whole numbers up to 2^53, and added up three times as fast as numeric.
         SELECT e.measure, e.bucket, sum(e.jobs::double precision) AS jobs
-        FROM (SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
-              WHERE v_since IS NULL AND s.minutes = 0 AND s.since = 'epoch' AND s.job_type = coalesce(p_job_type, '')
+        FROM (SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_total(coalesce(p_job_type, '')) s
+              WHERE v_since IS NULL
               UNION ALL
               SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
-              WHERE s.minutes = 60 AND s.since >= date_bin('1 hour', v_since, '2000-01-01 00:00:00+00')
+              WHERE s.hour >= date_bin('1 hour', v_since, '2000-01-01 00:00:00+00')
                 AND (p_job_type IS NULL OR s.job_type = p_job_type)
               UNION ALL
               SELECT n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
@@ -2022,12 +2018,14 @@ BEGIN
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
         RETURNING q.tableoid AS leaf, q.id, q.job_type, q.created_at
+    ), leaves AS MATERIALIZED (
+        SELECT d.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = d.leaf), 0) AS leaf_number
+        FROM (SELECT DISTINCT l.leaf FROM leased l) d
     ), noted AS (
         INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
-        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0),
-               l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
-        FROM leased l CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
-        GROUP BY l.leaf, l.job_type, m.status, streamvibe.minute_of(l.created_at)
+        SELECT f.leaf_number, l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
+        FROM leased l JOIN leaves f USING (leaf) CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
+        GROUP BY f.leaf_number, l.job_type, m.status, streamvibe.minute_of(l.created_at)
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
     RETURN QUERY
@@ -2122,8 +2120,6 @@ BEGIN
         INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
         SELECT c.leaf_number, c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed
         FROM counted c
-    ), known AS (
-        UPDATE streamvibe.stat_keeper SET by_leaf = true
     ), kept AS (
         -- The new notes look like jobs that come to an end now, and took the place of those that did.
         INSERT INTO streamvibe.counter AS c (name, job_type, detail, value)
@@ -3309,16 +3305,23 @@ CREATE FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[]) RETURNS 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
+    WITH found AS MATERIALIZED (
+        SELECT q.*, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute
+        FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
+        CROSS JOIN LATERAL (SELECT j.tableoid AS leaf, j.job_type, j.status, j.created_at, j.scheduled_for, j.started_at, j.completed_at
+                            FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+    ), leaves AS MATERIALIZED (
+        SELECT l.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0) AS leaf_number
+        FROM (SELECT DISTINCT q.leaf FROM found q) l
+    )
     INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-    SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = q.leaf), 0),
-           q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), p_sign * count(*),
+    SELECT l.leaf_number, q.job_type, q.status, q.minute, p_sign * count(*),
            p_sign * sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
            p_sign * sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
            array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
-    FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
-    CROSS JOIN LATERAL (SELECT j.tableoid AS leaf, j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
-    GROUP BY q.leaf, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at));
+    FROM found q JOIN leaves l USING (leaf)
+    GROUP BY l.leaf_number, q.job_type, q.status, q.minute;
 END
 $$;
 
@@ -3393,14 +3396,15 @@ $$;
 CREATE FUNCTION streamvibe.counted_jobs() RETURNS TABLE(leaf_number bigint, job_type text, status text, minute timestamp with time zone, jobs bigint, waiting_us bigint, processing_us bigint, waited smallint[], processed smallint[])
     LANGUAGE sql STABLE
     AS $$
-    SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = q.tableoid), 0),
-           q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), count(*),
-           sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
-           sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
-           array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
-           array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
-    FROM public.job_queue q
-    GROUP BY q.tableoid, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at))
+    SELECT coalesce(f.leaf_number, 0), c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed
+    FROM (SELECT q.tableoid AS leaf, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute,
+                 count(*) AS jobs,
+                 sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waiting_us,
+                 sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processing_us,
+                 array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waited,
+                 array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processed
+          FROM public.job_queue q GROUP BY 1, 2, 3, 4) c
+    LEFT JOIN streamvibe.leaf f ON f.table_oid = c.leaf
 $$;
 
 CREATE FUNCTION streamvibe.counted_kind(p_kind text) RETURNS text
@@ -3648,7 +3652,7 @@ BEGIN
         ), buckets AS (
             SELECT e.job_type, e.measure, e.bucket, sum(e.jobs) AS jobs
             FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
-                  WHERE s.minutes = 60 AND s.since >= p_day AND s.since < v_end
+                  WHERE s.hour >= p_day AND s.hour < v_end
                   UNION ALL
                   SELECT n.job_type, n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
                   WHERE n.hour >= p_day AND n.hour < v_end) e
@@ -3768,10 +3772,6 @@ BEGIN
     PERFORM streamvibe.require_service('drop_partition');
     PERFORM streamvibe.require_read_committed('drop_partition', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_patience(p_patience);
-    IF (SELECT NOT k.by_leaf FROM streamvibe.stat_keeper k)
-       OR EXISTS (SELECT FROM streamvibe.stat_delta d WHERE d.leaf_number IS NULL) THEN
-        PERFORM FROM public.recount_stats();
-    END IF;
     -- Before any other table, as ensure_partitions() does.
     LOCK TABLE streamvibe.partition IN ROW EXCLUSIVE MODE;
     v_leaf := streamvibe.leaf_of_name(p_partition_name);
@@ -3787,6 +3787,11 @@ BEGIN
             PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name, 'it is not archived yet',
                 'Run `streamvibe archive run`; or switch the archive off, and lose what is not archived: `streamvibe archive set off`.');
         END IF;
+    END IF;
+    IF v_leaf.parent_name = 'job_queue' AND streamvibe.has_unplaced_sums() THEN
+        PERFORM streamvibe.raise_error('SV001', 'p_partition_name', p_partition_name,
+            'the statistics do not say yet which jobs are in it',
+            format('SELECT streamvibe.place_sums(%L), and commit.', p_partition_name));
     END IF;
     -- Neither readers nor writers wait behind this one, so it may take the second after which autovacuum steps aside.
     PERFORM streamvibe.lock_soon(format('ONLY streamvibe.%I', p_partition_name), 'SHARE UPDATE EXCLUSIVE', p_patience,
@@ -4247,6 +4252,7 @@ CREATE FUNCTION streamvibe.forget_leaves(p_leaf_numbers bigint[], p_limit intege
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'on'
     AS $$
 DECLARE
     v_deleted integer;
@@ -4330,6 +4336,14 @@ BEGIN
                           AND q.job_type = p_job_type
                         ORDER BY q.status LIMIT p_max_live_jobs_of_type) live) < p_max_live_jobs_of_type));
 END
+$$;
+
+CREATE FUNCTION streamvibe.has_unplaced_sums() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT EXISTS (SELECT FROM streamvibe.stat s WHERE s.leaf_number = -1)
+        OR EXISTS (SELECT FROM streamvibe.stat_delta d WHERE d.leaf_number IS NULL)
 $$;
 
 CREATE FUNCTION streamvibe.has_wild_number(p_document jsonb) RETURNS boolean
@@ -5306,6 +5320,26 @@ CREATE FUNCTION streamvibe.pickup_rank(p_priority smallint, p_scheduled_for time
            + (pg_catalog.date_part('epoch', greatest(p_scheduled_for, p_created_at) - '1970-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint
 $$;
 
+CREATE FUNCTION streamvibe.place_sums(p_partition_name text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    v_parent_name text;
+BEGIN
+    PERFORM streamvibe.require_service('place_sums');
+    PERFORM streamvibe.require_read_committed('place_sums', 'Use READ COMMITTED.');
+    -- Not locked: recount_stats() has its order.
+    SELECT p.parent_name INTO v_parent_name FROM streamvibe.partition p WHERE p.partition_name = p_partition_name;
+    IF NOT FOUND THEN
+        PERFORM streamvibe.leaf_of_name(p_partition_name);
+    END IF;
+    IF v_parent_name = 'job_queue' AND streamvibe.has_unplaced_sums() THEN
+        PERFORM FROM public.recount_stats();
+    END IF;
+END
+$$;
+
 CREATE FUNCTION streamvibe.plan_leaving(p_fence bigint, p_limit integer DEFAULT 100000) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5552,17 +5586,19 @@ BEGIN
         WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last AND coalesce(q.status, '') <> ''
           AND (NOT p_ended OR coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL)
         RETURNING q.tableoid AS leaf, q.job_type, q.status, q.created_at, q.scheduled_for, q.started_at, q.completed_at
+    ), leaves AS MATERIALIZED (
+        SELECT l.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0) AS leaf_number
+        FROM (SELECT DISTINCT g.leaf FROM gone g) l
     ), noted AS (
         -- As count_jobs(-1, ...), which would look all of them up again.
         INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = g.leaf), 0),
-               g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)), -count(*),
+        SELECT l.leaf_number, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)), -count(*),
                -sum(streamvibe.duration_us(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
                -sum(streamvibe.duration_us(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed'),
                array_agg(streamvibe.sketch_bucket(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
                array_agg(streamvibe.sketch_bucket(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed')
-        FROM gone g
-        GROUP BY g.leaf, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
+        FROM gone g JOIN leaves l USING (leaf)
+        GROUP BY l.leaf_number, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
     ), counted AS (
         INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
         SELECT 'removed', g.job_type, '', count(*) FROM gone g GROUP BY g.job_type
@@ -5966,6 +6002,19 @@ $$;
 CREATE FUNCTION streamvibe.sketch_seconds(p_bucket smallint) RETURNS double precision
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$ SELECT pg_catalog.exp(p_bucket * 0.020000666706669543::double precision) * 0.99::double precision $$;
+
+CREATE FUNCTION streamvibe.sketch_total(p_job_type text) RETURNS TABLE(measure text, bucket smallint, jobs bigint)
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
+    WHERE s.minutes = 0 AND s.since = 'epoch' AND s.job_type = p_job_type AND s.leaf_number = 0
+    UNION ALL
+    SELECT l.measure, l.bucket, -l.jobs
+    FROM streamvibe.dropped_leaf g
+    CROSS JOIN LATERAL (
+        SELECT s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
+        WHERE s.minutes = -1 AND s.since = 'epoch' AND s.job_type = p_job_type AND s.leaf_number = g.leaf_number OFFSET 0) l
+$$;
 
 CREATE FUNCTION streamvibe.stat_since(p_since timestamp with time zone) RETURNS TABLE(job_type text, status text, jobs bigint, waiting_us bigint, processing_us bigint)
     LANGUAGE sql STABLE ROWS 100
@@ -6756,33 +6805,14 @@ CREATE TABLE streamvibe.stat_sketch (
 WITH (fillfactor='50');
 
 CREATE VIEW streamvibe.sketch_now AS
- SELECT s.minutes,
-    s.since,
-    s.job_type,
-    s.measure,
-    s.bucket,
-    s.jobs
+ SELECT since AS hour,
+    job_type,
+    measure,
+    bucket,
+    jobs
    FROM streamvibe.stat_sketch s
-  WHERE ((s.minutes >= 0) AND (s.leaf_number <> ALL (ARRAY( SELECT g.leaf_number
-           FROM streamvibe.dropped_leaf g))))
-UNION ALL
- SELECT (0)::smallint AS minutes,
-    s.since,
-    s.job_type,
-    s.measure,
-    s.bucket,
-    (- s.jobs) AS jobs
-   FROM (streamvibe.dropped_leaf g
-     CROSS JOIN LATERAL ( SELECT s_1.leaf_number,
-            s_1.minutes,
-            s_1.bucket,
-            s_1.job_type,
-            s_1.measure,
-            s_1.since,
-            s_1.jobs
-           FROM streamvibe.stat_sketch s_1
-          WHERE ((s_1.minutes = '-1'::integer) AND (s_1.leaf_number = g.leaf_number))
-         OFFSET 0) s);
+  WHERE ((minutes = 60) AND (leaf_number <> ALL (ARRAY( SELECT g.leaf_number
+           FROM streamvibe.dropped_leaf g))));
 
 CREATE UNLOGGED TABLE streamvibe.staging (
     batch uuid NOT NULL,
@@ -6809,7 +6839,6 @@ WITH (fillfactor='50');
 
 CREATE TABLE streamvibe.stat_keeper (
     only_row boolean DEFAULT true NOT NULL,
-    by_leaf boolean DEFAULT false NOT NULL,
     CONSTRAINT stat_keeper_only_row_check CHECK (only_row)
 );
 
@@ -7453,6 +7482,8 @@ REVOKE ALL ON FUNCTION streamvibe.has_open_jobs(p_from uuid, p_before uuid) FROM
 
 REVOKE ALL ON FUNCTION streamvibe.has_room(p_user_id uuid, p_job_type text, p_max_live_jobs integer, p_max_live_jobs_of_type integer, p_below uuid) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.has_unplaced_sums() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.has_wild_number(p_document jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.held_jobs(p_worker_id text, p_tokens bigint[]) FROM PUBLIC;
@@ -7553,6 +7584,9 @@ REVOKE ALL ON FUNCTION streamvibe.pickup_order(p_waited integer[], p_odd boolean
 
 REVOKE ALL ON FUNCTION streamvibe.pickup_rank(p_priority smallint, p_scheduled_for timestamp with time zone, p_created_at timestamp with time zone, p_turn integer) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.place_sums(p_partition_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION streamvibe.place_sums(p_partition_name text) TO service_role;
+
 REVOKE ALL ON FUNCTION streamvibe.plan_leaving(p_fence bigint, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.plan_leaving(p_fence bigint, p_limit integer) TO service_role;
 
@@ -7625,6 +7659,8 @@ REVOKE ALL ON FUNCTION streamvibe.sealed_leaf(p_partition_name text) FROM PUBLIC
 REVOKE ALL ON FUNCTION streamvibe.sketch_bucket(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.sketch_seconds(p_bucket smallint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.sketch_total(p_job_type text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.stat_since(p_since timestamp with time zone) FROM PUBLIC;
 

@@ -4,6 +4,7 @@ import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -147,11 +148,11 @@ def wrong_statistics(conn: Connection) -> AbstractContextManager[None]:
     return sql(conn, "DELETE FROM public.job_queue")
 
 
-def days_missing(conn: Connection) -> AbstractContextManager[None]:
+def sums_missing(conn: Connection, minutes: int) -> AbstractContextManager[None]:
     kit.register(conn)
     kit.job_id(conn)
     conn.execute("SELECT compact_stats()")
-    return sql(conn, "DELETE FROM streamvibe.stat WHERE minutes = 1440")
+    return sql(conn, f"DELETE FROM streamvibe.stat WHERE minutes = {minutes}")
 
 
 def stuck(conn: Connection) -> AbstractContextManager[None]:
@@ -171,7 +172,9 @@ MENDED_BY_SQL: dict[str, tuple[Callable[[Connection], AbstractContextManager[Non
     "paused": (paused, "email"),
     "leaf_held_up": (held_up, "job_queue_"),
     "statistics_wrong": (wrong_statistics, "statistics"),
-    "statistics_wrong days": (days_missing, "statistics of day"),
+    "statistics_wrong days": (partial(sums_missing, minutes=1440), "statistics of day"),
+    "statistics_wrong tens": (partial(sums_missing, minutes=10), "statistics of ten minutes"),
+    "statistics_wrong partitions": (partial(sums_missing, minutes=-1), "statistics of partition"),
     "alert": (stuck, "stuck"),
 }
 

@@ -1,14 +1,19 @@
 """What was counted before an upgrade is counted after it, at every step of it."""
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
+import pytest
 from psycopg import Connection
 from tests.sql import kit
 from tests.support.databases import Database
+from tests.support.waiting import wait_until
 
 from streamvibe.db.migrate import migrate
 from streamvibe.db.migrate_files import SQL_ROOT
@@ -19,9 +24,10 @@ WAITED, PROCESSED = [10, 10, 500], [-20, 3, 3]
 
 
 SKETCH = """
-SELECT measure, bucket, sum(jobs)::bigint FROM streamvibe.sketch_now WHERE minutes = %s AND (job_type = '') = %s
-GROUP BY 1, 2 ORDER BY 1, 2
+SELECT measure, bucket, sum(jobs)::bigint FROM {} GROUP BY 1, 2 ORDER BY 1, 2
 """
+
+LINT = (SQL_ROOT / "lints" / "statistics_wrong.sql").read_bytes()
 
 # Of the release before, what must not run on the tables of this one.
 OLD = (
@@ -180,12 +186,13 @@ def test_sums_of_every_release(empty_database: Database, tmp_path: Path) -> None
         migrate(empty_database.dsn)
         with empty_database.as_service() as service:
             kit.register(service)
-            for minutes, of_all in ((0, False), (0, True), (60, False)):
-                assert conn.execute(SKETCH, [minutes, of_all]).fetchall() == [
+            for kept in ("sketch_total('')", "sketch_total('email')", "sketch_now"):
+                assert conn.execute(SKETCH.format(f"streamvibe.{kept}").encode()).fetchall() == [
                     (measure, bucket, buckets.count(bucket) * len(HOURS))
                     for measure, buckets in (("processing", PROCESSED), ("waiting", WAITED))
                     for bucket in sorted(set(buckets))
                 ]
+            assert conn.execute(LINT).fetchall() == []
             # Those that are there and the four that left.
             assert {"metric": "created", "labels": ["email"], "value": len(HOURS) * 4 + 4} in kit.call(
                 service, "get_job_queue_metrics"
@@ -203,6 +210,60 @@ def test_sums_of_every_release(empty_database: Database, tmp_path: Path) -> None
             assert (other["status"], other["jobs_before"], other["jobs_now"]) == ("pending", len(HOURS), 0)
 
 
+def test_an_upgrade_beside_others(empty_database: Database, tmp_path: Path) -> None:
+    """It waits for who counts a leaf, and for who writes and reads, in whatever order, and is not in their way; a leaf
+    that was counted for the release before is not dropped by it any more.
+    """
+    migrate_to(empty_database, tmp_path, 20)
+    with empty_database.connect() as conn:
+        make_past(conn)
+        conn.execute("UPDATE streamvibe.partition SET sealed_at = now(), row_count = 24")
+    migrate_to(empty_database, tmp_path, 21)
+    with (
+        empty_database.connect() as counter,
+        empty_database.connect() as writer,
+        empty_database.connect() as reader,
+        empty_database.connect() as dropper,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        for conn in (writer, reader):
+            conn.execute("SET lock_timeout = '2s'")
+        counter.execute("BEGIN")
+        counter.execute("SELECT FROM streamvibe.partition FOR UPDATE")
+        counter.execute(
+            "INSERT INTO streamvibe.leaf_stat VALUES (1, 'email', 'completed', '{}', '{}', '{}', '{}')"
+        )
+        migrated = thread.submit(migrate_to, empty_database, tmp_path, 22)
+        waits = (
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'streamvibe.partition'::regclass"
+        )
+        wait_until(lambda: kit.value(reader, waits) == 1, "the migration waits for who counts")
+        # What it does last, which nobody else waits for.
+        counter.execute("UPDATE streamvibe.partition SET row_count = 24")
+        writer.execute("BEGIN")
+        writer.execute("INSERT INTO streamvibe.stat_delta VALUES ('email', 'pending', now(), 1)")
+        counter.execute("COMMIT")
+        held = "SELECT count(*) FROM pg_locks WHERE granted AND mode = 'ExclusiveLock' AND relation = {}::regclass"
+        wait_until(
+            lambda: kit.value(reader, held.format("'streamvibe.partition'")) == 1,
+            "the migration goes on beside",
+        )
+        for _ in range(20):
+            with reader.transaction():
+                reader.execute("SELECT count(*) FROM streamvibe.stat")
+                time.sleep(0.05)
+                reader.execute("SELECT count(*) FROM streamvibe.stat_note")
+            writer.execute("INSERT INTO streamvibe.stat_delta VALUES ('email', 'pending', now(), 1)")
+        assert not migrated.done()
+        dropper.execute("SET lock_timeout = '100ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable), dropper.transaction():
+            dropper.execute("LOCK TABLE streamvibe.partition IN ROW EXCLUSIVE MODE")
+        writer.execute("COMMIT")
+        migrated.result(60)
+        assert kit.query(dropper, "SELECT row_count FROM streamvibe.partition") == [{"row_count": None}]
+        assert kit.value(dropper, "SELECT sum(jobs) FROM streamvibe.stat_note") == 21
+
+
 def test_the_first_leaf_after_an_upgrade(empty_database: Database, tmp_path: Path) -> None:
     """Its sums know no leaf yet: it is dropped nevertheless, and no number stays behind."""
     with empty_database.connect() as conn:
@@ -218,10 +279,10 @@ def test_the_first_leaf_after_an_upgrade(empty_database: Database, tmp_path: Pat
             stats = "get_job_queue_stats"
             assert kit.call_one(service, stats)["total_jobs"] == len(HOURS) * 4
             assert kit.value(service, "SELECT streamvibe.seal_partition('job_queue_past')")
+            service.execute("SELECT streamvibe.place_sums('job_queue_past')")
             service.execute("SELECT streamvibe.drop_partition('job_queue_past')")
             assert kit.call_one(service, stats)["total_jobs"] == 0
             while kit.value(service, "SELECT compact_stats()"):
                 assert kit.call_one(service, stats)["total_jobs"] == 0
             for table in ("stat", "stat_sketch", "stat_delta", "dropped_leaf"):
                 assert kit.value(conn, f"SELECT count(*) FROM streamvibe.{table}") == 0
-            assert kit.value(conn, "SELECT by_leaf FROM streamvibe.stat_keeper")

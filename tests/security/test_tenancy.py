@@ -78,7 +78,7 @@ FOR_SERVICE = {
     "erase_user",
 }
 # Beside those in public.
-LEAVES = {"old_partitions", "seal_partition", "count_partition", "drop_partition"}
+LEAVES = {"old_partitions", "seal_partition", "count_partition", "place_sums", "drop_partition"}
 DUTIES = {"lead_maintenance", "resign_maintenance", "register_duties", "begin_duty", "end_duty"}
 ARCHIVE = {
     *(

@@ -51,7 +51,6 @@ EMPTY = (
     DROP_OLD_LEAVES,
     *(f"DELETE FROM public.{table}" for table in ("job_log", "job_queue")),
     *(f"DELETE FROM streamvibe.{table}" for table in OURS),
-    "UPDATE streamvibe.stat_keeper SET by_leaf = true",
     "DELETE FROM streamvibe.job_type",
     "UPDATE streamvibe.leader SET leader_id = NULL, expires_at = '-infinity'",
     "UPDATE streamvibe.archiver SET holder = NULL, expires_at = '-infinity'",

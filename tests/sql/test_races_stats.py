@@ -59,13 +59,14 @@ GROUP BY 1, 2
 """
 SKETCH_KEPT = """
 SELECT measure, bucket, sum(jobs)::bigint AS jobs FROM (
-    SELECT measure, bucket, jobs FROM streamvibe.sketch_now WHERE minutes = %(minutes)s AND job_type <> ''
+    SELECT measure, bucket, jobs FROM streamvibe.sketch_now
     UNION ALL
     SELECT measure, bucket, jobs FROM streamvibe.sketch_note) s
 GROUP BY 1, 2 HAVING sum(jobs) <> 0
 """
-SKETCH_KEPT_OF_ALL = SKETCH_KEPT.replace(
-    "minutes = %(minutes)s AND job_type <> ''", "minutes = 0 AND job_type = ''"
+SKETCH_IN_ALL = SKETCH_KEPT.replace("streamvibe.sketch_now", "streamvibe.sketch_total('')")
+SKETCH_BY_TYPE = SKETCH_KEPT.replace(
+    "streamvibe.sketch_now", "streamvibe.job_type t, LATERAL streamvibe.sketch_total(t.name)"
 )
 
 
@@ -245,10 +246,8 @@ def test_every_snapshot_is_exact(queue: Queue) -> None:
                         f"sum(processing_us)::bigint FROM ({BY_HAND}) b GROUP BY 1, 2, 3"
                     )
                     assert _rows(reader, KEPT, minutes) == _rows(reader, added)
-                    if minutes in (0, 60):
-                        sketched = _rows(reader, SKETCHED_BY_HAND)
-                        assert _rows(reader, SKETCH_KEPT, minutes) == sketched
-                assert _rows(reader, SKETCH_KEPT_OF_ALL) == sketched
+                for kept in (SKETCH_KEPT, SKETCH_IN_ALL, SKETCH_BY_TYPE):
+                    assert _rows(reader, kept) == _rows(reader, SKETCHED_BY_HAND)
                 assert _rows(reader, OF_LEAVES_KEPT) == _rows(reader, OF_LEAVES_BY_HAND)
                 seen.add(str(by_hand))
                 states |= {row[1] for row in by_hand}

@@ -73,6 +73,8 @@ DUTIES: Sequence[Duty] = (
             "SELECT EXISTS (SELECT FROM streamvibe.old_partitions() o WHERE o.partition_name = %s)",
             # Where there is an archive, only what is in it is dropped.
             "SELECT NOT streamvibe.awaits_archive(%s)",
+            # Once, after an upgrade.
+            "SELECT streamvibe.place_sums(%s)",
             "SELECT streamvibe.drop_partition(%s)",
         ),
     ),

@@ -106,6 +106,9 @@ def test_the_statistics_change_when_they_are_dropped(queue: Queue, compacted: bo
         long: kit.call_one(conn, "get_job_queue_stats", p_since=ended - long)
         for long in (0 * kit.MINUTE, kit.HOUR, kit.DAY)
     }
+    day = kit.value(conn, "SELECT date_trunc('day', %s::timestamptz, 'UTC')", ended)
+    [of_day] = kit.value(conn, "SELECT streamvibe.day_figures(%s)", day)["job_types"]
+    assert (of_day["completed"], of_day["cancelled"], sum(of_day["processing"].values())) == (1, 0, 1)
     for window in windows.values():
         assert (window["completed_jobs"], window["pending_jobs"], window["cancelled_jobs"]) == (1, 2, 0)
         assert window["processing_p99_seconds"] == pytest.approx(7, rel=0.01)
@@ -145,6 +148,32 @@ def test_no_job_is_read_for_it(queue: Queue) -> None:
     assert sum(read) == 0
 
 
+def test_what_it_left_behind_is_looked_up(database: Database) -> None:
+    """Among the sums of thirty leaves, those of the one that is gone are taken out without comparing each with each."""
+    conn = database.connect()
+    kit.register(conn)
+    conn.execute(
+        "INSERT INTO streamvibe.stat_sketch (leaf_number, minutes, since, job_type, measure, bucket, jobs)"
+        " SELECT CASE m WHEN 0 THEN 0 ELSE leaf END, m, 'epoch', 't' || t, 'waiting', b, 30 - 29 * abs(m)"
+        " FROM generate_series(101, 130) leaf, generate_series(1, 10) t, generate_series(1, 100) b,"
+        " unnest('{-1,0}'::int[]) m WHERE m = -1 OR leaf = 101"
+    )
+    conn.execute("ANALYZE streamvibe.stat_sketch")
+    conn.execute("INSERT INTO streamvibe.dropped_leaf VALUES (107)")
+    with nested_plans(conn) as found:
+        kit.call(conn, "compact_stats")
+    read = [
+        node["Actual Rows"] * node["Actual Loops"]
+        for plan in found
+        for node in nodes(plan)
+        if node["Node Type"] in ("Materialize", "CTE Scan", "Index Scan", "Index Only Scan")
+    ]
+    assert max(read) >= 1000
+    assert max(read) <= 2500
+    left = "SELECT minutes, min(jobs), max(jobs), count(*) FROM streamvibe.stat_sketch GROUP BY 1 ORDER BY 1"
+    assert conn.execute(left.encode()).fetchall() == [(-1, 1, 1, 29_000), (0, 29, 29, 1000)]
+
+
 def test_what_was_wrong_of_it_leaves_with_it(queue: Queue) -> None:
     """An operator deleted jobs of a sealed leaf by hand: the number is wrong until the leaf is dropped, not longer."""
     leaf = old_leaf(queue)
@@ -168,7 +197,7 @@ def test_a_recount_between_sealing_and_dropping(queue: Queue) -> None:
 
 @pytest.mark.parametrize("compacted", [False, True])
 def test_what_an_older_release_noted(queue: Queue, compacted: bool) -> None:
-    """Of which leaf it is nobody said, as after an upgrade: everything is counted anew before a leaf is dropped."""
+    """Of which leaf it is nobody said, as after an upgrade: it is counted anew, once, before a leaf is dropped."""
     conn = queue.conn
     kit.register(conn)
     leaf = kit.old_leaf(conn)
@@ -182,6 +211,17 @@ def test_what_an_older_release_noted(queue: Queue, compacted: bool) -> None:
         kit.call(queue.service, "compact_stats")
     assert seal(conn, leaf)
     assert total(conn) == 10
+    lines = kit.old_leaf(conn, "job_log")
+    for _ in range(2):
+        with kit.refused("SV001", "p_partition_name"):
+            drop(conn, leaf, "10 seconds")
+        kit.call(queue.service, "streamvibe.place_sums", p_partition_name=lines)
+    kit.call(queue.service, "streamvibe.place_sums", p_partition_name=leaf)
+    assert total(conn) == 10
+    notes = "SELECT count(*) FROM streamvibe.stat_delta"
+    kit.call(queue.service, "compact_stats")
+    kit.call(queue.service, "streamvibe.place_sums", p_partition_name=leaf)
+    assert kit.value(conn, notes) == 0
     drop(conn, leaf, "10 seconds")
     assert total(conn) == 0
     kit.call(queue.service, "compact_stats")
@@ -428,14 +468,14 @@ def test_bad_patience(queue: Queue) -> None:
             queue.conn.execute("SELECT streamvibe.seal_partition(%s, %s::interval)", [leaf, patience])
 
 
-@pytest.mark.parametrize("function", ["seal_partition", "count_partition", "drop_partition"])
+@pytest.mark.parametrize("function", ["seal_partition", "count_partition", "place_sums", "drop_partition"])
 def test_an_unknown_leaf(queue: Queue, function: str) -> None:
     """A name that is no leaf's is refused by name."""
     with kit.refused("SV009", "p_partition_name"):
         kit.call(queue.conn, f"streamvibe.{function}", p_partition_name="job_queue")
 
 
-@pytest.mark.parametrize("function", ["seal_partition", "count_partition", "drop_partition"])
+@pytest.mark.parametrize("function", ["seal_partition", "count_partition", "place_sums", "drop_partition"])
 def test_in_a_transaction_with_one_snapshot(queue: Queue, function: str) -> None:
     """Refused: what is looked at and what is locked would be of different moments."""
     leaf = old_leaf(queue)

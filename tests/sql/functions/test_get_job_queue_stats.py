@@ -286,6 +286,48 @@ def test_an_id_given_twice_counts_once(queue: Queue) -> None:
     assert kit.call(queue.service, "recount_stats") == []
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_the_last_hour_of_a_leaf(clocked: Queue, many: bool) -> None:
+    """What is asked for when the next leaf is about to begin is noted in the one that it is in."""
+    conn = clocked.conn
+    kit.register(conn)
+    [leaf] = kit.query(
+        conn,
+        "SELECT leaf_number, upper_at FROM streamvibe.partition WHERE parent_name = 'job_queue'"
+        " AND lower_at <= streamvibe.now() AND upper_at > streamvibe.now()",
+    )
+    clocked.advance(leaf["upper_at"] - kit.value(conn, "SELECT streamvibe.now()") - 10 * kit.MINUTE)
+    if many:
+        kit.call(conn, "create_jobs", p_jobs=Jsonb([{"user_id": str(uuid4()), "job_type": "email"}] * 3))
+    else:
+        kit.job_id(conn)
+    noted = kit.query(conn, "SELECT DISTINCT leaf_number FROM streamvibe.stat_delta")
+    assert noted == [{"leaf_number": leaf["leaf_number"]}]
+
+
+def test_zeroes_of_one_leaf(queue: Queue) -> None:
+    """Where jobs of one leaf moved on, another's sums of the same type, status and minute stay."""
+    conn = queue.conn
+    note = (
+        "INSERT INTO streamvibe.stat_delta"
+        " (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)"
+        " SELECT u.leaf, 'email', 'completed', '2026-01-05 10:07+00', u.jobs, 0, 0, '{5}', '{7}'"
+        " FROM unnest(%s::int[], %s::int[]) u(leaf, jobs)"
+    )
+    conn.execute(note, [[7, 8], [1, 1]])
+    kit.call(queue.service, "compact_stats")
+    conn.execute(note, [[7], [-1]])
+    kit.call(queue.service, "compact_stats")
+    sums = "SELECT leaf_number, minutes FROM streamvibe.{} WHERE jobs = 1 ORDER BY 2, 1"
+    for table, levels, times in (
+        ("stat", (-1, 0, 1, 10, 60, 1440), 1),
+        ("stat_sketch", (-1, -1, 0, 0, 60), 2),
+    ):
+        found = conn.execute(sums.format(table).encode()).fetchall()
+        assert found == [(8 if level else 0, level) for level in levels for _ in range(times)]
+        assert kit.value(conn, f"SELECT count(*) FROM streamvibe.{table}") == len(found)
+
+
 def test_handing_back_unleased_jobs_notes_nothing(queue: Queue) -> None:
     """A job whose row is not written changes no number."""
     kit.register(queue.conn)

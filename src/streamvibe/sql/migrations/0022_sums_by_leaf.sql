@@ -1,18 +1,30 @@
 -- What is counted, by the leaf that the jobs are in: when one is dropped, its sums are left out from that moment, and none of its jobs
 -- has to be read for it. See docs/decisions/0010-statistics.md and 0011-retention.md.
 
--- Who adds up meanwhile finds the row locked and comes again, who makes or drops leaves waits; and until the functions of this
--- release are there, nobody does either.
+-- Who adds up meanwhile finds the row locked and comes again, who makes, counts or drops leaves waits; and until the functions of this
+-- release are there, nobody does any of it. A call of the one before that was just about to drop a leaf finds it uncounted, and is
+-- refused: it would leave the leaf's jobs in sums that are not its.
 SELECT FROM streamvibe.stat_keeper FOR UPDATE;
-LOCK TABLE streamvibe.partition IN SHARE ROW EXCLUSIVE MODE;
+LOCK TABLE streamvibe.partition IN EXCLUSIVE MODE;
+UPDATE streamvibe.partition SET row_count = NULL WHERE parent_name = 'job_queue' AND row_count IS NOT NULL;
 DROP FUNCTION IF EXISTS public.compact_stats(integer);
 DROP FUNCTION IF EXISTS public.recount_stats();
 DROP FUNCTION IF EXISTS streamvibe.count_partition(text);
 DROP FUNCTION IF EXISTS streamvibe.drop_partition(text, interval);
 DROP FUNCTION IF EXISTS streamvibe.counted_jobs(uuid, uuid);
+-- Users can be erased meanwhile.
+CREATE OR REPLACE FUNCTION streamvibe.open_leaves(p_parent text, p_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE streamvibe.partition p SET row_count = NULL WHERE p.parent_name = p_parent AND p.row_count IS NOT NULL;
+END
+$$;
 
 -- minutes 1 for a minute, 10 for ten, 60 for an hour, 1440 for a day, 0 for all of them; -1 for all of one leaf.
--- leaf_number: streamvibe.partition's; 0 for those of all leaves (minutes 0), and of jobs of which it is not known.
+-- leaf_number: streamvibe.partition's; 0 for those of all leaves (minutes 0), and of jobs in a partition that is not listed there; -1 for
+-- what was noted before notes knew it: once a recount has placed them, a leaf can be dropped (streamvibe.place_sums).
 CREATE TABLE streamvibe.stat_by_leaf (
     leaf_number   bigint      NOT NULL,
     minutes       smallint    NOT NULL CHECK (minutes IN (-1, 0, 1, 10, 60, 1440)),
@@ -44,7 +56,8 @@ WITH left_behind AS (
     SELECT 'removed', l.job_type, '', -sum(l.jobs) FROM left_behind l GROUP BY l.job_type
 )
 INSERT INTO streamvibe.stat_by_leaf (leaf_number, minutes, job_type, status, since, jobs, waiting_us, processing_us)
-SELECT 0, e.minutes, e.job_type, e.status, e.since, sum(e.jobs), sum(e.waiting_us), sum(e.processing_us)
+SELECT CASE e.minutes WHEN 0 THEN 0 ELSE -1 END, e.minutes, e.job_type, e.status, e.since, sum(e.jobs), sum(e.waiting_us),
+       sum(e.processing_us)
 FROM (SELECT s.minutes, s.job_type, s.status, s.since, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat s
       UNION ALL
       SELECT w.minutes, l.job_type, l.status,
@@ -56,7 +69,7 @@ HAVING sum(e.jobs) <> 0 OR sum(e.waiting_us) <> 0 OR sum(e.processing_us) <> 0
 ORDER BY e.minutes, e.since, e.job_type, e.status;
 
 INSERT INTO streamvibe.sketch_by_leaf (leaf_number, minutes, bucket, job_type, measure, since, jobs)
-SELECT 0, e.minutes, e.bucket, e.job_type, e.measure, e.since, sum(e.jobs)
+SELECT CASE e.minutes WHEN 0 THEN 0 ELSE -1 END, e.minutes, e.bucket, e.job_type, e.measure, e.since, sum(e.jobs)
 FROM (SELECT s.minutes, s.bucket, s.job_type, s.measure, s.since, s.jobs FROM streamvibe.stat_sketch s
       UNION ALL
       SELECT w.minutes, m.bucket, l.job_type, m.measure, CASE w.minutes WHEN 0 THEN 'epoch' ELSE l.hour END, -1
@@ -68,15 +81,12 @@ GROUP BY e.minutes, e.bucket, e.job_type, e.measure, e.since
 HAVING sum(e.jobs) <> 0
 ORDER BY e.minutes, e.since, e.job_type, e.measure, e.bucket;
 
--- The leaves' own add up to those of all.
+-- The leaves' own add up to those of all; durations of all types together are those of each.
 INSERT INTO streamvibe.stat_by_leaf (leaf_number, minutes, job_type, status, since, jobs, waiting_us, processing_us)
-SELECT s.leaf_number, -1, s.job_type, s.status, s.since, s.jobs, s.waiting_us, s.processing_us
-FROM streamvibe.stat_by_leaf s WHERE s.minutes = 0;
+SELECT -1, -1, s.job_type, s.status, s.since, s.jobs, s.waiting_us, s.processing_us FROM streamvibe.stat_by_leaf s WHERE s.minutes = 0;
 INSERT INTO streamvibe.sketch_by_leaf (leaf_number, minutes, bucket, job_type, measure, since, jobs)
 SELECT s.leaf_number, 0, s.bucket, '', s.measure, s.since, sum(s.jobs) FROM streamvibe.sketch_by_leaf s
 WHERE s.minutes = 0 GROUP BY s.leaf_number, s.bucket, s.measure, s.since;
-INSERT INTO streamvibe.sketch_by_leaf (leaf_number, minutes, bucket, job_type, measure, since, jobs)
-SELECT s.leaf_number, -1, s.bucket, s.job_type, s.measure, s.since, s.jobs FROM streamvibe.sketch_by_leaf s WHERE s.minutes = 0;
 -- And minutes to tens of them: what is asked of an hour that is not whole reads fourteen rows of a type and status at most, instead of 59.
 INSERT INTO streamvibe.stat_by_leaf (leaf_number, minutes, job_type, status, since, jobs, waiting_us, processing_us)
 SELECT s.leaf_number, 10, s.job_type, s.status, date_bin('10 minutes', s.since, '2000-01-01 00:00:00+00'), sum(s.jobs), sum(s.waiting_us),
@@ -89,9 +99,28 @@ ALTER TABLE streamvibe.sketch_by_leaf ADD PRIMARY KEY (minutes, since, job_type,
 CREATE INDEX stat_leaf ON streamvibe.stat_by_leaf (leaf_number);
 CREATE INDEX stat_sketch_leaf ON streamvibe.sketch_by_leaf (leaf_number);
 
--- Whether every sum says of which leaf it is. Where it does not, as here, a recount comes before a leaf is dropped.
-ALTER TABLE streamvibe.stat_keeper ADD COLUMN by_leaf boolean NOT NULL DEFAULT false;
-UPDATE streamvibe.stat_keeper SET by_leaf = NOT EXISTS (SELECT FROM public.job_queue);
+-- Now what readers and writers have open, all of it or nothing, in tries of 50 ms: they take it in any order, and would be in each
+-- other's way.
+DO $$
+DECLARE
+    v_was CONSTANT text := current_setting('lock_timeout');
+    v_begun CONSTANT timestamptz := clock_timestamp();
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', '50ms', true);
+            LOCK TABLE streamvibe.stat_note, streamvibe.sketch_note, streamvibe.stat, streamvibe.stat_sketch IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            IF v_was::interval > '0' AND clock_timestamp() > v_begun + v_was::interval THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+    PERFORM set_config('lock_timeout', v_was, true);
+END
+$$;
 
 -- NULL: noted by a function of an older release.
 ALTER TABLE streamvibe.stat_delta ADD COLUMN leaf_number bigint;
@@ -128,13 +157,10 @@ SELECT 0::smallint, s.since, s.job_type, s.status, -s.jobs, -s.waiting_us, -s.pr
 FROM streamvibe.dropped_leaf g
 CROSS JOIN LATERAL (SELECT s.* FROM streamvibe.stat s WHERE s.minutes = -1 AND s.leaf_number = g.leaf_number OFFSET 0) s;
 
+-- The same of durations, by the hour; those of all time: streamvibe.sketch_total.
 CREATE VIEW streamvibe.sketch_now AS
-SELECT s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
-WHERE s.minutes >= 0 AND s.leaf_number <> ALL (ARRAY(SELECT g.leaf_number FROM streamvibe.dropped_leaf g))
-UNION ALL
-SELECT 0::smallint, s.since, s.job_type, s.measure, s.bucket, -s.jobs
-FROM streamvibe.dropped_leaf g
-CROSS JOIN LATERAL (SELECT s.* FROM streamvibe.stat_sketch s WHERE s.minutes = -1 AND s.leaf_number = g.leaf_number OFFSET 0) s;
+SELECT s.since AS hour, s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
+WHERE s.minutes = 60 AND s.leaf_number <> ALL (ARRAY(SELECT g.leaf_number FROM streamvibe.dropped_leaf g));
 
 -- Which leaf a job's row is in: its tableoid is table_oid.
 CREATE VIEW streamvibe.leaf AS

@@ -16,7 +16,7 @@ DECLARE
         'get_index_usage', 'get_index_bloat', 'get_table_health', 'get_job_queue_alerts', 'get_slow_statements',
         'make_report', 'get_reports', 'get_job_queue_metrics', 'set_archive', 'get_archive', 'get_archive_files', 'erase_user'];
     v_private_for_service CONSTANT text[] := ARRAY[
-        'create_staged_jobs', 'now', 'old_partitions', 'seal_partition', 'count_partition', 'drop_partition',
+        'create_staged_jobs', 'now', 'old_partitions', 'seal_partition', 'count_partition', 'place_sums', 'drop_partition',
         'lead_maintenance', 'resign_maintenance', 'register_duties', 'begin_duty', 'end_duty',
         'indexes_to_rebuild', 'parents_to_analyze',
         'lead_archive', 'resign_archive', 'plan_leaving', 'archive_days', 'open_archive_rows', 'begin_archive_file', 'end_archive_file',

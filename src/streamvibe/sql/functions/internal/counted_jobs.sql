@@ -7,12 +7,13 @@ CREATE OR REPLACE FUNCTION streamvibe.counted_jobs() RETURNS TABLE (
 )
     LANGUAGE sql STABLE
 AS $$
-    SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = q.tableoid), 0),
-           q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)), count(*),
-           sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
-           sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
-           array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
-           array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
-    FROM public.job_queue q
-    GROUP BY q.tableoid, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at))
+    SELECT coalesce(f.leaf_number, 0), c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed
+    FROM (SELECT q.tableoid AS leaf, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute,
+                 count(*) AS jobs,
+                 sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waiting_us,
+                 sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processing_us,
+                 array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waited,
+                 array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processed
+          FROM public.job_queue q GROUP BY 1, 2, 3, 4) c
+    LEFT JOIN streamvibe.leaf f ON f.table_oid = c.leaf
 $$;

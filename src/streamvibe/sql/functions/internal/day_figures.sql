@@ -27,7 +27,7 @@ BEGIN
         ), buckets AS (
             SELECT e.job_type, e.measure, e.bucket, sum(e.jobs) AS jobs
             FROM (SELECT s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
-                  WHERE s.minutes = 60 AND s.since >= p_day AND s.since < v_end
+                  WHERE s.hour >= p_day AND s.hour < v_end
                   UNION ALL
                   SELECT n.job_type, n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
                   WHERE n.hour >= p_day AND n.hour < v_end) e

@@ -31,7 +31,7 @@ BEGIN
     IF v_archive IS NOT NULL THEN
         RETURN 0;
     END IF;
-    -- A sealed partition's lines are counted already, and leave with it; none is sealed before this transaction ends.
+    -- A sealed partition's lines leave with it; none is sealed before this transaction ends.
     SELECT array_agg(p.from_id ORDER BY p.from_id), array_agg(p.upper_id ORDER BY p.from_id) INTO v_from, v_before
     FROM (SELECT streamvibe.id_bound(l.lower_at) AS from_id, l.upper_id FROM streamvibe.partition l
           WHERE l.parent_name = 'job_log' AND l.sealed_at IS NULL FOR KEY SHARE SKIP LOCKED) p;

@@ -35,7 +35,7 @@ BEGIN
                                   LIMIT (SELECT greatest(p_limit - count(*), 0) FROM noted)))
         RETURNING d.*
     ), by_minute AS MATERIALIZED (
-        SELECT coalesce(n.leaf_number, 0) AS leaf_number, n.minute, n.job_type, n.status, sum(n.jobs) AS jobs,
+        SELECT coalesce(n.leaf_number, -1) AS leaf_number, n.minute, n.job_type, n.status, sum(n.jobs) AS jobs,
                coalesce(sum(n.waiting_us), 0) AS waiting_us, coalesce(sum(n.processing_us), 0) AS processing_us
         FROM noted n GROUP BY 1, n.minute, n.job_type, n.status
     ), summed AS (
@@ -66,7 +66,7 @@ BEGIN
         ORDER BY e.name, e.job_type, e.detail
         ON CONFLICT (name, job_type, detail) DO UPDATE SET value = c.value + excluded.value
     ), by_hour AS MATERIALIZED (
-        SELECT coalesce(n.leaf_number, 0) AS leaf_number, date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') AS hour, n.job_type,
+        SELECT coalesce(n.leaf_number, -1) AS leaf_number, date_bin('1 hour', n.minute, '2000-01-01 00:00:00+00') AS hour, n.job_type,
                m.measure, m.bucket, sum(sign(n.jobs)) AS jobs
         FROM noted n
         CROSS JOIN LATERAL (SELECT 'waiting', u.bucket FROM unnest(n.waited) u(bucket)
@@ -88,11 +88,10 @@ BEGIN
         ON CONFLICT (minutes, since, job_type, measure, bucket, leaf_number) DO UPDATE SET jobs = s.jobs + excluded.jobs
         RETURNING s.leaf_number, s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )
-    SELECT t.notes, t.taken, t.is_old, s.leaf_numbers, s.minutes, s.since, s.job_types, s.statuses,
+    SELECT t.taken, s.leaf_numbers, s.minutes, s.since, s.job_types, s.statuses,
            b.leaf_numbers AS sketch_leaf_numbers, b.minutes AS sketch_minutes, b.since AS sketch_since,
            b.job_types AS sketch_job_types, b.measures, b.buckets INTO v_done
-    FROM (SELECT count(*)::integer AS notes, (count(*) + (SELECT count(*) FROM counts))::integer AS taken,
-                 bool_or(n.leaf_number IS NULL) AS is_old FROM noted n) t,
+    FROM (SELECT (count(*) + (SELECT count(*) FROM counts))::integer AS taken FROM noted n) t,
          (SELECT array_agg(s.leaf_number) AS leaf_numbers, array_agg(s.minutes) AS minutes, array_agg(s.since) AS since,
                  array_agg(s.job_type) AS job_types, array_agg(s.status) AS statuses
           FROM summed s WHERE s.jobs = 0 AND s.waiting_us = 0 AND s.processing_us = 0) s,
@@ -110,10 +109,6 @@ BEGIN
                  v_done.buckets) z(leaf_number, minutes, since, job_type, measure, bucket)
     WHERE s.minutes = z.minutes AND s.since = z.since AND s.job_type = z.job_type AND s.measure = z.measure
       AND s.bucket = z.bucket AND s.leaf_number = z.leaf_number;
-    IF v_done.is_old THEN
-        -- Of which leaf these jobs are is not known: before the next one is dropped, everything is counted anew.
-        UPDATE streamvibe.stat_keeper SET by_leaf = false;
-    END IF;
     IF v_gone <> '{}' AND v_done.taken < p_limit THEN
         v_done.taken := v_done.taken + streamvibe.forget_leaves(v_gone, p_limit - v_done.taken);
     END IF;

@@ -39,8 +39,6 @@ BEGIN
         INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
         SELECT c.leaf_number, c.job_type, c.status, c.minute, c.jobs, c.waiting_us, c.processing_us, c.waited, c.processed
         FROM counted c
-    ), known AS (
-        UPDATE streamvibe.stat_keeper SET by_leaf = true
     ), kept AS (
         -- The new notes look like jobs that come to an end now, and took the place of those that did.
         INSERT INTO streamvibe.counter AS c (name, job_type, detail, value)

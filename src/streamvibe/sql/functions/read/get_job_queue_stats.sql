@@ -73,11 +73,11 @@ BEGIN
     ), buckets AS (
         -- As double precision, which is exact for whole numbers up to 2^53, and added up three times as fast as numeric.
         SELECT e.measure, e.bucket, sum(e.jobs::double precision) AS jobs
-        FROM (SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
-              WHERE v_since IS NULL AND s.minutes = 0 AND s.since = 'epoch' AND s.job_type = coalesce(p_job_type, '')
+        FROM (SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_total(coalesce(p_job_type, '')) s
+              WHERE v_since IS NULL
               UNION ALL
               SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
-              WHERE s.minutes = 60 AND s.since >= date_bin('1 hour', v_since, '2000-01-01 00:00:00+00')
+              WHERE s.hour >= date_bin('1 hour', v_since, '2000-01-01 00:00:00+00')
                 AND (p_job_type IS NULL OR s.job_type = p_job_type)
               UNION ALL
               SELECT n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n

@@ -30,12 +30,14 @@ BEGIN
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
         RETURNING q.tableoid AS leaf, q.id, q.job_type, q.created_at
+    ), leaves AS MATERIALIZED (
+        SELECT d.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = d.leaf), 0) AS leaf_number
+        FROM (SELECT DISTINCT l.leaf FROM leased l) d
     ), noted AS (
         INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
-        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0),
-               l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
-        FROM leased l CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
-        GROUP BY l.leaf, l.job_type, m.status, streamvibe.minute_of(l.created_at)
+        SELECT f.leaf_number, l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
+        FROM leased l JOIN leaves f USING (leaf) CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
+        GROUP BY f.leaf_number, l.job_type, m.status, streamvibe.minute_of(l.created_at)
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
     RETURN QUERY
