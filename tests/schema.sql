@@ -1549,15 +1549,15 @@ BEGIN
                 AND (p_job_type IS NULL OR n.job_type = p_job_type)) e
         GROUP BY e.measure, e.bucket HAVING sum(e.jobs::double precision) > 0
     ), ranked AS MATERIALIZED (
-        SELECT b.measure, b.bucket, sum(b.jobs) OVER (PARTITION BY b.measure ORDER BY b.bucket ROWS UNBOUNDED PRECEDING)
-                                    / sum(b.jobs) OVER (PARTITION BY b.measure) AS part
+        SELECT b.measure, b.bucket, sum(b.jobs) OVER (PARTITION BY b.measure ORDER BY b.bucket ROWS UNBOUNDED PRECEDING) AS up_to
         FROM buckets b
     ), percentiles AS (
         SELECT r.measure,
-               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.part >= 0.50)) AS p50,
-               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.part >= 0.95)) AS p95,
-               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.part >= 0.99)) AS p99
-        FROM ranked r GROUP BY r.measure
+               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.up_to >= 0.50 * a.jobs)) AS p50,
+               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.up_to >= 0.95 * a.jobs)) AS p95,
+               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.up_to >= 0.99 * a.jobs)) AS p99
+        FROM ranked r JOIN (SELECT m.measure, max(m.up_to) AS jobs FROM ranked m GROUP BY m.measure) a USING (measure)
+        GROUP BY r.measure
     )
     SELECT t.*, p.p50, p.p95, p.p99, w.p50, w.p95, w.p99
     FROM (
@@ -6007,7 +6007,7 @@ CREATE FUNCTION streamvibe.sketch_total(p_job_type text) RETURNS TABLE(measure t
     LANGUAGE sql STABLE
     AS $$
     SELECT s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
-    WHERE s.minutes = 0 AND s.since = 'epoch' AND s.job_type = p_job_type AND s.leaf_number = 0
+    WHERE s.minutes = 0 AND s.since = 'epoch' AND s.job_type = p_job_type
     UNION ALL
     SELECT l.measure, l.bucket, -l.jobs
     FROM streamvibe.dropped_leaf g

@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION streamvibe.sketch_total(p_job_type text) RETURNS TABL
     LANGUAGE sql STABLE ROWS 1000
 AS $$
     SELECT s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
-    WHERE s.minutes = 0 AND s.since = 'epoch' AND s.job_type = p_job_type AND s.leaf_number = 0
+    WHERE s.minutes = 0 AND s.since = 'epoch' AND s.job_type = p_job_type
     UNION ALL
     SELECT l.measure, l.bucket, -l.jobs
     FROM streamvibe.dropped_leaf g
