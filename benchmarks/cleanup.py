@@ -68,6 +68,10 @@ def fill(conn: Connection[Any], jobs: int, *, weeks: int, retention: str) -> str
     )
     conn.execute(f"VACUUM (FREEZE, ANALYZE) streamvibe.{leaf}".encode())
     conn.execute("SELECT * FROM recount_stats()")
+    # As maintenance does, every five seconds.
+    while conn.execute("SELECT compact_stats()").fetchone() != (0,):
+        pass
+    conn.execute("VACUUM streamvibe.stat_delta, streamvibe.stat, streamvibe.stat_sketch")
     conn.execute("CHECKPOINT")
     return leaf
 
