@@ -569,23 +569,25 @@ BEGIN
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
         RETURNING q.tableoid AS leaf, q.id, q.job_type, q.created_at, q.scheduled_for, q.started_at
-    ), leaves AS MATERIALIZED (
-        SELECT l.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0) AS leaf_number
-        FROM (SELECT DISTINCT d.leaf FROM done d) l
-    ), noted AS (
-        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT l.leaf_number, d.job_type, m.status, streamvibe.minute_of(d.created_at), -count(*), NULL, NULL, NULL, NULL
-        FROM done d JOIN leaves l USING (leaf)
+    ), notes AS MATERIALIZED (
+        SELECT d.leaf, d.job_type, m.status, streamvibe.minute_of(d.created_at) AS minute, -count(*) AS jobs,
+               NULL::bigint AS waiting_us, NULL::bigint AS processing_us, NULL::smallint[] AS waited, NULL::smallint[] AS processed
+        FROM done d
         CROSS JOIN LATERAL (SELECT CASE WHEN d.id IN (SELECT unnest(v_mine.processing))
                                         THEN 'processing' ELSE 'pending' END AS status) m
-        GROUP BY l.leaf_number, d.job_type, m.status, streamvibe.minute_of(d.created_at)
+        GROUP BY d.leaf, d.job_type, m.status, streamvibe.minute_of(d.created_at)
         UNION ALL
-        SELECT l.leaf_number, d.job_type, 'completed', streamvibe.minute_of(v_now), count(*),
+        SELECT d.leaf, d.job_type, 'completed', streamvibe.minute_of(v_now), count(*),
                sum(streamvibe.duration_us(d.scheduled_for, d.started_at)),
                sum(streamvibe.duration_us(d.started_at, v_now)),
                array_agg(streamvibe.sketch_bucket(d.scheduled_for, d.started_at)),
                array_agg(streamvibe.sketch_bucket(d.started_at, v_now))
-        FROM done d JOIN leaves l USING (leaf) GROUP BY l.leaf_number, d.job_type
+        FROM done d GROUP BY d.leaf, d.job_type
+    ), noted AS (
+        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = n.leaf), 0),
+               n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed
+        FROM notes n
     )
     SELECT coalesce(array_agg(d.id), '{}') INTO v_done FROM done d;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);
@@ -2018,14 +2020,14 @@ BEGIN
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
         RETURNING q.tableoid AS leaf, q.id, q.job_type, q.created_at
-    ), leaves AS MATERIALIZED (
-        SELECT d.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = d.leaf), 0) AS leaf_number
-        FROM (SELECT DISTINCT l.leaf FROM leased l) d
+    ), notes AS MATERIALIZED (
+        SELECT l.leaf, l.job_type, streamvibe.minute_of(l.created_at) AS minute, count(*) AS jobs FROM leased l
+        GROUP BY l.leaf, l.job_type, streamvibe.minute_of(l.created_at)
     ), noted AS (
         INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
-        SELECT f.leaf_number, l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
-        FROM leased l JOIN leaves f USING (leaf) CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
-        GROUP BY f.leaf_number, l.job_type, m.status, streamvibe.minute_of(l.created_at)
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = n.leaf), 0),
+               n.job_type, m.status, n.minute, m.sign * n.jobs
+        FROM notes n CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
     RETURN QUERY
@@ -3305,23 +3307,21 @@ CREATE FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[]) RETURNS 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
-    WITH found AS MATERIALIZED (
-        SELECT q.*, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute
+    WITH notes AS MATERIALIZED (
+        SELECT q.leaf, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute,
+               p_sign * count(*) AS jobs,
+               p_sign * sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waiting_us,
+               p_sign * sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processing_us,
+               array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waited,
+               array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processed
         FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
-        CROSS JOIN LATERAL (SELECT j.tableoid AS leaf, j.job_type, j.status, j.created_at, j.scheduled_for, j.started_at, j.completed_at
-                            FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
-    ), leaves AS MATERIALIZED (
-        SELECT l.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0) AS leaf_number
-        FROM (SELECT DISTINCT q.leaf FROM found q) l
+        CROSS JOIN LATERAL (SELECT j.tableoid AS leaf, j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+        GROUP BY q.leaf, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at))
     )
     INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-    SELECT l.leaf_number, q.job_type, q.status, q.minute, p_sign * count(*),
-           p_sign * sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
-           p_sign * sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
-           array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
-           array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
-    FROM found q JOIN leaves l USING (leaf)
-    GROUP BY l.leaf_number, q.job_type, q.status, q.minute;
+    SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = n.leaf), 0),
+           n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed
+    FROM notes n;
 END
 $$;
 
@@ -5586,19 +5586,20 @@ BEGIN
         WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last AND coalesce(q.status, '') <> ''
           AND (NOT p_ended OR coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL)
         RETURNING q.tableoid AS leaf, q.job_type, q.status, q.created_at, q.scheduled_for, q.started_at, q.completed_at
-    ), leaves AS MATERIALIZED (
-        SELECT l.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0) AS leaf_number
-        FROM (SELECT DISTINCT g.leaf FROM gone g) l
-    ), noted AS (
+    ), notes AS MATERIALIZED (
         -- As count_jobs(-1, ...), which would look all of them up again.
+        SELECT g.leaf, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)) AS minute, -count(*) AS jobs,
+               -sum(streamvibe.duration_us(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed') AS waiting_us,
+               -sum(streamvibe.duration_us(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed') AS processing_us,
+               array_agg(streamvibe.sketch_bucket(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed') AS waited,
+               array_agg(streamvibe.sketch_bucket(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed') AS processed
+        FROM gone g
+        GROUP BY g.leaf, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
+    ), noted AS (
         INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT l.leaf_number, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)), -count(*),
-               -sum(streamvibe.duration_us(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
-               -sum(streamvibe.duration_us(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed'),
-               array_agg(streamvibe.sketch_bucket(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
-               array_agg(streamvibe.sketch_bucket(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed')
-        FROM gone g JOIN leaves l USING (leaf)
-        GROUP BY l.leaf_number, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = n.leaf), 0),
+               n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed
+        FROM notes n
     ), counted AS (
         INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
         SELECT 'removed', g.job_type, '', count(*) FROM gone g GROUP BY g.job_type
@@ -6712,11 +6713,12 @@ ALTER TABLE ONLY streamvibe.job_queue_leaf ALTER COLUMN job_type SET STATISTICS 
 ALTER TABLE ONLY streamvibe.job_queue_leaf ALTER COLUMN status SET STATISTICS 1000;
 
 CREATE VIEW streamvibe.leaf AS
- SELECT c.oid AS table_oid,
-    p.leaf_number
-   FROM (pg_class c
-     JOIN streamvibe.partition p ON ((p.partition_name = (c.relname)::text)))
-  WHERE (c.relnamespace = ('streamvibe'::regnamespace)::oid);
+ SELECT oid AS table_oid,
+    ( SELECT p.leaf_number
+           FROM streamvibe.partition p
+          WHERE (p.partition_name = (c.relname)::text)) AS leaf_number
+   FROM pg_class c
+  WHERE (relnamespace = ('streamvibe'::regnamespace)::oid);
 
 ALTER TABLE streamvibe.partition ALTER COLUMN leaf_number ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME streamvibe.partition_leaf_number_seq

@@ -162,8 +162,7 @@ CREATE VIEW streamvibe.sketch_now AS
 SELECT s.since AS hour, s.job_type, s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
 WHERE s.minutes = 60 AND s.leaf_number <> ALL (ARRAY(SELECT g.leaf_number FROM streamvibe.dropped_leaf g));
 
--- Which leaf a job's row is in: its tableoid is table_oid.
+-- Which leaf a job's row is in: its tableoid is table_oid. (Not a join, which functions that have nested loops off would read whole.)
 CREATE VIEW streamvibe.leaf AS
-SELECT c.oid AS table_oid, p.leaf_number
-FROM pg_catalog.pg_class c JOIN streamvibe.partition p ON p.partition_name = c.relname::text
-WHERE c.relnamespace = 'streamvibe'::regnamespace;
+SELECT c.oid AS table_oid, (SELECT p.leaf_number FROM streamvibe.partition p WHERE p.partition_name = c.relname::text) AS leaf_number
+FROM pg_catalog.pg_class c WHERE c.relnamespace = 'streamvibe'::regnamespace;

@@ -5,22 +5,20 @@ CREATE OR REPLACE FUNCTION streamvibe.count_jobs(p_sign integer, p_job_ids uuid[
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    WITH found AS MATERIALIZED (
-        SELECT q.*, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute
+    WITH notes AS MATERIALIZED (
+        SELECT q.leaf, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at)) AS minute,
+               p_sign * count(*) AS jobs,
+               p_sign * sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waiting_us,
+               p_sign * sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processing_us,
+               array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed') AS waited,
+               array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed') AS processed
         FROM (SELECT DISTINCT u.id FROM unnest(p_job_ids) u(id)) u
-        CROSS JOIN LATERAL (SELECT j.tableoid AS leaf, j.job_type, j.status, j.created_at, j.scheduled_for, j.started_at, j.completed_at
-                            FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
-    ), leaves AS MATERIALIZED (
-        SELECT l.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0) AS leaf_number
-        FROM (SELECT DISTINCT q.leaf FROM found q) l
+        CROSS JOIN LATERAL (SELECT j.tableoid AS leaf, j.* FROM public.job_queue j WHERE j.id = u.id OFFSET 0) q
+        GROUP BY q.leaf, q.job_type, q.status, streamvibe.minute_of(coalesce(q.completed_at, q.created_at))
     )
     INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-    SELECT l.leaf_number, q.job_type, q.status, q.minute, p_sign * count(*),
-           p_sign * sum(streamvibe.duration_us(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
-           p_sign * sum(streamvibe.duration_us(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed'),
-           array_agg(streamvibe.sketch_bucket(q.scheduled_for, q.started_at)) FILTER (WHERE q.status = 'completed'),
-           array_agg(streamvibe.sketch_bucket(q.started_at, q.completed_at)) FILTER (WHERE q.status = 'completed')
-    FROM found q JOIN leaves l USING (leaf)
-    GROUP BY l.leaf_number, q.job_type, q.status, q.minute;
+    SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = n.leaf), 0),
+           n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed
+    FROM notes n;
 END
 $$;

@@ -22,19 +22,20 @@ BEGIN
         WHERE q.id = ANY (p_job_ids) AND q.id BETWEEN v_first AND v_last AND coalesce(q.status, '') <> ''
           AND (NOT p_ended OR coalesce(q.status, '') IN ('completed', 'failed', 'cancelled') AND q.retry_at IS NULL)
         RETURNING q.tableoid AS leaf, q.job_type, q.status, q.created_at, q.scheduled_for, q.started_at, q.completed_at
-    ), leaves AS MATERIALIZED (
-        SELECT l.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0) AS leaf_number
-        FROM (SELECT DISTINCT g.leaf FROM gone g) l
-    ), noted AS (
+    ), notes AS MATERIALIZED (
         -- As count_jobs(-1, ...), which would look all of them up again.
+        SELECT g.leaf, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)) AS minute, -count(*) AS jobs,
+               -sum(streamvibe.duration_us(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed') AS waiting_us,
+               -sum(streamvibe.duration_us(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed') AS processing_us,
+               array_agg(streamvibe.sketch_bucket(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed') AS waited,
+               array_agg(streamvibe.sketch_bucket(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed') AS processed
+        FROM gone g
+        GROUP BY g.leaf, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
+    ), noted AS (
         INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT l.leaf_number, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at)), -count(*),
-               -sum(streamvibe.duration_us(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
-               -sum(streamvibe.duration_us(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed'),
-               array_agg(streamvibe.sketch_bucket(g.scheduled_for, g.started_at)) FILTER (WHERE g.status = 'completed'),
-               array_agg(streamvibe.sketch_bucket(g.started_at, g.completed_at)) FILTER (WHERE g.status = 'completed')
-        FROM gone g JOIN leaves l USING (leaf)
-        GROUP BY l.leaf_number, g.job_type, g.status, streamvibe.minute_of(coalesce(g.completed_at, g.created_at))
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = n.leaf), 0),
+               n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed
+        FROM notes n
     ), counted AS (
         INSERT INTO streamvibe.counter_note (name, job_type, detail, value)
         SELECT 'removed', g.job_type, '', count(*) FROM gone g GROUP BY g.job_type

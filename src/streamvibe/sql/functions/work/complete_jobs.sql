@@ -51,23 +51,25 @@ BEGIN
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
         RETURNING q.tableoid AS leaf, q.id, q.job_type, q.created_at, q.scheduled_for, q.started_at
-    ), leaves AS MATERIALIZED (
-        SELECT l.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = l.leaf), 0) AS leaf_number
-        FROM (SELECT DISTINCT d.leaf FROM done d) l
-    ), noted AS (
-        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
-        SELECT l.leaf_number, d.job_type, m.status, streamvibe.minute_of(d.created_at), -count(*), NULL, NULL, NULL, NULL
-        FROM done d JOIN leaves l USING (leaf)
+    ), notes AS MATERIALIZED (
+        SELECT d.leaf, d.job_type, m.status, streamvibe.minute_of(d.created_at) AS minute, -count(*) AS jobs,
+               NULL::bigint AS waiting_us, NULL::bigint AS processing_us, NULL::smallint[] AS waited, NULL::smallint[] AS processed
+        FROM done d
         CROSS JOIN LATERAL (SELECT CASE WHEN d.id IN (SELECT unnest(v_mine.processing))
                                         THEN 'processing' ELSE 'pending' END AS status) m
-        GROUP BY l.leaf_number, d.job_type, m.status, streamvibe.minute_of(d.created_at)
+        GROUP BY d.leaf, d.job_type, m.status, streamvibe.minute_of(d.created_at)
         UNION ALL
-        SELECT l.leaf_number, d.job_type, 'completed', streamvibe.minute_of(v_now), count(*),
+        SELECT d.leaf, d.job_type, 'completed', streamvibe.minute_of(v_now), count(*),
                sum(streamvibe.duration_us(d.scheduled_for, d.started_at)),
                sum(streamvibe.duration_us(d.started_at, v_now)),
                array_agg(streamvibe.sketch_bucket(d.scheduled_for, d.started_at)),
                array_agg(streamvibe.sketch_bucket(d.started_at, v_now))
-        FROM done d JOIN leaves l USING (leaf) GROUP BY l.leaf_number, d.job_type
+        FROM done d GROUP BY d.leaf, d.job_type
+    ), noted AS (
+        INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = n.leaf), 0),
+               n.job_type, n.status, n.minute, n.jobs, n.waiting_us, n.processing_us, n.waited, n.processed
+        FROM notes n
     )
     SELECT coalesce(array_agg(d.id), '{}') INTO v_done FROM done d;
     PERFORM streamvibe.drop_from_claims(p_worker_id, p_tokens, p_job_ids, v_mine.busy);

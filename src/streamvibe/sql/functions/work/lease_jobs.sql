@@ -30,14 +30,14 @@ BEGIN
           AND q.id = ANY (v_mine.locked)
           AND q.id BETWEEN v_mine.locked[1] AND v_mine.locked[cardinality(v_mine.locked)]
         RETURNING q.tableoid AS leaf, q.id, q.job_type, q.created_at
-    ), leaves AS MATERIALIZED (
-        SELECT d.leaf, coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = d.leaf), 0) AS leaf_number
-        FROM (SELECT DISTINCT l.leaf FROM leased l) d
+    ), notes AS MATERIALIZED (
+        SELECT l.leaf, l.job_type, streamvibe.minute_of(l.created_at) AS minute, count(*) AS jobs FROM leased l
+        GROUP BY l.leaf, l.job_type, streamvibe.minute_of(l.created_at)
     ), noted AS (
         INSERT INTO streamvibe.stat_delta (leaf_number, job_type, status, minute, jobs)
-        SELECT f.leaf_number, l.job_type, m.status, streamvibe.minute_of(l.created_at), sum(m.sign)
-        FROM leased l JOIN leaves f USING (leaf) CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
-        GROUP BY f.leaf_number, l.job_type, m.status, streamvibe.minute_of(l.created_at)
+        SELECT coalesce((SELECT f.leaf_number FROM streamvibe.leaf f WHERE f.table_oid = n.leaf), 0),
+               n.job_type, m.status, n.minute, m.sign * n.jobs
+        FROM notes n CROSS JOIN (VALUES ('pending', -1), ('processing', 1)) m(status, sign)
     )
     SELECT coalesce(array_agg(l.id), '{}') INTO v_leased FROM leased l;
     RETURN QUERY
