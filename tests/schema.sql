@@ -479,17 +479,19 @@ BEGIN
         GROUP BY 1, 2, n.job_type, m.measure, m.bucket
     ), sketched AS (
         INSERT INTO streamvibe.stat_sketch AS s (leaf_number, minutes, since, job_type, measure, bucket, jobs)
-        SELECT b.leaf_number, w.minutes, b.since, b.job_type, n.measure, n.bucket, sum(n.jobs)
+        SELECT b.leaf_number, w.minutes, b.since, b.job_type, n.measure, b.bucket, sum(n.jobs)
         FROM by_hour n
         -- All types together as well, so that what is asked of them reads one type's rows; not by the hour, where they are many.
-        CROSS JOIN (VALUES (60::smallint, false), (0::smallint, false), (-1::smallint, false), (0::smallint, true), (-1::smallint, true))
-                   w(minutes, of_all_types)
+        CROSS JOIN (SELECT m.minutes, a.of_all_types
+                    FROM unnest('{-2,-1,0,60}'::smallint[]) m(minutes), (VALUES (false), (true)) a(of_all_types)
+                    WHERE m.minutes <> 60 OR NOT a.of_all_types) w
         CROSS JOIN LATERAL (SELECT CASE w.minutes WHEN 60 THEN n.hour ELSE 'epoch' END AS since,
-                                   CASE w.minutes WHEN 0 THEN 0 ELSE n.leaf_number END AS leaf_number,
-                                   CASE WHEN w.of_all_types THEN '' ELSE n.job_type END AS job_type) b
-        GROUP BY w.minutes, b.since, b.job_type, n.measure, n.bucket, b.leaf_number
+                                   CASE WHEN w.minutes IN (-2, 0) THEN 0 ELSE n.leaf_number END AS leaf_number,
+                                   CASE WHEN w.of_all_types THEN '' ELSE n.job_type END AS job_type,
+                                   CASE w.minutes WHEN -2 THEN n.bucket >> 4 ELSE n.bucket END AS bucket) b
+        GROUP BY w.minutes, b.since, b.job_type, n.measure, b.bucket, b.leaf_number
         -- What is read together lies together.
-        ORDER BY w.minutes, b.since, b.job_type, n.measure, n.bucket, b.leaf_number
+        ORDER BY w.minutes, b.since, b.job_type, n.measure, b.bucket, b.leaf_number
         ON CONFLICT (minutes, since, job_type, measure, bucket, leaf_number) DO UPDATE SET jobs = s.jobs + excluded.jobs
         RETURNING s.leaf_number, s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )
@@ -1536,30 +1538,49 @@ BEGIN
                   SELECT n.job_type, n.status, n.jobs FROM noted n WHERE n.minute >= w.since) x) e
         WHERE e.status IN ('completed', 'failed') AND (p_job_type IS NULL OR e.job_type = p_job_type)
         GROUP BY e.name
-    ), buckets AS (
+    ), loose AS MATERIALIZED (
+        -- Durations of which no groups are kept.
+        SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
+        WHERE s.hour >= date_bin('1 hour', v_since, '2000-01-01 00:00:00+00')
+          AND (p_job_type IS NULL OR s.job_type = p_job_type)
+        UNION ALL
+        SELECT n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
+        WHERE n.hour >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
+          AND (p_job_type IS NULL OR n.job_type = p_job_type)
+    ), groups AS MATERIALIZED (
         -- As double precision, which is exact for whole numbers up to 2^53, and added up three times as fast as numeric.
-        SELECT e.measure, e.bucket, sum(e.jobs::double precision) AS jobs
-        FROM (SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_total(coalesce(p_job_type, '')) s
-              WHERE v_since IS NULL
+        SELECT g.measure, g.bucket_group, g.jobs,
+               sum(g.jobs) OVER (PARTITION BY g.measure ORDER BY g.bucket_group ROWS UNBOUNDED PRECEDING) AS up_to
+        FROM (SELECT e.measure, e.bucket_group, sum(e.jobs::double precision) AS jobs
+              FROM (SELECT s.measure, s.bucket_group, s.jobs FROM streamvibe.sketch_groups(coalesce(p_job_type, '')) s
+                    WHERE v_since IS NULL
+                    UNION ALL
+                    SELECT l.measure, l.bucket >> 4, l.jobs FROM loose l) e
+              GROUP BY e.measure, e.bucket_group HAVING sum(e.jobs::double precision) <> 0) g
+    ), wanted AS MATERIALIZED (
+        -- In which group each percentile is: the first up to which there are so many.
+        SELECT DISTINCT ON (a.measure, a.part) a.measure, a.part, a.place, g.bucket_group, g.up_to - g.jobs AS before
+        FROM (SELECT m.measure, p.part, p.part * max(m.up_to) AS place
+              FROM groups m CROSS JOIN (VALUES (0.50), (0.95), (0.99)) p(part) GROUP BY m.measure, p.part) a
+        JOIN groups g ON g.measure = a.measure AND g.up_to >= a.place
+        ORDER BY a.measure, a.part, g.bucket_group
+    ), buckets AS (
+        SELECT e.measure, e.bucket_group, e.bucket,
+               sum(sum(e.jobs::double precision)) OVER (PARTITION BY e.measure, e.bucket_group ORDER BY e.bucket) AS up_to
+        FROM (SELECT w.measure, w.bucket_group, s.bucket, s.jobs
+              FROM (SELECT DISTINCT w.measure, w.bucket_group FROM wanted w WHERE v_since IS NULL) w
+              CROSS JOIN LATERAL streamvibe.sketch_total(coalesce(p_job_type, ''), w.measure, w.bucket_group) s
               UNION ALL
-              SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
-              WHERE s.hour >= date_bin('1 hour', v_since, '2000-01-01 00:00:00+00')
-                AND (p_job_type IS NULL OR s.job_type = p_job_type)
-              UNION ALL
-              SELECT n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
-              WHERE n.hour >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
-                AND (p_job_type IS NULL OR n.job_type = p_job_type)) e
-        GROUP BY e.measure, e.bucket HAVING sum(e.jobs::double precision) > 0
-    ), ranked AS MATERIALIZED (
-        SELECT b.measure, b.bucket, sum(b.jobs) OVER (PARTITION BY b.measure ORDER BY b.bucket ROWS UNBOUNDED PRECEDING) AS up_to
-        FROM buckets b
+              SELECT l.measure, l.bucket >> 4, l.bucket, l.jobs FROM loose l
+              WHERE (l.measure, l.bucket >> 4) IN (SELECT w.measure, w.bucket_group FROM wanted w)) e
+        GROUP BY e.measure, e.bucket_group, e.bucket
     ), percentiles AS (
-        SELECT r.measure,
-               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.up_to >= 0.50 * a.jobs)) AS p50,
-               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.up_to >= 0.95 * a.jobs)) AS p95,
-               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.up_to >= 0.99 * a.jobs)) AS p99
-        FROM ranked r JOIN (SELECT m.measure, max(m.up_to) AS jobs FROM ranked m GROUP BY m.measure) a USING (measure)
-        GROUP BY r.measure
+        SELECT f.measure, max(f.seconds) FILTER (WHERE f.part = 0.50) AS p50, max(f.seconds) FILTER (WHERE f.part = 0.95) AS p95,
+               max(f.seconds) FILTER (WHERE f.part = 0.99) AS p99
+        FROM (SELECT w.measure, w.part, streamvibe.sketch_seconds(min(b.bucket)) AS seconds
+              FROM wanted w JOIN buckets b ON b.measure = w.measure AND b.bucket_group = w.bucket_group AND w.before + b.up_to >= w.place
+              GROUP BY w.measure, w.part) f
+        GROUP BY f.measure
     )
     SELECT t.*, p.p50, p.p95, p.p99, w.p50, w.p95, w.p99
     FROM (
@@ -2564,7 +2585,8 @@ BEGIN
             v_room := NOT p_enforce_limit OR streamvibe.has_room(
                 v_user_id, p_job_type, v_max_live, v_type.max_live_jobs, v_type.below);
             v_turn := (SELECT n.turn FROM streamvibe.next_turns(
-                           ARRAY[v_user_id], ARRAY[p_job_type], v_now, v_type.below) n);
+                           ARRAY[v_user_id], ARRAY[p_job_type], v_now, streamvibe.id_bound(v_type.leaf_lower_at),
+                           v_type.below) n);
         END IF;
     END IF;
     IF p_enforce_limit AND NOT v_room THEN
@@ -3442,6 +3464,7 @@ CREATE FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean DEF
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
+    v_newest uuid;
     v_below uuid;
     v_default_max integer := (SELECT s.default_max_live_jobs FROM streamvibe.setting s);
     v_unknown record;
@@ -3491,9 +3514,10 @@ BEGIN
     PERFORM streamvibe.require_partition('job_queue', v_now);
     PERFORM streamvibe.require_partition('job_queue', v_now + interval '1 second');
 
-    v_below := (SELECT p.upper_id FROM streamvibe.partition p
-                WHERE p.parent_name = 'job_queue' AND p.lower_at <= v_now + interval '1 hour'
-                ORDER BY p.lower_at DESC LIMIT 1);
+    SELECT streamvibe.id_bound(p.lower_at), p.upper_id INTO v_newest, v_below
+    FROM streamvibe.partition p
+    WHERE p.parent_name = 'job_queue' AND p.lower_at <= v_now + interval '1 hour'
+    ORDER BY p.lower_at DESC LIMIT 1;
     IF NOT p_dedupe AND NOT p_enforce_limit THEN
         RETURN QUERY
         WITH accepted AS MATERIALIZED (
@@ -3513,7 +3537,7 @@ BEGIN
             JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
                                    FROM (SELECT DISTINCT s.user_id, s.job_type FROM streamvibe.staging s
                                          WHERE s.batch = p_batch) d) p
-                  CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
+                  CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_newest, v_below) n) u
                  USING (user_id, job_type)
             -- A user's rows after each other: three indexes begin with the user.
             ORDER BY a.user_id, a.job_type, a.ordinal
@@ -3586,7 +3610,7 @@ BEGIN
         FROM accepted a JOIN staged s USING (ordinal)
         JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
                                FROM (SELECT DISTINCT w.user_id, w.job_type FROM wanted w) d) p
-              CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
+              CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_newest, v_below) n) u
              USING (user_id, job_type)
         ORDER BY a.ordinal
         RETURNING tableoid AS leaf, job_type, created_at
@@ -4281,11 +4305,13 @@ BEGIN
         RETURNING s.job_type, s.measure, s.bucket, s.jobs
     )
     UPDATE streamvibe.stat_sketch s SET jobs = s.jobs - g.jobs
-    FROM (SELECT g.job_type, g.measure, g.bucket, sum(g.jobs) AS jobs FROM gone g GROUP BY g.job_type, g.measure, g.bucket) g
-    WHERE s.minutes = 0 AND s.since = 'epoch' AND s.leaf_number = 0 AND s.job_type = g.job_type AND s.measure = g.measure
-      AND s.bucket = g.bucket;
+    FROM (SELECT w.minutes, g.job_type, g.measure, w.bucket, sum(g.jobs) AS jobs
+          FROM gone g CROSS JOIN LATERAL (VALUES (0, g.bucket), (-2, g.bucket >> 4)) w(minutes, bucket)
+          GROUP BY w.minutes, g.job_type, g.measure, w.bucket) g
+    WHERE s.minutes = g.minutes AND s.since = 'epoch' AND s.leaf_number = 0 AND s.job_type = g.job_type AND s.measure = g.measure
+      AND s.bucket = g.bucket AND s.minutes IN (0, -2);
     IF FOUND THEN
-        DELETE FROM streamvibe.stat_sketch s WHERE s.minutes = 0 AND s.jobs = 0;
+        DELETE FROM streamvibe.stat_sketch s WHERE s.minutes IN (0, -2) AND s.jobs = 0;
     END IF;
     DELETE FROM streamvibe.stat s
     WHERE s.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat l WHERE l.leaf_number = ANY (p_leaf_numbers) LIMIT p_limit));
@@ -4934,21 +4960,22 @@ CREATE FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now t
                 ELSE 0 END
 $$;
 
-CREATE FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_below uuid) RETURNS TABLE(user_id uuid, job_type text, turn integer)
+CREATE FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_newest uuid, p_below uuid) RETURNS TABLE(user_id uuid, job_type text, turn integer)
     LANGUAGE sql STABLE
     SET enable_sort TO 'off'
     AS $$
     SELECT u.user_id, u.job_type, streamvibe.next_turn(l.last_at, p_now)
     FROM unnest(p_user_ids, p_job_types) u(user_id, job_type)
-    CROSS JOIN LATERAL (
-        SELECT max(m.last_at) AS last_at
-        FROM (SELECT n.created_at + n.turn * interval '1 minute' AS last_at
-              FROM (SELECT q.created_at, q.turn, q.job_type, q.scheduled_for
-                    FROM public.job_queue q
-                    WHERE q.user_id = u.user_id AND q.status = 'pending' AND q.id < p_below
-                    ORDER BY q.created_at DESC, q.id DESC LIMIT 100) n
-              WHERE n.job_type = u.job_type AND n.scheduled_for <= n.created_at
-              LIMIT 5) m) l
+    LEFT JOIN LATERAL (
+        SELECT n.created_at + n.turn * interval '1 minute' AS last_at
+        FROM (VALUES (p_newest, p_below), ('00000000-0000-0000-0000-000000000000', p_newest)) leaves(from_id, below_id)
+        CROSS JOIN LATERAL (
+            SELECT q.created_at, q.turn, q.job_type, q.scheduled_for
+            FROM public.job_queue q
+            WHERE q.user_id = u.user_id AND q.status = 'pending' AND q.id >= leaves.from_id AND q.id < leaves.below_id
+            ORDER BY q.created_at DESC, q.id DESC LIMIT 100) n
+        WHERE n.job_type = u.job_type AND n.scheduled_for <= n.created_at
+        LIMIT 1) l ON true
 $$;
 
 CREATE FUNCTION streamvibe.not_paused(p_job_types text[]) RETURNS text[]
@@ -6000,21 +6027,36 @@ CREATE FUNCTION streamvibe.sketch_bucket(p_from timestamp with time zone, p_to t
     WHEN p_to <= p_from THEN -690 END::smallint
 $$;
 
-CREATE FUNCTION streamvibe.sketch_seconds(p_bucket smallint) RETURNS double precision
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    AS $$ SELECT pg_catalog.exp(p_bucket * 0.020000666706669543::double precision) * 0.99::double precision $$;
-
-CREATE FUNCTION streamvibe.sketch_total(p_job_type text) RETURNS TABLE(measure text, bucket smallint, jobs bigint)
-    LANGUAGE sql STABLE
+CREATE FUNCTION streamvibe.sketch_groups(p_job_type text) RETURNS TABLE(measure text, bucket_group integer, jobs bigint)
+    LANGUAGE sql STABLE ROWS 100
     AS $$
-    SELECT s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
-    WHERE s.minutes = 0 AND s.since = 'epoch' AND s.job_type = p_job_type
+    SELECT s.measure, s.bucket::integer, s.jobs FROM streamvibe.stat_sketch s
+    WHERE s.minutes = -2 AND s.since = 'epoch' AND s.job_type = p_job_type
     UNION ALL
-    SELECT l.measure, l.bucket, -l.jobs
+    SELECT l.measure, l.bucket >> 4, -l.jobs
     FROM streamvibe.dropped_leaf g
     CROSS JOIN LATERAL (
         SELECT s.measure, s.bucket, s.jobs FROM streamvibe.stat_sketch s
         WHERE s.minutes = -1 AND s.since = 'epoch' AND s.job_type = p_job_type AND s.leaf_number = g.leaf_number OFFSET 0) l
+$$;
+
+CREATE FUNCTION streamvibe.sketch_seconds(p_bucket smallint) RETURNS double precision
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$ SELECT pg_catalog.exp(p_bucket * 0.020000666706669543::double precision) * 0.99::double precision $$;
+
+CREATE FUNCTION streamvibe.sketch_total(p_job_type text, p_measure text, p_group integer) RETURNS TABLE(bucket smallint, jobs bigint)
+    LANGUAGE sql STABLE ROWS 16
+    AS $$
+    SELECT s.bucket, s.jobs FROM streamvibe.stat_sketch s
+    WHERE s.minutes = 0 AND s.since = 'epoch' AND s.job_type = p_job_type AND s.measure = p_measure
+      AND s.bucket >= p_group << 4 AND s.bucket < (p_group + 1) << 4
+    UNION ALL
+    SELECT l.bucket, -l.jobs
+    FROM streamvibe.dropped_leaf g
+    CROSS JOIN LATERAL (
+        SELECT s.bucket, s.jobs FROM streamvibe.stat_sketch s
+        WHERE s.minutes = -1 AND s.since = 'epoch' AND s.job_type = p_job_type AND s.measure = p_measure
+          AND s.bucket >= p_group << 4 AND s.bucket < (p_group + 1) << 4 AND s.leaf_number = g.leaf_number OFFSET 0) l
 $$;
 
 CREATE FUNCTION streamvibe.stat_since(p_since timestamp with time zone) RETURNS TABLE(job_type text, status text, jobs bigint, waiting_us bigint, processing_us bigint)
@@ -6802,7 +6844,7 @@ CREATE TABLE streamvibe.stat_sketch (
     since timestamp with time zone CONSTRAINT sketch_by_leaf_since_not_null NOT NULL,
     jobs bigint CONSTRAINT sketch_by_leaf_jobs_not_null NOT NULL,
     CONSTRAINT stat_sketch_measure_check CHECK ((measure = ANY (ARRAY['waiting'::text, 'processing'::text]))),
-    CONSTRAINT stat_sketch_minutes_check CHECK ((minutes = ANY (ARRAY['-1'::integer, 0, 60])))
+    CONSTRAINT stat_sketch_minutes_check CHECK ((minutes = ANY (ARRAY['-2'::integer, '-1'::integer, 0, 60])))
 )
 WITH (fillfactor='50');
 
@@ -7551,7 +7593,7 @@ REVOKE ALL ON FUNCTION streamvibe.minute_of(p_at timestamp with time zone) FROM 
 
 REVOKE ALL ON FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_newest uuid, p_below uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.not_paused(p_job_types text[]) FROM PUBLIC;
 
@@ -7660,9 +7702,11 @@ REVOKE ALL ON FUNCTION streamvibe.sealed_leaf(p_partition_name text) FROM PUBLIC
 
 REVOKE ALL ON FUNCTION streamvibe.sketch_bucket(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION streamvibe.sketch_groups(p_job_type text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION streamvibe.sketch_seconds(p_bucket smallint) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.sketch_total(p_job_type text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.sketch_total(p_job_type text, p_measure text, p_group integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.stat_since(p_since timestamp with time zone) FROM PUBLIC;
 

@@ -64,10 +64,24 @@ SELECT measure, bucket, sum(jobs)::bigint AS jobs FROM (
     SELECT measure, bucket, jobs FROM streamvibe.sketch_note) s
 GROUP BY 1, 2 HAVING sum(jobs) <> 0
 """
-SKETCH_IN_ALL = SKETCH_KEPT.replace("streamvibe.sketch_now", "streamvibe.sketch_total('')")
+# Of all time, as they are read: the buckets of each group that there is.
+OF_TYPES = """(
+    SELECT g.measure, b.bucket, b.jobs
+    FROM (SELECT DISTINCT t.name, g.measure, g.bucket_group
+          FROM ({}) t(name), LATERAL streamvibe.sketch_groups(t.name) g) g,
+         LATERAL streamvibe.sketch_total(g.name, g.measure, g.bucket_group) b) k"""
+SKETCH_IN_ALL = SKETCH_KEPT.replace("streamvibe.sketch_now", OF_TYPES.format("SELECT ''"))
 SKETCH_BY_TYPE = SKETCH_KEPT.replace(
-    "streamvibe.sketch_now", "streamvibe.job_type t, LATERAL streamvibe.sketch_total(t.name)"
+    "streamvibe.sketch_now", OF_TYPES.format("SELECT name FROM streamvibe.job_type")
 )
+GROUPS_BY_HAND = f"SELECT measure, bucket >> 4, sum(jobs)::bigint FROM ({SKETCHED_BY_HAND}) b GROUP BY 1, 2"
+GROUPS_KEPT = """
+SELECT measure, bucket_group, sum(jobs)::bigint FROM (
+    SELECT measure, bucket_group, jobs FROM streamvibe.sketch_groups('')
+    UNION ALL
+    SELECT measure, bucket >> 4, jobs FROM streamvibe.sketch_note) s
+GROUP BY 1, 2 HAVING sum(jobs) <> 0
+"""
 
 
 # What would leave with each leaf.
@@ -248,6 +262,7 @@ def test_every_snapshot_is_exact(queue: Queue) -> None:
                     assert _rows(reader, KEPT, minutes) == _rows(reader, added)
                 for kept in (SKETCH_KEPT, SKETCH_IN_ALL, SKETCH_BY_TYPE):
                     assert _rows(reader, kept) == _rows(reader, SKETCHED_BY_HAND)
+                assert _rows(reader, GROUPS_KEPT) == _rows(reader, GROUPS_BY_HAND)
                 assert _rows(reader, OF_LEAVES_KEPT) == _rows(reader, OF_LEAVES_BY_HAND)
                 seen.add(str(by_hand))
                 states |= {row[1] for row in by_hand}

@@ -158,6 +158,11 @@ def test_what_it_left_behind_is_looked_up(database: Database) -> None:
         " FROM generate_series(101, 130) leaf, generate_series(1, 10) t, generate_series(1, 100) b,"
         " unnest('{-1,0}'::int[]) m WHERE m = -1 OR leaf = 101"
     )
+    conn.execute(
+        "INSERT INTO streamvibe.stat_sketch (leaf_number, minutes, since, job_type, measure, bucket, jobs)"
+        " SELECT 0, -2, 'epoch', job_type, measure, bucket >> 4, sum(jobs) FROM streamvibe.stat_sketch"
+        " WHERE minutes = 0 GROUP BY 4, 5, 6"
+    )
     conn.execute("ANALYZE streamvibe.stat_sketch")
     conn.execute("INSERT INTO streamvibe.dropped_leaf VALUES (107)")
     with nested_plans(conn) as found:
@@ -171,7 +176,12 @@ def test_what_it_left_behind_is_looked_up(database: Database) -> None:
     assert max(read) >= 1000
     assert max(read) <= 2500
     left = "SELECT minutes, min(jobs), max(jobs), count(*) FROM streamvibe.stat_sketch GROUP BY 1 ORDER BY 1"
-    assert conn.execute(left.encode()).fetchall() == [(-1, 1, 1, 29_000), (0, 29, 29, 1000)]
+    # The first of seven groups and the last are five and fifteen buckets.
+    assert conn.execute(left.encode()).fetchall() == [
+        (-2, 29 * 5, 29 * 16, 70),
+        (-1, 1, 1, 29_000),
+        (0, 29, 29, 1000),
+    ]
 
 
 def test_what_was_wrong_of_it_leaves_with_it(queue: Queue) -> None:

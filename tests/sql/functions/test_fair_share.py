@@ -1,11 +1,14 @@
 """Fair share: of users' jobs at one priority, who asked for many does not delay who asked for one."""
 
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
+from benchmarks.pickup import nodes
 from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.sql.conftest import Queue
+from tests.sql.plans import nested_plans
 
 MANY = 3_000
 OTHERS = 99
@@ -79,16 +82,56 @@ def test_the_turn_is_found_without_reading_all_that_waits(queue: Queue) -> None:
     others = [{"user_id": str(uuid4()), "job_type": "email"} for _ in range(MANY)]
     kit.call(queue.conn, "create_jobs", p_jobs=Jsonb(others))
     queue.conn.execute("VACUUM ANALYZE public.job_queue")
-    last = "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
+    bounds = "'00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'"
     read = (
         "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
-        f"SELECT * FROM streamvibe.next_turns(ARRAY[%s::uuid], ARRAY[%s], streamvibe.now(), {last})"
+        f"SELECT * FROM streamvibe.next_turns(ARRAY[%s::uuid], ARRAY[%s], streamvibe.now(), {bounds})"
     )
     for job_type in ("email", "sms"):
         for _ in range(2):
             [row] = kit.query(queue.conn, read, heavy, job_type)
         plan = row["QUERY PLAN"][0]["Plan"]
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 90
+
+
+def test_turns_go_on_in_the_next_leaf(clocked: Queue) -> None:
+    """After the user's newest waiting job, also one in an older leaf, which is not read where there is a newer one."""
+    conn = clocked.conn
+    ready(clocked)
+    users = [both, only_old, _] = [uuid4() for _ in range(3)]
+    for user_id in (both, only_old):
+        bulk(clocked, user_id, 3)
+    # Turns that are not over when the next leaf begins.
+    conn.execute("UPDATE public.job_queue SET turn = turn + 20000")
+    [old] = kit.query(
+        conn,
+        "SELECT partition_name, upper_at, upper_id FROM streamvibe.partition WHERE parent_name = 'job_queue'"
+        " AND lower_at <= streamvibe.now() AND upper_at > streamvibe.now()",
+    )
+    clocked.advance(old["upper_at"] - kit.value(conn, "SELECT streamvibe.now()") + kit.MINUTE)
+    bulk(clocked, both, 1)
+    bulk(clocked, both, 2)
+    due = "SELECT created_at + turn * interval '1 minute' AS at FROM job_queue WHERE user_id = %s ORDER BY id"
+    times = [row["at"] for row in kit.query(conn, due, both)]
+    minutes = [(later - earlier) / kit.MINUTE for earlier, later in pairwise(times)]
+    assert minutes == pytest.approx([1] * 5, abs=1)
+    assert sum(minutes) == pytest.approx(5, abs=1)
+    turns = (
+        "SELECT n.turn FROM streamvibe.next_turns(ARRAY[%s::uuid], ARRAY['email'], streamvibe.now(), %s,"
+        " 'ffffffff-ffff-ffff-ffff-ffffffffffff') n"
+    )
+    found = []
+    for user_id in users:
+        with nested_plans(conn) as plans:
+            [row] = kit.query(conn, turns, user_id, old["upper_id"])
+        read = {
+            node["Relation Name"]
+            for plan in plans
+            for node in nodes(plan)
+            if "Relation Name" in node and node["Actual Loops"]
+        }
+        found.append((row["turn"] > 1000, old["partition_name"] in read))
+    assert found == [(True, False), (True, True), (False, True)]
 
 
 def test_many_small_batches_are_one_user(queue: Queue) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from benchmarks.pickup import nodes
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.sql.conftest import Queue
+from tests.sql.plans import nested_plans
 
 STATES = ("pending", "processing", "completed", "failed", "cancelled")
 WINDOWS = ("1 hour", "1 day", "7 days")
@@ -203,8 +205,8 @@ def test_since(clocked: Queue, compacted: bool) -> None:
     assert stats(clocked)["error_rates"] == windows
 
 
-@pytest.mark.parametrize("compacted", [False, True])
-def test_percentiles_are_within_one_percent(queue: Queue, compacted: bool) -> None:
+@pytest.mark.parametrize("compacted", [False, "half", True])
+def test_percentiles_are_within_one_percent(queue: Queue, compacted: bool | str) -> None:
     """Of durations from a microsecond to weeks, every percentile is within 1 % of the exact one, by type or of all."""
     conn = queue.conn
     kit.register(conn)
@@ -224,8 +226,12 @@ def test_percentiles_are_within_one_percent(queue: Queue, compacted: bool) -> No
     wrong = kit.call(queue.service, "recount_stats")
     assert {row["job_type"]: row["jobs_before"] for row in wrong} == {"email": 0, "sms": 0}
     assert sum(row["jobs_now"] for row in wrong) == 3000
+    notes = kit.value(conn, "SELECT count(*) FROM streamvibe.stat_delta")
     if compacted:
-        kit.call(queue.service, "compact_stats")
+        kit.call(queue.service, "compact_stats", p_limit=notes // 2 if compacted == "half" else 10_000)
+    left = kit.value(conn, "SELECT count(*) FROM streamvibe.stat_delta")
+    assert left == {False: notes, "half": notes - notes // 2, True: 0}[compacted]
+    assert notes >= 2
     jobs = all_jobs(conn)
     for job_type in (None, "email", "sms"):
         found = stats(queue, p_job_type=job_type)
@@ -237,6 +243,53 @@ def test_percentiles_are_within_one_percent(queue: Queue, compacted: bool) -> No
                 exact = _percentile(values, part / 100)
                 assert found[f"{measure}_p{part}_seconds"] == pytest.approx(exact, rel=0.01)
                 assert since[f"{measure}_p{part}_seconds"] == found[f"{measure}_p{part}_seconds"]
+
+
+def test_percentiles_of_nothing(queue: Queue) -> None:
+    """Once the last completed job is deleted there is no duration any more, also where that is only noted yet."""
+    note = (
+        "INSERT INTO streamvibe.stat_delta"
+        " (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)"
+        " VALUES (7, 'email', 'completed', '2026-01-05 10:07+00', %s, 0, 0, '{5}', '{-7}')"
+    )
+    names = [f"{measure}_p{part}_seconds" for measure in ("wait", "processing") for part in (50, 95, 99)]
+    queue.conn.execute(note, [1])
+    kit.call(queue.service, "compact_stats")
+    found = stats(queue)
+    assert [found[name] for name in names] == [
+        kit.value(queue.conn, "SELECT streamvibe.sketch_seconds(5::int2)")
+    ] * 3 + [kit.value(queue.conn, "SELECT streamvibe.sketch_seconds((-7)::int2)")] * 3
+    queue.conn.execute(note, [-1])
+    for _ in range(2):
+        found = stats(queue)
+        assert [found[name] for name in names] == [None] * 6
+        kit.call(queue.service, "compact_stats")
+
+
+def test_few_of_the_durations_are_read(queue: Queue) -> None:
+    """Of durations from a microsecond to a month, it reads those where percentiles are, not all buckets."""
+    conn = queue.conn
+    kit.register(conn)
+    buckets = list(range(-690, 750))
+    conn.execute(
+        "INSERT INTO streamvibe.stat_delta"
+        " (leaf_number, job_type, status, minute, jobs, waiting_us, processing_us, waited, processed)"
+        " VALUES (7, 'email', 'completed', '2026-01-05 10:07+00', %s, 0, 0, %s, %s)",
+        [len(buckets), buckets, buckets],
+    )
+    kit.call(queue.service, "compact_stats")
+    conn.execute("ANALYZE streamvibe.stat_sketch")
+    for arguments in ({}, {"p_job_type": "email"}):
+        with nested_plans(conn) as found:
+            answer = kit.call_one(conn, "get_job_queue_stats", **arguments)
+        assert answer["wait_p50_seconds"] == kit.value(conn, "SELECT streamvibe.sketch_seconds(29::int2)")
+        read = sum(
+            node["Actual Rows"] * node["Actual Loops"] + node.get("Rows Removed by Filter", 0)
+            for plan in found
+            for node in nodes(plan)
+            if node.get("Relation Name") == "stat_sketch"
+        )
+        assert 2 * 91 <= read <= 2 * (91 + 3 * 16)
 
 
 def test_recounting_mends_what_was_changed_by_hand(queue: Queue) -> None:
@@ -321,10 +374,11 @@ def test_zeroes_of_one_leaf(queue: Queue) -> None:
     sums = "SELECT leaf_number, minutes FROM streamvibe.{} WHERE jobs = 1 ORDER BY 2, 1"
     for table, levels, times in (
         ("stat", (-1, 0, 1, 10, 60, 1440), 1),
-        ("stat_sketch", (-1, -1, 0, 0, 60), 2),
+        ("stat_sketch", (-2, -2, -1, -1, 0, 0, 60), 2),
     ):
         found = conn.execute(sums.format(table).encode()).fetchall()
-        assert found == [(8 if level else 0, level) for level in levels for _ in range(times)]
+        # Of all leaves together, or of one.
+        assert found == [(0 if level in (0, -2) else 8, level) for level in levels for _ in range(times)]
         assert kit.value(conn, f"SELECT count(*) FROM streamvibe.{table}") == len(found)
 
 

@@ -37,11 +37,13 @@ BEGIN
         RETURNING s.job_type, s.measure, s.bucket, s.jobs
     )
     UPDATE streamvibe.stat_sketch s SET jobs = s.jobs - g.jobs
-    FROM (SELECT g.job_type, g.measure, g.bucket, sum(g.jobs) AS jobs FROM gone g GROUP BY g.job_type, g.measure, g.bucket) g
-    WHERE s.minutes = 0 AND s.since = 'epoch' AND s.leaf_number = 0 AND s.job_type = g.job_type AND s.measure = g.measure
-      AND s.bucket = g.bucket;
+    FROM (SELECT w.minutes, g.job_type, g.measure, w.bucket, sum(g.jobs) AS jobs
+          FROM gone g CROSS JOIN LATERAL (VALUES (0, g.bucket), (-2, g.bucket >> 4)) w(minutes, bucket)
+          GROUP BY w.minutes, g.job_type, g.measure, w.bucket) g
+    WHERE s.minutes = g.minutes AND s.since = 'epoch' AND s.leaf_number = 0 AND s.job_type = g.job_type AND s.measure = g.measure
+      AND s.bucket = g.bucket AND s.minutes IN (0, -2);
     IF FOUND THEN
-        DELETE FROM streamvibe.stat_sketch s WHERE s.minutes = 0 AND s.jobs = 0;
+        DELETE FROM streamvibe.stat_sketch s WHERE s.minutes IN (0, -2) AND s.jobs = 0;
     END IF;
     DELETE FROM streamvibe.stat s
     WHERE s.ctid = ANY (ARRAY(SELECT l.ctid FROM streamvibe.stat l WHERE l.leaf_number = ANY (p_leaf_numbers) LIMIT p_limit));

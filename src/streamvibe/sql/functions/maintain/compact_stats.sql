@@ -74,17 +74,19 @@ BEGIN
         GROUP BY 1, 2, n.job_type, m.measure, m.bucket
     ), sketched AS (
         INSERT INTO streamvibe.stat_sketch AS s (leaf_number, minutes, since, job_type, measure, bucket, jobs)
-        SELECT b.leaf_number, w.minutes, b.since, b.job_type, n.measure, n.bucket, sum(n.jobs)
+        SELECT b.leaf_number, w.minutes, b.since, b.job_type, n.measure, b.bucket, sum(n.jobs)
         FROM by_hour n
         -- All types together as well, so that what is asked of them reads one type's rows; not by the hour, where they are many.
-        CROSS JOIN (VALUES (60::smallint, false), (0::smallint, false), (-1::smallint, false), (0::smallint, true), (-1::smallint, true))
-                   w(minutes, of_all_types)
+        CROSS JOIN (SELECT m.minutes, a.of_all_types
+                    FROM unnest('{-2,-1,0,60}'::smallint[]) m(minutes), (VALUES (false), (true)) a(of_all_types)
+                    WHERE m.minutes <> 60 OR NOT a.of_all_types) w
         CROSS JOIN LATERAL (SELECT CASE w.minutes WHEN 60 THEN n.hour ELSE 'epoch' END AS since,
-                                   CASE w.minutes WHEN 0 THEN 0 ELSE n.leaf_number END AS leaf_number,
-                                   CASE WHEN w.of_all_types THEN '' ELSE n.job_type END AS job_type) b
-        GROUP BY w.minutes, b.since, b.job_type, n.measure, n.bucket, b.leaf_number
+                                   CASE WHEN w.minutes IN (-2, 0) THEN 0 ELSE n.leaf_number END AS leaf_number,
+                                   CASE WHEN w.of_all_types THEN '' ELSE n.job_type END AS job_type,
+                                   CASE w.minutes WHEN -2 THEN n.bucket >> 4 ELSE n.bucket END AS bucket) b
+        GROUP BY w.minutes, b.since, b.job_type, n.measure, b.bucket, b.leaf_number
         -- What is read together lies together.
-        ORDER BY w.minutes, b.since, b.job_type, n.measure, n.bucket, b.leaf_number
+        ORDER BY w.minutes, b.since, b.job_type, n.measure, b.bucket, b.leaf_number
         ON CONFLICT (minutes, since, job_type, measure, bucket, leaf_number) DO UPDATE SET jobs = s.jobs + excluded.jobs
         RETURNING s.leaf_number, s.minutes, s.since, s.job_type, s.measure, s.bucket, s.jobs
     )

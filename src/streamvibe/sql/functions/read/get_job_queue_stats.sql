@@ -70,30 +70,49 @@ BEGIN
                   SELECT n.job_type, n.status, n.jobs FROM noted n WHERE n.minute >= w.since) x) e
         WHERE e.status IN ('completed', 'failed') AND (p_job_type IS NULL OR e.job_type = p_job_type)
         GROUP BY e.name
-    ), buckets AS (
+    ), loose AS MATERIALIZED (
+        -- Durations of which no groups are kept.
+        SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
+        WHERE s.hour >= date_bin('1 hour', v_since, '2000-01-01 00:00:00+00')
+          AND (p_job_type IS NULL OR s.job_type = p_job_type)
+        UNION ALL
+        SELECT n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
+        WHERE n.hour >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
+          AND (p_job_type IS NULL OR n.job_type = p_job_type)
+    ), groups AS MATERIALIZED (
         -- As double precision, which is exact for whole numbers up to 2^53, and added up three times as fast as numeric.
-        SELECT e.measure, e.bucket, sum(e.jobs::double precision) AS jobs
-        FROM (SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_total(coalesce(p_job_type, '')) s
-              WHERE v_since IS NULL
+        SELECT g.measure, g.bucket_group, g.jobs,
+               sum(g.jobs) OVER (PARTITION BY g.measure ORDER BY g.bucket_group ROWS UNBOUNDED PRECEDING) AS up_to
+        FROM (SELECT e.measure, e.bucket_group, sum(e.jobs::double precision) AS jobs
+              FROM (SELECT s.measure, s.bucket_group, s.jobs FROM streamvibe.sketch_groups(coalesce(p_job_type, '')) s
+                    WHERE v_since IS NULL
+                    UNION ALL
+                    SELECT l.measure, l.bucket >> 4, l.jobs FROM loose l) e
+              GROUP BY e.measure, e.bucket_group HAVING sum(e.jobs::double precision) <> 0) g
+    ), wanted AS MATERIALIZED (
+        -- In which group each percentile is: the first up to which there are so many.
+        SELECT DISTINCT ON (a.measure, a.part) a.measure, a.part, a.place, g.bucket_group, g.up_to - g.jobs AS before
+        FROM (SELECT m.measure, p.part, p.part * max(m.up_to) AS place
+              FROM groups m CROSS JOIN (VALUES (0.50), (0.95), (0.99)) p(part) GROUP BY m.measure, p.part) a
+        JOIN groups g ON g.measure = a.measure AND g.up_to >= a.place
+        ORDER BY a.measure, a.part, g.bucket_group
+    ), buckets AS (
+        SELECT e.measure, e.bucket_group, e.bucket,
+               sum(sum(e.jobs::double precision)) OVER (PARTITION BY e.measure, e.bucket_group ORDER BY e.bucket) AS up_to
+        FROM (SELECT w.measure, w.bucket_group, s.bucket, s.jobs
+              FROM (SELECT DISTINCT w.measure, w.bucket_group FROM wanted w WHERE v_since IS NULL) w
+              CROSS JOIN LATERAL streamvibe.sketch_total(coalesce(p_job_type, ''), w.measure, w.bucket_group) s
               UNION ALL
-              SELECT s.measure, s.bucket, s.jobs FROM streamvibe.sketch_now s
-              WHERE s.hour >= date_bin('1 hour', v_since, '2000-01-01 00:00:00+00')
-                AND (p_job_type IS NULL OR s.job_type = p_job_type)
-              UNION ALL
-              SELECT n.measure, n.bucket, n.jobs FROM streamvibe.sketch_note n
-              WHERE n.hour >= coalesce(date_bin('1 hour', v_since, '2000-01-01 00:00:00+00'), '-infinity')
-                AND (p_job_type IS NULL OR n.job_type = p_job_type)) e
-        GROUP BY e.measure, e.bucket HAVING sum(e.jobs::double precision) > 0
-    ), ranked AS MATERIALIZED (
-        SELECT b.measure, b.bucket, sum(b.jobs) OVER (PARTITION BY b.measure ORDER BY b.bucket ROWS UNBOUNDED PRECEDING) AS up_to
-        FROM buckets b
+              SELECT l.measure, l.bucket >> 4, l.bucket, l.jobs FROM loose l
+              WHERE (l.measure, l.bucket >> 4) IN (SELECT w.measure, w.bucket_group FROM wanted w)) e
+        GROUP BY e.measure, e.bucket_group, e.bucket
     ), percentiles AS (
-        SELECT r.measure,
-               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.up_to >= 0.50 * a.jobs)) AS p50,
-               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.up_to >= 0.95 * a.jobs)) AS p95,
-               streamvibe.sketch_seconds(min(r.bucket) FILTER (WHERE r.up_to >= 0.99 * a.jobs)) AS p99
-        FROM ranked r JOIN (SELECT m.measure, max(m.up_to) AS jobs FROM ranked m GROUP BY m.measure) a USING (measure)
-        GROUP BY r.measure
+        SELECT f.measure, max(f.seconds) FILTER (WHERE f.part = 0.50) AS p50, max(f.seconds) FILTER (WHERE f.part = 0.95) AS p95,
+               max(f.seconds) FILTER (WHERE f.part = 0.99) AS p99
+        FROM (SELECT w.measure, w.part, streamvibe.sketch_seconds(min(b.bucket)) AS seconds
+              FROM wanted w JOIN buckets b ON b.measure = w.measure AND b.bucket_group = w.bucket_group AND w.before + b.up_to >= w.place
+              GROUP BY w.measure, w.part) f
+        GROUP BY f.measure
     )
     SELECT t.*, p.p50, p.p95, p.p99, w.p50, w.p95, w.p99
     FROM (

@@ -1,0 +1,12 @@
+-- Of how long jobs waited and took, sixteen buckets of the sketch together as well (minutes -2: of all time): where a percentile falls is
+-- found among them, and of the buckets only those of its group are read. See docs/decisions/0010-statistics.md.
+-- Who adds up meanwhile finds the row locked and comes again; and until the functions of this release are there nobody adds up,
+-- because the one before would leave groups out.
+SELECT FROM streamvibe.stat_keeper FOR UPDATE;
+DROP FUNCTION IF EXISTS public.compact_stats(integer);
+ALTER TABLE streamvibe.stat_sketch DROP CONSTRAINT stat_sketch_minutes_check,
+    ADD CONSTRAINT stat_sketch_minutes_check CHECK (minutes IN (-2, -1, 0, 60));
+INSERT INTO streamvibe.stat_sketch (leaf_number, minutes, since, job_type, measure, bucket, jobs)
+SELECT s.leaf_number, -2, s.since, s.job_type, s.measure, s.bucket >> 4, sum(s.jobs)
+FROM streamvibe.stat_sketch s WHERE s.minutes = 0
+GROUP BY s.leaf_number, s.since, s.job_type, s.measure, s.bucket >> 4;
