@@ -289,8 +289,8 @@ BEGIN
         v_deleted := 0;
         -- Other types' jobs are passed over once, and never read again; so many in a call, whatever the number of types.
         WHILE v_rounds > 0 LOOP
-            SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name AND EXISTS (
-                       SELECT FROM unnest(v_from, v_before) o(from_id, upper_id) WHERE f.id >= o.from_id AND f.id < o.upper_id)) AS ids,
+            SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name
+                                             AND f.id < v_before[width_bucket(f.id, v_from)]) AS ids,
                    count(*) AS n,
                    (array_agg(f.completed_at ORDER BY f.completed_at DESC, f.id DESC))[1] AS last_at,
                    (array_agg(f.id ORDER BY f.completed_at DESC, f.id DESC))[1] AS last_id
@@ -4431,6 +4431,14 @@ CREATE FUNCTION streamvibe.in_utc(p_at timestamp with time zone) RETURNS text
     SELECT CASE WHEN isfinite(p_at) THEN to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"') ELSE p_at::text END
 $$;
 
+CREATE FUNCTION streamvibe.index_pages(p_leaf_pages bigint, p_leaf_density double precision, p_internal_pages bigint) RETURNS double precision
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT 1 + CASE WHEN p_leaf_pages = 0 OR p_leaf_density < 0.1 THEN 0
+                    WHEN p_leaf_pages * p_leaf_density <= 90 THEN 1
+                    ELSE ceil(p_leaf_pages * p_leaf_density / 90) + p_internal_pages END
+$$;
+
 CREATE FUNCTION streamvibe.indexes_to_rebuild() RETURNS SETOF text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4448,6 +4456,12 @@ BEGIN
       AND c.relname ~ '_cc(new|old)[0-9]*$'
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
     v_tables := ARRAY(SELECT t.name FROM streamvibe.tables_to_pack() t);
+    RETURN QUERY
+    SELECT format('VACUUM (SKIP_LOCKED) streamvibe.%I', s.relname)
+    FROM pg_stat_all_tables s
+    WHERE s.schemaname = 'streamvibe' AND s.n_dead_tup > 0 AND s.relname::text <> ALL (v_tables)
+      AND pg_relation_size(s.relid) <= 32 * 1024 * 1024
+    ORDER BY s.relname;
     RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', t.name) FROM unnest(v_tables) t(name);
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
@@ -4461,8 +4475,8 @@ BEGIN
     )
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
-     WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 32 * 1024
-       AND b.bloat_bytes > b.size_bytes / 8
+     WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact
+       AND b.bloat_bytes > b.size_bytes / CASE WHEN b.size_bytes < 256 * 1024 THEN 5 ELSE 8 END
        AND b.table_name <> ALL (v_tables)
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL
@@ -4611,11 +4625,9 @@ DECLARE
     v_found text := 'SELECT NULL::double precision AS density, NULL::double precision AS pages';
 BEGIN
     IF v_function IS NOT NULL THEN
-        -- Pages that are deleted, and wait to be used again, are no leaves. One page is the index's own. (The condition stands in
-        -- a subquery of its own, so that the function is not called where it is not met.)
+        -- (The condition stands in a subquery of its own, so that the function is not called where it is not met.)
         v_found := format('SELECT CASE WHEN s.leaf_pages > 0 THEN s.avg_leaf_density END AS density, '
-                          '1 + s.internal_pages + CASE WHEN s.leaf_pages > 0 THEN ceil(s.leaf_pages * s.avg_leaf_density / 90) '
-                          'ELSE 0 END AS pages '
+                          'streamvibe.index_pages(s.leaf_pages, s.avg_leaf_density, s.internal_pages) AS pages '
                           'FROM (SELECT WHERE NOT $1 OR NOT e.is_known OR e.needed < 0.75 * e.size) g, '
                           'LATERAL %s(e.relation::regclass) s', v_function);
     END IF;
@@ -6103,23 +6115,33 @@ CREATE FUNCTION streamvibe.tables_to_pack() RETURNS TABLE(name text)
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
-    v_function text := streamvibe.pgstattuple_function('pgstattuple');
+    v_tables text := streamvibe.pgstattuple_function('pgstattuple');
+    v_indexes text := streamvibe.pgstattuple_function('pgstatindex');
 BEGIN
-    IF v_function IS NULL THEN
+    IF v_tables IS NULL OR v_indexes IS NULL THEN
         RETURN;
     END IF;
     -- A row takes a line pointer of 4 bytes, and is filled up to a multiple of 8, 4 more on average; a page has 24 of its own.
     RETURN QUERY EXECUTE format($query$
         SELECT c.relname::text
-        FROM pg_class c
+        FROM (SELECT t.oid, t.relname, t.reloptions FROM pg_class t
+              WHERE t.relnamespace = 'streamvibe'::regnamespace AND t.relkind = 'r' AND NOT t.relispartition
+                AND pg_relation_size(t.oid) <= 32 * 1024 * 1024
+                AND (pg_relation_size(t.oid) < 128 * 1024 OR t.relname IN ('stat', 'stat_sketch', 'archive_file')) OFFSET 0) c
         CROSS JOIN LATERAL (SELECT coalesce((SELECT o.option_value::integer FROM pg_options_to_table(c.reloptions) o
                                              WHERE o.option_name = 'fillfactor'), 100) AS fillfactor) o
-        CROSS JOIN LATERAL (SELECT t.table_len, (t.tuple_len + 8 * t.tuple_count) * 100.0 / o.fillfactor * 8192 / 8168 AS needed
+        CROSS JOIN LATERAL (SELECT t.table_len, t.tuple_count, (t.tuple_len + 8 * t.tuple_count) * 100.0 / o.fillfactor * 8192 / 8168 AS needed
                             FROM %s(c.oid::regclass) t) t
-        WHERE c.relnamespace = 'streamvibe'::regnamespace AND c.relname IN ('stat', 'stat_sketch', 'archive_file')
-          AND pg_relation_size(c.oid) BETWEEN 128 * 1024 AND 32 * 1024 * 1024
-          AND t.table_len - t.needed > t.table_len / 6
-    $query$, v_function);
+        WHERE CASE WHEN t.table_len >= 128 * 1024 THEN t.table_len - t.needed > t.table_len / 6
+              ELSE t.table_len > 1.25 * 8192 * greatest(ceil(t.needed / 8192), 1)
+                   OR EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+                              JOIN pg_am m ON m.oid = x.relam AND m.amname = 'btree'
+                              CROSS JOIN LATERAL %s(x.oid::regclass) s
+                              WHERE i.indrelid = c.oid AND i.indisvalid AND pg_relation_size(x.oid) > 1.25 * 8192
+                                    * CASE WHEN t.tuple_count = 0 THEN 1
+                                      ELSE streamvibe.index_pages(s.leaf_pages, s.avg_leaf_density, s.internal_pages) END)
+              END
+    $query$, v_tables, v_indexes);
 END
 $_$;
 
@@ -7543,6 +7565,8 @@ REVOKE ALL ON FUNCTION streamvibe.id_floor(p_at timestamp with time zone) FROM P
 REVOKE ALL ON FUNCTION streamvibe.identity_hash(p_user_id uuid, p_job_type text, p_params jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.in_utc(p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.index_pages(p_leaf_pages bigint, p_leaf_density double precision, p_internal_pages bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.indexes_to_rebuild() FROM PUBLIC;
 GRANT ALL ON FUNCTION streamvibe.indexes_to_rebuild() TO service_role;

@@ -1,6 +1,11 @@
 """Which indexes are built anew."""
 
+from typing import Any
+from uuid import uuid4
+
 import pytest
+from psycopg import Connection
+from psycopg.types.json import Jsonb
 from tests.sql import kit
 from tests.support.databases import Database
 
@@ -80,6 +85,75 @@ def test_what_was_emptied_page_by_page_is_packed(database: Database) -> None:
     )
     conn.execute(f"VACUUM streamvibe.{leaf}".encode())
     assert any(f"{leaf}_pkey" in row[0] for row in conn.execute(COMMANDS))
+
+
+def night(conn: Connection[Any]) -> list[str]:
+    """Which commands it was."""
+    conn.execute("SELECT pg_stat_force_next_flush()")
+    commands = [row[0] for row in conn.execute(COMMANDS)]
+    for command in commands:
+        conn.execute(command.encode())
+    return commands
+
+
+def test_what_rows_only_pass_through_is_packed(database: Database) -> None:
+    """A table that is empty most of the time takes no more than an empty one, and nobody who has it waits."""
+    conn = database.connect()
+    conn.execute("CREATE EXTENSION pgstattuple")
+    kit.register(conn)
+    kit.call(conn, "create_jobs", p_jobs=Jsonb([{"user_id": str(uuid4()), "job_type": "email"}] * 500))
+    pages = "SELECT pg_relation_size('streamvibe.staging_pkey') / 8192"
+    assert kit.value(conn, pages) > 3
+    pack = "VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.staging"
+    with database.connect() as writer, writer.transaction():
+        writer.execute("LOCK streamvibe.staging IN ROW EXCLUSIVE MODE")
+        assert pack in night(conn)
+        assert kit.value(conn, pages) > 3
+    assert pack in night(conn)
+    assert kit.value(conn, pages) == 1
+    while night(conn):
+        pass
+    # A row and its page are what is needed.
+    conn.execute("INSERT INTO streamvibe.dropped_leaf VALUES (7)")
+    assert night(conn) == []
+
+
+def test_a_table_of_some_rows_is_packed(database: Database) -> None:
+    """What workers write again and again leaves pages behind them."""
+    conn = database.connect()
+    conn.execute("CREATE EXTENSION pgstattuple")
+    for n in range(60):
+        kit.worker(conn, f"worker-{n}")
+    conn.execute("DELETE FROM streamvibe.worker WHERE id <> 'worker-59'")
+    conn.execute("VACUUM streamvibe.worker")
+    pages = "SELECT pg_relation_size('streamvibe.worker') / 8192"
+    assert kit.value(conn, pages) > 1
+    assert "VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.worker" in night(conn)
+    assert kit.value(conn, pages) == 1
+    assert kit.query(conn, "SELECT id FROM streamvibe.worker") == [{"id": "worker-59"}]
+
+
+def test_small_indexes_of_a_leaf_are_packed(database: Database) -> None:
+    """The night after, where too few rows ended for autovacuum: as small as those of a leaf in which nothing waited."""
+    conn = database.connect()
+    conn.execute("CREATE EXTENSION pgstattuple")
+    kit.register(conn)
+    kit.call(conn, "create_jobs", p_jobs=Jsonb([{"user_id": str(uuid4()), "job_type": "email"}] * 400))
+    conn.execute("VACUUM (ANALYZE) public.job_queue")
+    conn.execute("UPDATE public.job_queue SET status = 'cancelled', completed_at = streamvibe.now()")
+    sizes = (
+        "SELECT DISTINCT pg_relation_size(i.indexrelid) / 8192 AS pages FROM pg_index i"
+        " WHERE i.indrelid = (SELECT DISTINCT tableoid FROM public.job_queue)"
+        " AND pg_get_expr(i.indpred, i.indrelid) LIKE '(status = ''pending''%'"
+    )
+    assert min(row["pages"] for row in kit.query(conn, sizes)) > 1
+    [first, *_] = night(conn)
+    assert first.startswith("VACUUM (SKIP_LOCKED) streamvibe.job_queue_")
+    for _ in range(2):
+        if not night(conn):
+            break
+    assert kit.query(conn, sizes) == [{"pages": 1}]
+    assert night(conn) == []
 
 
 HOURS = """

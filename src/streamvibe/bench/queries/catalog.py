@@ -32,6 +32,17 @@ class Question:
     disturbs: bool = False
 
 
+#: What bulk creation writes, worked out already: what it takes to write it is what no function can do without.
+_READY_ROWS = """
+CREATE TEMP TABLE ready_rows ON COMMIT DROP AS
+SELECT streamvibe.make_id(streamvibe.microseconds(n.at), hashint8(b.ordinality)::bigint) AS id, n.at AS created_at,
+       (b.value ->> 'user_id')::uuid AS user_id, b.value ->> 'job_type' AS job_type, b.value -> 'params' AS params,
+       5::smallint AS job_priority, n.at AS scheduled_for, n.at + interval '1 day' AS expires_at, n.at AS updated_at
+FROM jsonb_array_elements(%(batch)s) WITH ORDINALITY b
+CROSS JOIN LATERAL (SELECT now() + b.ordinality * interval '1 microsecond' AS at) n
+ORDER BY user_id
+"""
+
 QUESTIONS: tuple[Question, ...] = (
     Question(
         "User job list (paginated)",
@@ -58,6 +69,15 @@ QUESTIONS: tuple[Question, ...] = (
         100,
         calls=20,
         writes=True,
+    ),
+    Question(
+        "bulk: the bare INSERT",
+        "1K jobs",
+        "WITH written AS (INSERT INTO job_queue (id, created_at, user_id, job_type, params, job_priority, scheduled_for,"
+        " expires_at, updated_at) SELECT * FROM ready_rows RETURNING 1) SELECT count(*) FROM written",
+        calls=20,
+        writes=True,
+        before=_READY_ROWS,
     ),
     Question(
         "Cleanup old jobs",

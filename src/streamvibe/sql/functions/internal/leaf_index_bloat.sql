@@ -16,11 +16,9 @@ DECLARE
     v_found text := 'SELECT NULL::double precision AS density, NULL::double precision AS pages';
 BEGIN
     IF v_function IS NOT NULL THEN
-        -- Pages that are deleted, and wait to be used again, are no leaves. One page is the index's own. (The condition stands in
-        -- a subquery of its own, so that the function is not called where it is not met.)
+        -- (The condition stands in a subquery of its own, so that the function is not called where it is not met.)
         v_found := format('SELECT CASE WHEN s.leaf_pages > 0 THEN s.avg_leaf_density END AS density, '
-                          '1 + s.internal_pages + CASE WHEN s.leaf_pages > 0 THEN ceil(s.leaf_pages * s.avg_leaf_density / 90) '
-                          'ELSE 0 END AS pages '
+                          'streamvibe.index_pages(s.leaf_pages, s.avg_leaf_density, s.internal_pages) AS pages '
                           'FROM (SELECT WHERE NOT $1 OR NOT e.is_known OR e.needed < 0.75 * e.size) g, '
                           'LATERAL %s(e.relation::regclass) s', v_function);
     END IF;

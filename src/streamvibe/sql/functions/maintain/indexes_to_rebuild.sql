@@ -1,9 +1,10 @@
 -- Commands, each to be run by itself outside of a transaction: first those that remove what an interrupted rebuild left behind,
--- then those that rewrite small tables (tables_to_pack), whose indexes are built anew by that, then those that rebuild
--- what is bloated:
+-- then those that vacuum small tables (32 MB), whose few dead rows autovacuum leaves alone, so that the next night can tell how full they
+-- are, those that rewrite small tables (tables_to_pack), whose indexes are built anew by that, and those that rebuild what is bloated:
 -- - indexes of leaves whose time is over, which nothing will fill again, of the statistics that are added up, from which whole weeks
 --   leave, and of leaves that are written to as long as they are small (256 MB), when more than an eighth is empty (1.14 times what
---   is needed: 1.3 is not reached before the next night) and 32 KB, 20 at most, but only where pgstattuple tells how full an index is: an estimate would be as wrong the night after;
+--   is needed: 1.3 is not reached before the next night), or of less than 256 KB a fifth, 20 at most, but only where pgstattuple tells how
+--   full an index is: an estimate would be as wrong the night after;
 -- - of what is left, the most bloated index, if more than half of it, and 10 MB, is empty.
 -- Nothing for a role that does not own the tables.
 -- Reads:  as get_index_bloat().
@@ -24,6 +25,12 @@ BEGIN
       AND c.relname ~ '_cc(new|old)[0-9]*$'
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
     v_tables := ARRAY(SELECT t.name FROM streamvibe.tables_to_pack() t);
+    RETURN QUERY
+    SELECT format('VACUUM (SKIP_LOCKED) streamvibe.%I', s.relname)
+    FROM pg_stat_all_tables s
+    WHERE s.schemaname = 'streamvibe' AND s.n_dead_tup > 0 AND s.relname::text <> ALL (v_tables)
+      AND pg_relation_size(s.relid) <= 32 * 1024 * 1024
+    ORDER BY s.relname;
     RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', t.name) FROM unnest(v_tables) t(name);
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
@@ -37,8 +44,8 @@ BEGIN
     )
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
-     WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact AND b.bloat_bytes > 32 * 1024
-       AND b.bloat_bytes > b.size_bytes / 8
+     WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact
+       AND b.bloat_bytes > b.size_bytes / CASE WHEN b.size_bytes < 256 * 1024 THEN 5 ELSE 8 END
        AND b.table_name <> ALL (v_tables)
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL
