@@ -42,7 +42,7 @@ HOUR = timedelta(hours=1)
 #: In the queue's time: who is killed is noticed after so long.
 LEASE_HOURS = 11.0
 USERS = [UUID(int=n) for n in range(1, 60)]
-#: Each table and index takes at most so many times what a fresh copy takes, but one page.
+#: Each table and index takes at most so many times what a fresh copy takes, or a page.
 MOST = 1.3
 PAGE_BYTES = 8192
 #: Of steps in which a worker, or the leader of maintenance, is killed; in some others a worker is told to stop.
