@@ -4456,12 +4456,6 @@ BEGIN
       AND c.relname ~ '_cc(new|old)[0-9]*$'
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
     v_tables := ARRAY(SELECT t.name FROM streamvibe.tables_to_pack() t);
-    RETURN QUERY
-    SELECT format('VACUUM (SKIP_LOCKED) streamvibe.%I', s.relname)
-    FROM pg_stat_all_tables s
-    WHERE s.schemaname = 'streamvibe' AND s.n_dead_tup > 0 AND s.relname::text <> ALL (v_tables)
-      AND pg_relation_size(s.relid) <= 32 * 1024 * 1024
-    ORDER BY s.relname;
     RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', t.name) FROM unnest(v_tables) t(name);
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
@@ -6145,6 +6139,17 @@ BEGIN
 END
 $_$;
 
+CREATE FUNCTION streamvibe.tables_to_vacuum() RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT format('VACUUM (SKIP_LOCKED) streamvibe.%I', s.relname)
+    FROM pg_stat_all_tables s
+    WHERE s.schemaname = 'streamvibe' AND s.n_dead_tup > 0 AND pg_relation_size(s.relid) <= 32 * 1024 * 1024
+      AND (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass)
+    ORDER BY s.relname
+$$;
+
 CREATE FUNCTION streamvibe.this_database() RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7739,6 +7744,8 @@ REVOKE ALL ON FUNCTION streamvibe.statuses_now(p_job_ids uuid[], p_busy uuid[]) 
 REVOKE ALL ON FUNCTION streamvibe.stored_statuses(p_status text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.tables_to_pack() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION streamvibe.tables_to_vacuum() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.this_database() FROM PUBLIC;
 

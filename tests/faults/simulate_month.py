@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -267,18 +267,21 @@ class Month:
     # The end.
 
     def _end(self) -> None:
-        """Dead workers are noticed, what is due is done, and two nights pass."""
-        for _ in range(int(LEASE_HOURS) + 3):
-            self.database.advance_clock(HOUR)
+        """Dead workers are noticed, what is due is done, and after a night's packing nobody works any more."""
+        soonest = (self._now() + HOUR * (LEASE_HOURS + 3)).astimezone(UTC)
+        night = soonest.replace(hour=2, minute=50)
+        night += timedelta(days=night < soonest)
+        while (left := night - self._now()) > timedelta():
+            self.database.advance_clock(min(HOUR, left))
             if self.worker is None:
                 command = [sys.executable, month_process.__file__, self.database.dsn, str(LEASE_HOURS)]
                 self.worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
             self._maintain()
             self._wait_idle()
-        self._maintain()
         self._stop_worker(signal.SIGTERM)
+        # Past the duties that vacuum and pack, one after the other.
         for _ in range(2):
-            self.database.advance_clock(timedelta(days=1))
+            self.database.advance_clock(timedelta(minutes=12))
             self._maintain()
 
     def _check(self) -> None:

@@ -189,6 +189,12 @@ def test_sums_of_every_release(empty_database: Database, tmp_path: Path) -> None
         for name in OLD:
             assert kit.value(conn, "SELECT to_regproc(%s)", name.partition("(")[0]) is None
 
+        with_old_functions(conn)
+        migrate_to(empty_database, tmp_path, 23)
+        assert kit.value(conn, "SELECT to_regproc('public.compact_stats')") is None
+        for name in OLD:
+            conn.execute(f"DROP FUNCTION IF EXISTS {name}".encode())
+
         migrate(empty_database.dsn)
         with empty_database.as_service() as service:
             kit.register(service)

@@ -27,6 +27,7 @@ LEFT_OUT = {
     "compact_stats",
     "retry_failed_jobs",
     "drop_old_partitions",
+    "vacuum_small_tables",
     "reindex_bloated",
     "archive",
 }

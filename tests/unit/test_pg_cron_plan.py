@@ -77,7 +77,12 @@ def test_every_duty_is_planned_or_left_out() -> None:
     """What a process must judge, and what has steps, is left out; every other duty is one statement."""
     jobs, left_out = plan(DUTIES, {}, NEW)
     assert {job.duty for job in jobs} | {one.duty for one in left_out} == {duty.name for duty in DUTIES}
-    assert {one.duty for one in left_out} == {"recover_stuck_jobs", "drop_old_partitions", "reindex_bloated"}
+    assert {one.duty for one in left_out} == {
+        "recover_stuck_jobs",
+        "drop_old_partitions",
+        "vacuum_small_tables",
+        "reindex_bloated",
+    }
     commands = {job.duty: job.command for job in jobs}
     assert commands["retry_failed_jobs"].endswith("SELECT retry_failed_jobs(1000)")
     assert commands["analyze_parents"].endswith("ANALYZE public.job_queue, public.job_log")

@@ -85,7 +85,8 @@ DUTIES: Sequence[Duty] = (
         commands=True,
         plain="ANALYZE public.job_queue, public.job_log",
     ),
-    # At night: what is small is packed, and of what is large the worst is built anew.
+    # At night: what is small is vacuumed, then packed, and of what is large the worst is built anew.
+    Duty("vacuum_small_tables", "0 3 * * *", "SELECT streamvibe.tables_to_vacuum()", commands=True),
     Duty("reindex_bloated", "10 3 * * *", "SELECT streamvibe.indexes_to_rebuild()", commands=True),
     # Soon after midnight, before the day's jobs leave. What they read takes long where every index is read.
     _report("daily", "5 0 * * *"),

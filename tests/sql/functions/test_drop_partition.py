@@ -124,6 +124,8 @@ def test_the_statistics_change_when_they_are_dropped(queue: Queue, compacted: bo
     left = "SELECT DISTINCT leaf_number FROM streamvibe.{} WHERE leaf_number <> 0"
     [present] = kit.query(conn, left.format("stat"))
     assert kit.query(conn, left.format("stat_sketch")) == [present]
+    for table in ("stat", "stat_sketch"):
+        assert kit.query(conn, f"SELECT * FROM streamvibe.{table} WHERE jobs = 0") == []
     assert kit.call(queue.service, "recount_stats") == []
 
 

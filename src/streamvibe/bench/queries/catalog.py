@@ -73,8 +73,8 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         "bulk: the bare INSERT",
         "1K jobs",
-        "WITH written AS (INSERT INTO job_queue (id, created_at, user_id, job_type, params, job_priority, scheduled_for,"
-        " expires_at, updated_at) SELECT * FROM ready_rows RETURNING 1) SELECT count(*) FROM written",
+        "WITH written AS (INSERT INTO job_queue (id, created_at, user_id, job_type, params, job_priority,"
+        " scheduled_for, expires_at, updated_at) SELECT * FROM ready_rows RETURNING 1) SELECT count(*) FROM written",
         calls=20,
         writes=True,
         before=_READY_ROWS,

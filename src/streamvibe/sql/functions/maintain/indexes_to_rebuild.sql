@@ -1,6 +1,6 @@
 -- Commands, each to be run by itself outside of a transaction: first those that remove what an interrupted rebuild left behind,
--- then those that vacuum small tables (32 MB), whose few dead rows autovacuum leaves alone, so that the next night can tell how full they
--- are, those that rewrite small tables (tables_to_pack), whose indexes are built anew by that, and those that rebuild what is bloated:
+-- then those that rewrite small tables (tables_to_pack), whose indexes are built anew by that, then those that rebuild
+-- what is bloated:
 -- - indexes of leaves whose time is over, which nothing will fill again, of the statistics that are added up, from which whole weeks
 --   leave, and of leaves that are written to as long as they are small (256 MB), when more than an eighth is empty (1.14 times what
 --   is needed: 1.3 is not reached before the next night), or of less than 256 KB a fifth, 20 at most, but only where pgstattuple tells how
@@ -25,12 +25,6 @@ BEGIN
       AND c.relname ~ '_cc(new|old)[0-9]*$'
       AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid);
     v_tables := ARRAY(SELECT t.name FROM streamvibe.tables_to_pack() t);
-    RETURN QUERY
-    SELECT format('VACUUM (SKIP_LOCKED) streamvibe.%I', s.relname)
-    FROM pg_stat_all_tables s
-    WHERE s.schemaname = 'streamvibe' AND s.n_dead_tup > 0 AND s.relname::text <> ALL (v_tables)
-      AND pg_relation_size(s.relid) <= 32 * 1024 * 1024
-    ORDER BY s.relname;
     RETURN QUERY SELECT format('VACUUM (FULL, ANALYZE, SKIP_LOCKED) streamvibe.%I', t.name) FROM unnest(v_tables) t(name);
     RETURN QUERY
     WITH bloat AS MATERIALIZED (

@@ -1,0 +1,13 @@
+-- Commands that vacuum small tables (32 MB) with dead rows, each to be run by itself outside of a transaction: autovacuum leaves a few of them
+-- alone, and how full an index is can only be told without them (streamvibe.indexes_to_rebuild).
+-- Nothing for a role that does not own the tables.
+CREATE OR REPLACE FUNCTION streamvibe.tables_to_vacuum() RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('VACUUM (SKIP_LOCKED) streamvibe.%I', s.relname)
+    FROM pg_stat_all_tables s
+    WHERE s.schemaname = 'streamvibe' AND s.n_dead_tup > 0 AND pg_relation_size(s.relid) <= 32 * 1024 * 1024
+      AND (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass)
+    ORDER BY s.relname
+$$;
