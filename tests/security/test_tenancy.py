@@ -100,7 +100,10 @@ ARCHIVE = {
 }
 DEFINERS = {"create_staged_jobs", "refuse_held_claim"} | LEAVES | DUTIES | ARCHIVE
 PRIVATE_FOR_SERVICE = (
-    {"create_staged_jobs", "now", "indexes_to_rebuild", "parents_to_analyze"} | LEAVES | DUTIES | ARCHIVE
+    {"create_staged_jobs", "now", "indexes_to_rebuild", "parents_to_analyze", "tables_to_vacuum"}
+    | LEAVES
+    | DUTIES
+    | ARCHIVE
 )
 API_ROLES = ("anon", "authenticated", "service_role")
 # What a role may do with a table or view. Everything else is denied.

@@ -18,7 +18,7 @@ DECLARE
     v_private_for_service CONSTANT text[] := ARRAY[
         'create_staged_jobs', 'now', 'old_partitions', 'seal_partition', 'count_partition', 'place_sums', 'drop_partition',
         'lead_maintenance', 'resign_maintenance', 'register_duties', 'begin_duty', 'end_duty',
-        'indexes_to_rebuild', 'parents_to_analyze',
+        'indexes_to_rebuild', 'parents_to_analyze', 'tables_to_vacuum',
         'lead_archive', 'resign_archive', 'plan_leaving', 'archive_days', 'open_archive_rows', 'begin_archive_file', 'end_archive_file',
         'finish_archive', 'replace_archive_file', 'reject_archive_file', 'unfinished_archive_files', 'forget_archive_file', 'erasures', 'finish_erasure',
         'awaits_archive'];

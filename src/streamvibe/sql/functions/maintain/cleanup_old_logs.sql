@@ -43,8 +43,8 @@ BEGIN
         v_deleted := 0;
         -- Other types' lines are passed over once, and never read again; so many in a call, whatever the number of types.
         WHILE v_rounds > 0 LOOP
-            SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name AND EXISTS (
-                       SELECT FROM unnest(v_from, v_before) o(from_id, upper_id) WHERE f.id >= o.from_id AND f.id < o.upper_id)) AS ids,
+            SELECT array_agg(f.id) FILTER (WHERE f.job_type = v_type.name
+                                             AND f.id < v_before[width_bucket(f.id, v_from)]) AS ids,
                    count(*) AS n,
                    (array_agg(f.id ORDER BY f.id))[1] AS first_id,
                    (array_agg(f.id ORDER BY f.id DESC))[1] AS last_id
