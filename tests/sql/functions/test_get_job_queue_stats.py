@@ -167,7 +167,7 @@ def test_since(clocked: Queue, compacted: bool) -> None:
     conn = clocked.conn
     kit.register(conn)
     marks = []
-    for minutes in (0, 17, 44, 60, 125, 1440, None, 1439, 1, 3 * 1440 + 60):
+    for minutes in (0, 17, 44, 60, 125, 1440, None, 17, 14, 60, 1348, 1, 3 * 1440 + 60):
         now = kit.value(conn, "SELECT streamvibe.now()")
         # None: until the day (UTC) begins.
         clocked.advance(
