@@ -424,7 +424,7 @@ BEGIN
     PERFORM streamvibe.require_service('compact_stats');
     PERFORM streamvibe.require_read_committed('compact_stats', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_batch_size(p_limit);
-    PERFORM FROM streamvibe.stat_keeper FOR UPDATE SKIP LOCKED;
+    PERFORM FROM streamvibe.stat_lock FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
@@ -2120,7 +2120,7 @@ CREATE FUNCTION public.recount_stats() RETURNS TABLE(job_type text, status text,
 BEGIN
     PERFORM streamvibe.require_service('recount_stats');
     PERFORM streamvibe.require_read_committed('recount_stats', 'Use READ COMMITTED.');
-    PERFORM FROM streamvibe.stat_keeper FOR UPDATE;
+    PERFORM FROM streamvibe.stat_lock FOR UPDATE;
     -- Whoever drops a leaf has its row before its table: so that nobody waits for the other.
     PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
     RETURN QUERY
@@ -2585,8 +2585,7 @@ BEGIN
             v_room := NOT p_enforce_limit OR streamvibe.has_room(
                 v_user_id, p_job_type, v_max_live, v_type.max_live_jobs, v_type.below);
             v_turn := (SELECT n.turn FROM streamvibe.next_turns(
-                           ARRAY[v_user_id], ARRAY[p_job_type], v_now, streamvibe.id_bound(v_type.leaf_lower_at),
-                           v_type.below) n);
+                           ARRAY[v_user_id], ARRAY[p_job_type], v_now, v_type.below) n);
         END IF;
     END IF;
     IF p_enforce_limit AND NOT v_room THEN
@@ -3464,7 +3463,6 @@ CREATE FUNCTION streamvibe.create_staged_jobs(p_batch uuid, p_dedupe boolean DEF
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
-    v_newest uuid;
     v_below uuid;
     v_default_max integer := (SELECT s.default_max_live_jobs FROM streamvibe.setting s);
     v_unknown record;
@@ -3514,10 +3512,9 @@ BEGIN
     PERFORM streamvibe.require_partition('job_queue', v_now);
     PERFORM streamvibe.require_partition('job_queue', v_now + interval '1 second');
 
-    SELECT streamvibe.id_bound(p.lower_at), p.upper_id INTO v_newest, v_below
-    FROM streamvibe.partition p
-    WHERE p.parent_name = 'job_queue' AND p.lower_at <= v_now + interval '1 hour'
-    ORDER BY p.lower_at DESC LIMIT 1;
+    v_below := (SELECT p.upper_id FROM streamvibe.partition p
+                WHERE p.parent_name = 'job_queue' AND p.lower_at <= v_now + interval '1 hour'
+                ORDER BY p.lower_at DESC LIMIT 1);
     IF NOT p_dedupe AND NOT p_enforce_limit THEN
         RETURN QUERY
         WITH accepted AS MATERIALIZED (
@@ -3537,7 +3534,7 @@ BEGIN
             JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
                                    FROM (SELECT DISTINCT s.user_id, s.job_type FROM streamvibe.staging s
                                          WHERE s.batch = p_batch) d) p
-                  CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_newest, v_below) n) u
+                  CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
                  USING (user_id, job_type)
             -- A user's rows after each other: three indexes begin with the user.
             ORDER BY a.user_id, a.job_type, a.ordinal
@@ -3610,7 +3607,7 @@ BEGIN
         FROM accepted a JOIN staged s USING (ordinal)
         JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
                                FROM (SELECT DISTINCT w.user_id, w.job_type FROM wanted w) d) p
-              CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_newest, v_below) n) u
+              CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
              USING (user_id, job_type)
         ORDER BY a.ordinal
         RETURNING tableoid AS leaf, job_type, created_at
@@ -4470,7 +4467,7 @@ BEGIN
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
      WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact
-       AND b.bloat_bytes > b.size_bytes / CASE WHEN b.size_bytes < 256 * 1024 THEN 5 ELSE 8 END
+       AND b.bloat_bytes > b.size_bytes / 8
        AND b.table_name <> ALL (v_tables)
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL
@@ -4966,21 +4963,30 @@ CREATE FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now t
                 ELSE 0 END
 $$;
 
-CREATE FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_newest uuid, p_below uuid) RETURNS TABLE(user_id uuid, job_type text, turn integer)
+CREATE FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_below uuid) RETURNS TABLE(user_id uuid, job_type text, turn integer)
     LANGUAGE sql STABLE
     SET enable_sort TO 'off'
     AS $$
+    WITH newest AS MATERIALIZED (
+        SELECT streamvibe.id_bound(max(p.lower_at)) AS from_id FROM streamvibe.partition p
+        WHERE p.parent_name = 'job_queue' AND p.lower_at <= p_now
+    )
     SELECT u.user_id, u.job_type, streamvibe.next_turn(l.last_at, p_now)
     FROM unnest(p_user_ids, p_job_types) u(user_id, job_type)
     LEFT JOIN LATERAL (
-        SELECT n.created_at + n.turn * interval '1 minute' AS last_at
-        FROM (VALUES (p_newest, p_below), ('00000000-0000-0000-0000-000000000000', p_newest)) leaves(from_id, below_id)
+        SELECT w.last_at
+        FROM (VALUES ((SELECT n.from_id FROM newest n), p_below),
+                     ('00000000-0000-0000-0000-000000000000', (SELECT n.from_id FROM newest n))) leaves(from_id, below_id)
         CROSS JOIN LATERAL (
-            SELECT q.created_at, q.turn, q.job_type, q.scheduled_for
-            FROM public.job_queue q
-            WHERE q.user_id = u.user_id AND q.status = 'pending' AND q.id >= leaves.from_id AND q.id < leaves.below_id
-            ORDER BY q.created_at DESC, q.id DESC LIMIT 100) n
-        WHERE n.job_type = u.job_type AND n.scheduled_for <= n.created_at
+            SELECT max(m.last_at) AS last_at
+            FROM (SELECT n.created_at + n.turn * interval '1 minute' AS last_at
+                  FROM (SELECT q.created_at, q.turn, q.job_type, q.scheduled_for
+                        FROM public.job_queue q
+                        WHERE q.user_id = u.user_id AND q.status = 'pending' AND q.id >= leaves.from_id AND q.id < leaves.below_id
+                        ORDER BY q.created_at DESC, q.id DESC LIMIT 100) n
+                  WHERE n.job_type = u.job_type AND n.scheduled_for <= n.created_at
+                  LIMIT 2) m) w
+        WHERE w.last_at IS NOT NULL
         LIMIT 1) l ON true
 $$;
 
@@ -6115,39 +6121,49 @@ BEGIN
     IF v_tables IS NULL OR v_indexes IS NULL THEN
         RETURN;
     END IF;
-    -- A row takes a line pointer of 4 bytes, and is filled up to a multiple of 8, 4 more on average; a page has 24 of its own.
+    -- A row takes a line pointer of 4 bytes, and is filled up to a multiple of 8; a page has 24 of its own.
     RETURN QUERY EXECUTE format($query$
         SELECT c.relname::text
         FROM (SELECT t.oid, t.relname, t.reloptions FROM pg_class t
               WHERE t.relnamespace = 'streamvibe'::regnamespace AND t.relkind = 'r' AND NOT t.relispartition
                 AND pg_relation_size(t.oid) <= 32 * 1024 * 1024
                 AND (pg_relation_size(t.oid) < 128 * 1024 OR t.relname IN ('stat', 'stat_sketch', 'archive_file')) OFFSET 0) c
-        CROSS JOIN LATERAL (SELECT coalesce((SELECT o.option_value::integer FROM pg_options_to_table(c.reloptions) o
-                                             WHERE o.option_name = 'fillfactor'), 100) AS fillfactor) o
-        CROSS JOIN LATERAL (SELECT t.table_len, t.tuple_count, (t.tuple_len + 8 * t.tuple_count) * 100.0 / o.fillfactor * 8192 / 8168 AS needed
-                            FROM %s(c.oid::regclass) t) t
+        CROSS JOIN LATERAL (SELECT 8168 * coalesce((SELECT o.option_value::integer FROM pg_options_to_table(c.reloptions) o
+                                                    WHERE o.option_name = 'fillfactor'), 100) / 100 AS bytes) page
+        CROSS JOIN LATERAL (
+            SELECT t.table_len, (t.tuple_len + 8 * t.tuple_count) * 8192.0 / page.bytes AS needed,
+                   -- As many whole rows as fit, of few pages; a page where there is none.
+                   8192 * greatest(ceil(t.tuple_count::numeric
+                                        / greatest(floor(page.bytes / (t.tuple_len::numeric / nullif(t.tuple_count, 0) + 11)), 1)), 1) AS whole
+            FROM %s(c.oid::regclass) t) t
         WHERE CASE WHEN t.table_len >= 128 * 1024 THEN t.table_len - t.needed > t.table_len / 6
-              ELSE t.table_len > 1.25 * 8192 * greatest(ceil(t.needed / 8192), 1)
+              ELSE t.table_len > 1.25 * coalesce(t.whole, 8192)
                    OR EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
                               JOIN pg_am m ON m.oid = x.relam AND m.amname = 'btree'
                               CROSS JOIN LATERAL %s(x.oid::regclass) s
-                              WHERE i.indrelid = c.oid AND i.indisvalid AND pg_relation_size(x.oid) > 1.25 * 8192
-                                    * CASE WHEN t.tuple_count = 0 THEN 1
-                                      ELSE streamvibe.index_pages(s.leaf_pages, s.avg_leaf_density, s.internal_pages) END)
+                              WHERE i.indrelid = c.oid AND i.indisvalid AND pg_relation_size(x.oid)
+                                    > 1.25 * 8192 * streamvibe.index_pages(s.leaf_pages, s.avg_leaf_density, s.internal_pages))
               END
     $query$, v_tables, v_indexes);
 END
 $_$;
 
 CREATE FUNCTION streamvibe.tables_to_vacuum() RETURNS SETOF text
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT format('VACUUM (SKIP_LOCKED) streamvibe.%I', s.relname)
+BEGIN
+    IF NOT (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass) THEN
+        RETURN;
+    END IF;
+    -- INDEX_CLEANUP: else indexes are left alone where dead rows are on fewer than two of a hundred pages.
+    RETURN QUERY
+    SELECT format('VACUUM (INDEX_CLEANUP ON, SKIP_LOCKED) streamvibe.%I', s.relname)
     FROM pg_stat_all_tables s
     WHERE s.schemaname = 'streamvibe' AND s.n_dead_tup > 0 AND pg_relation_size(s.relid) <= 32 * 1024 * 1024
-      AND (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'public.job_queue'::regclass)
-    ORDER BY s.relname
+      AND NOT EXISTS (SELECT FROM streamvibe.partition p WHERE p.partition_name = s.relname AND p.sealed_at IS NOT NULL)
+    ORDER BY s.relname;
+END
 $$;
 
 CREATE FUNCTION streamvibe.this_database() RETURNS text
@@ -6908,9 +6924,9 @@ CREATE TABLE streamvibe.stat (
 )
 WITH (fillfactor='50');
 
-CREATE TABLE streamvibe.stat_keeper (
-    only_row boolean DEFAULT true NOT NULL,
-    CONSTRAINT stat_keeper_only_row_check CHECK (only_row)
+CREATE TABLE streamvibe.stat_lock (
+    only_row boolean DEFAULT true CONSTRAINT stat_keeper_only_row_not_null NOT NULL,
+    CONSTRAINT stat_lock_only_row_check CHECK (only_row)
 );
 
 CREATE VIEW streamvibe.stat_note AS
@@ -7060,8 +7076,8 @@ ALTER TABLE ONLY streamvibe.setting
 ALTER TABLE ONLY streamvibe.staging
     ADD CONSTRAINT staging_pkey PRIMARY KEY (batch, ordinal);
 
-ALTER TABLE ONLY streamvibe.stat_keeper
-    ADD CONSTRAINT stat_keeper_pkey PRIMARY KEY (only_row);
+ALTER TABLE ONLY streamvibe.stat_lock
+    ADD CONSTRAINT stat_lock_pkey PRIMARY KEY (only_row);
 
 ALTER TABLE ONLY streamvibe.stat
     ADD CONSTRAINT stat_pkey PRIMARY KEY (minutes, since, job_type, status, leaf_number);
@@ -7622,7 +7638,7 @@ REVOKE ALL ON FUNCTION streamvibe.minute_of(p_at timestamp with time zone) FROM 
 
 REVOKE ALL ON FUNCTION streamvibe.next_turn(p_last_at timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_newest uuid, p_below uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION streamvibe.next_turns(p_user_ids uuid[], p_job_types text[], p_now timestamp with time zone, p_below uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION streamvibe.not_paused(p_job_types text[]) FROM PUBLIC;
 

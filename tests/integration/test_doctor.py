@@ -155,6 +155,15 @@ def sums_missing(conn: Connection, minutes: int) -> AbstractContextManager[None]
     return sql(conn, f"DELETE FROM streamvibe.stat WHERE minutes = {minutes}")
 
 
+def groups_missing(conn: Connection) -> AbstractContextManager[None]:
+    kit.register(conn)
+    kit.worker(conn)
+    kit.job_id(conn)
+    kit.complete(conn, kit.claim(conn))
+    conn.execute("SELECT compact_stats()")
+    return sql(conn, "DELETE FROM streamvibe.stat_sketch WHERE minutes = -2")
+
+
 def stuck(conn: Connection) -> AbstractContextManager[None]:
     return dead_worker(conn)
 
@@ -175,6 +184,7 @@ MENDED_BY_SQL: dict[str, tuple[Callable[[Connection], AbstractContextManager[Non
     "statistics_wrong days": (partial(sums_missing, minutes=1440), "statistics of day"),
     "statistics_wrong tens": (partial(sums_missing, minutes=10), "statistics of ten minutes"),
     "statistics_wrong partitions": (partial(sums_missing, minutes=-1), "statistics of partition"),
+    "statistics_wrong durations": (groups_missing, "statistics of durations"),
     "alert": (stuck, "stuck"),
 }
 

@@ -340,6 +340,28 @@ async def test_a_rebuild_waits_for_nobody(database18: Database, monkeypatch: pyt
             await eventually(lambda: queue.value(remains) == 0, "no remains")
 
 
+async def test_a_vacuum_waits_for_nobody(database18: Database) -> None:
+    """Not for who has what is stored beside the table, for which no one else waits then, nor for a partition that is
+    gone: neither is a failure, and the others have their turn.
+    """
+    queue = Queue(database18)
+    queue.conn.execute("CREATE TABLE streamvibe.stored (about text)")
+    beside = queue.value("SELECT reltoastrelid::regclass::text FROM pg_class WHERE relname = 'stored'")
+    commands = (
+        "SELECT unnest(ARRAY['VACUUM (FULL, SKIP_LOCKED) streamvibe.stored', 'VACUUM (SKIP_LOCKED) streamvibe.gone',"
+        " 'ANALYZE public.job_log'])"
+    )
+    [usual] = only("vacuum_small_tables")
+    with database18.connect(autocommit=False) as reader:
+        reader.execute(f"SELECT count(*) FROM {beside}".encode())
+        async with maintained(database18, [replace(usual, sql=commands)]):
+            done = "SELECT count(*) FROM streamvibe.duty_run WHERE done = 1"
+            await eventually(lambda: queue.value(done) >= 1, "the last of them is done")
+            queue.conn.execute("SET statement_timeout = '1s'")
+            assert queue.value("SELECT count(*) FROM streamvibe.stored") == 0
+    assert queue.value("SELECT count(*) FROM streamvibe.duty_run WHERE error IS NOT NULL") == 0
+
+
 async def test_what_only_the_owner_may_do_is_left_out(database18: Database) -> None:
     """As the service nothing is rebuilt, vacuumed or analyzed, and that is no failure."""
     queue = Queue(database18)

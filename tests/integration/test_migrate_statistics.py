@@ -189,12 +189,6 @@ def test_sums_of_every_release(empty_database: Database, tmp_path: Path) -> None
         for name in OLD:
             assert kit.value(conn, "SELECT to_regproc(%s)", name.partition("(")[0]) is None
 
-        with_old_functions(conn)
-        migrate_to(empty_database, tmp_path, 23)
-        assert kit.value(conn, "SELECT to_regproc('public.compact_stats')") is None
-        for name in OLD:
-            conn.execute(f"DROP FUNCTION IF EXISTS {name}".encode())
-
         migrate(empty_database.dsn)
         with empty_database.as_service() as service:
             kit.register(service)
@@ -274,6 +268,46 @@ def test_an_upgrade_beside_others(empty_database: Database, tmp_path: Path) -> N
         migrated.result(60)
         assert kit.query(dropper, "SELECT row_count FROM streamvibe.partition") == [{"row_count": None}]
         assert kit.value(dropper, "SELECT sum(jobs) FROM streamvibe.stat_note") == 21
+
+
+OLD_COMPACT = """
+CREATE FUNCTION public.compact_stats() RETURNS integer LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_sleep({});
+    PERFORM FROM streamvibe.stat_keeper FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    INSERT INTO streamvibe.stat_sketch (leaf_number, minutes, since, job_type, measure, bucket, jobs)
+    VALUES (0, 0, 'epoch', '', 'waiting', -1, 5), (0, 0, 'epoch', '', 'waiting', 15, 3);
+    PERFORM pg_sleep({});
+    RETURN 1;
+END $$
+"""
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_an_upgrade_while_somebody_adds_up(empty_database: Database, tmp_path: Path, has_begun: bool) -> None:
+    """What was added up without groups gets them; who was called before, and begins afterwards, adds up nothing."""
+    migrate_to(empty_database, tmp_path, 22)
+    with (
+        empty_database.connect() as conn,
+        empty_database.connect() as keeper,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        conn.execute(OLD_COMPACT.format(*((0, 1) if has_begun else (2, 0))).encode())
+        added = threads.submit(kit.value, keeper, "SELECT compact_stats()")
+        sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        wait_until(lambda: kit.value(conn, sleeps) == 1, "it is called")
+        migrate_to(empty_database, tmp_path, 23)
+        if has_begun:
+            assert added.result(30) == 1
+        else:
+            with pytest.raises(psycopg.errors.UndefinedTable):
+                added.result(30)
+        groups = "SELECT bucket, jobs FROM streamvibe.stat_sketch WHERE minutes = -2 ORDER BY 1"
+        expected = [{"bucket": -1, "jobs": 5}, {"bucket": 0, "jobs": 3}] if has_begun else []
+        assert kit.query(conn, groups) == expected
 
 
 def test_the_first_leaf_after_an_upgrade(empty_database: Database, tmp_path: Path) -> None:

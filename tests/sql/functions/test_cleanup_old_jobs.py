@@ -54,6 +54,18 @@ def test_a_type_that_stays_for_less_than_others(queue: Queue) -> None:
     assert kit.call(queue.service, "recount_stats") == []
 
 
+def test_what_is_in_a_sealed_leaf_stays(queue: Queue) -> None:
+    """Also where leaves before and after it are open: its jobs may be in the archive already, and leave with it."""
+    kit.register(queue.conn, p_retention="1 hour")
+    kit.register(queue.conn, "usual")
+    leaves = [kit.old_leaf(queue.conn, weeks=weeks) for weeks in (3, 2, 1)]
+    kit.call(queue.service, "recount_stats")
+    assert kit.value(queue.conn, "SELECT streamvibe.seal_partition(%s)", leaves[1])
+    assert cleanup(queue) == 20
+    left = [kit.value(queue.conn, f"SELECT count(*) FROM streamvibe.{leaf}") for leaf in leaves]
+    assert left == [0, 10, 0]
+
+
 def test_in_bounded_batches_also_of_one_moment(queue: Queue) -> None:
     """Hundreds that ended in the same microsecond, among as many of another type, all go, p_limit looked at a call."""
     kit.register(queue.conn, "short", p_retention="1 hour")

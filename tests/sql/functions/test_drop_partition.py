@@ -80,6 +80,9 @@ def test_the_statistics_change_when_they_are_dropped(queue: Queue, compacted: bo
     leaves = [kit.old_leaf(conn, weeks=weeks) for weeks in (2, 1)]
     # A job of the present that ended in the same minute as those of the older leaf.
     others = [kit.job_id(conn, uuid4()) for _ in range(3)]
+    # Those of the leaves took a little less or more than it, in the same group of buckets.
+    for leaf, took in zip(leaves, ("6.7 s", "7.3 s"), strict=True):
+        conn.execute(f"UPDATE streamvibe.{leaf} SET completed_at = started_at + interval '{took}'".encode())
     conn.execute(
         "UPDATE public.job_queue q SET status = 'completed', started_at = o.at, scheduled_for = o.at,"
         " completed_at = o.at + interval '7 s'"

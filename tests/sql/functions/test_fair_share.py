@@ -1,5 +1,6 @@
 """Fair share: of users' jobs at one priority, who asked for many does not delay who asked for one."""
 
+from datetime import timedelta
 from itertools import pairwise
 from uuid import UUID, uuid4
 
@@ -82,10 +83,10 @@ def test_the_turn_is_found_without_reading_all_that_waits(queue: Queue) -> None:
     others = [{"user_id": str(uuid4()), "job_type": "email"} for _ in range(MANY)]
     kit.call(queue.conn, "create_jobs", p_jobs=Jsonb(others))
     queue.conn.execute("VACUUM ANALYZE public.job_queue")
-    bounds = "'00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'"
+    last = "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
     read = (
         "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
-        f"SELECT * FROM streamvibe.next_turns(ARRAY[%s::uuid], ARRAY[%s], streamvibe.now(), {bounds})"
+        f"SELECT * FROM streamvibe.next_turns(ARRAY[%s::uuid], ARRAY[%s], streamvibe.now(), {last})"
     )
     for job_type in ("email", "sms"):
         for _ in range(2):
@@ -117,21 +118,50 @@ def test_turns_go_on_in_the_next_leaf(clocked: Queue) -> None:
     assert minutes == pytest.approx([1] * 5, abs=1)
     assert sum(minutes) == pytest.approx(5, abs=1)
     turns = (
-        "SELECT n.turn FROM streamvibe.next_turns(ARRAY[%s::uuid], ARRAY['email'], streamvibe.now(), %s,"
+        "SELECT n.turn FROM streamvibe.next_turns(ARRAY[%s::uuid], ARRAY['email'], streamvibe.now(),"
         " 'ffffffff-ffff-ffff-ffff-ffffffffffff') n"
     )
-    found = []
-    for user_id in users:
-        with nested_plans(conn) as plans:
-            [row] = kit.query(conn, turns, user_id, old["upper_id"])
-        read = {
-            node["Relation Name"]
-            for plan in plans
-            for node in nodes(plan)
-            if "Relation Name" in node and node["Actual Loops"]
-        }
-        found.append((row["turn"] > 1000, old["partition_name"] in read))
-    assert found == [(True, False), (True, True), (False, True)]
+    # Also when the leaf after is about to begin.
+    for _ in range(2):
+        found = []
+        for user_id in users:
+            with nested_plans(conn) as plans:
+                [row] = kit.query(conn, turns, user_id)
+            read = {
+                node["Relation Name"]
+                for plan in plans
+                for node in nodes(plan)
+                if "Relation Name" in node and node["Actual Loops"]
+            }
+            found.append((row["turn"] > 1000, old["partition_name"] in read))
+        assert found == [(True, False), (True, True), (False, True)]
+        clocked.advance(
+            old["upper_at"] + 7 * kit.DAY - kit.value(conn, "SELECT streamvibe.now()") - kit.MINUTE
+        )
+
+
+def test_one_job_past_the_others_hides_none(queue: Queue) -> None:
+    """A serializable request does not look at the user's other jobs, and gets turn 0; the next goes on after those."""
+    ready(queue)
+    user_id = uuid4()
+    bulk(queue, user_id, 30)
+    queue.conn.execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
+    passing = kit.call_one(
+        queue.conn,
+        "request_job",
+        p_user_id=user_id,
+        p_job_type="email",
+        p_force=True,
+        p_dedupe_window=timedelta(),
+        p_enforce_limit=False,
+    )
+    queue.conn.execute("COMMIT")
+    assert kit.stored(queue.conn, passing["job_id"])["turn"] == 0
+    bulk(queue, user_id, 2, params={"n": "next"})
+    turns = kit.query(
+        queue.conn, "SELECT turn FROM job_queue WHERE user_id = %s ORDER BY id DESC LIMIT 2", user_id
+    )
+    assert [row["turn"] for row in turns] == [31, 30]
 
 
 def test_many_small_batches_are_one_user(queue: Queue) -> None:

@@ -1,5 +1,5 @@
 -- Take what dropped leaves left behind out of the sums. Readers, who leave it out already, see the same numbers before and after.
--- p_leaf_numbers: dropped leaves of which every note is added up already; the caller has streamvibe.stat_keeper's row.
+-- p_leaf_numbers: dropped leaves of which every note is added up already; the caller has streamvibe.stat_lock's row.
 -- p_limit: how many sums it deletes at most, besides those of whole leaves.
 -- Returns: how many it deleted; once it is less than p_limit nothing is left of them.
 -- Index:   stat_leaf, stat_sketch_leaf.

@@ -2,7 +2,7 @@
 -- leaves left behind. Readers see the same numbers before and after.
 -- Returns: how many notes it took, and sums it took out; p_limit when there are more; 0 also while another session does the same, or
 --          counts anew.
--- Locks:   the row of streamvibe.stat_keeper (SKIP LOCKED): one session at a time. Nobody who writes jobs waits for it.
+-- Locks:   the row of streamvibe.stat_lock (SKIP LOCKED): one session at a time. Nobody who writes jobs waits for it.
 -- Raises:  SV001, SV004, SV006.
 CREATE OR REPLACE FUNCTION public.compact_stats(p_limit integer DEFAULT 10000) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -19,7 +19,7 @@ BEGIN
     PERFORM streamvibe.require_service('compact_stats');
     PERFORM streamvibe.require_read_committed('compact_stats', 'Use READ COMMITTED.');
     PERFORM streamvibe.check_batch_size(p_limit);
-    PERFORM FROM streamvibe.stat_keeper FOR UPDATE SKIP LOCKED;
+    PERFORM FROM streamvibe.stat_lock FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;

@@ -3,8 +3,8 @@
 -- what is bloated:
 -- - indexes of leaves whose time is over, which nothing will fill again, of the statistics that are added up, from which whole weeks
 --   leave, and of leaves that are written to as long as they are small (256 MB), when more than an eighth is empty (1.14 times what
---   is needed: 1.3 is not reached before the next night), or of less than 256 KB a fifth, 20 at most, but only where pgstattuple tells how
---   full an index is: an estimate would be as wrong the night after;
+--   is needed: 1.3 is not reached before the next night), 20 at most, but only where pgstattuple tells how full an index is: an
+--   estimate would be as wrong the night after;
 -- - of what is left, the most bloated index, if more than half of it, and 10 MB, is empty.
 -- Nothing for a role that does not own the tables.
 -- Reads:  as get_index_bloat().
@@ -39,7 +39,7 @@ BEGIN
     (SELECT format('REINDEX INDEX CONCURRENTLY %s', b.index_oid::regclass)
      FROM bloat b
      WHERE b.is_packed AND NOT b.is_leaving AND b.is_exact
-       AND b.bloat_bytes > b.size_bytes / CASE WHEN b.size_bytes < 256 * 1024 THEN 5 ELSE 8 END
+       AND b.bloat_bytes > b.size_bytes / 8
        AND b.table_name <> ALL (v_tables)
      ORDER BY b.bloat_bytes DESC LIMIT 20)
     UNION ALL

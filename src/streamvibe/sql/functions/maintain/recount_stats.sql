@@ -2,7 +2,7 @@
 -- go on meanwhile; what they change counts on top. Counters of what happened (streamvibe.counter) stay as they are.
 -- Returns: for each type and status whose number was wrong, what it was and what it is; the same twice where only the sums of
 --          times were wrong.
--- Locks:   the row of streamvibe.stat_keeper: waits for a compact_stats() that is under way; the rows of sealed leaves in
+-- Locks:   the row of streamvibe.stat_lock: waits for a compact_stats() that is under way; the rows of sealed leaves in
 --          streamvibe.partition, which must be counted again before they are archived; that table against
 --          ensure_partitions().
 -- Reads:   all of job_queue.
@@ -16,7 +16,7 @@ AS $$
 BEGIN
     PERFORM streamvibe.require_service('recount_stats');
     PERFORM streamvibe.require_read_committed('recount_stats', 'Use READ COMMITTED.');
-    PERFORM FROM streamvibe.stat_keeper FOR UPDATE;
+    PERFORM FROM streamvibe.stat_lock FOR UPDATE;
     -- Whoever drops a leaf has its row before its table: so that nobody waits for the other.
     PERFORM FROM streamvibe.partition p WHERE p.sealed_at IS NOT NULL ORDER BY p.parent_name, p.lower_at FOR UPDATE;
     RETURN QUERY

@@ -15,7 +15,6 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
-    v_newest uuid;
     v_below uuid;
     v_default_max integer := (SELECT s.default_max_live_jobs FROM streamvibe.setting s);
     v_unknown record;
@@ -65,10 +64,9 @@ BEGIN
     PERFORM streamvibe.require_partition('job_queue', v_now);
     PERFORM streamvibe.require_partition('job_queue', v_now + interval '1 second');
 
-    SELECT streamvibe.id_bound(p.lower_at), p.upper_id INTO v_newest, v_below
-    FROM streamvibe.partition p
-    WHERE p.parent_name = 'job_queue' AND p.lower_at <= v_now + interval '1 hour'
-    ORDER BY p.lower_at DESC LIMIT 1;
+    v_below := (SELECT p.upper_id FROM streamvibe.partition p
+                WHERE p.parent_name = 'job_queue' AND p.lower_at <= v_now + interval '1 hour'
+                ORDER BY p.lower_at DESC LIMIT 1);
     IF NOT p_dedupe AND NOT p_enforce_limit THEN
         RETURN QUERY
         WITH accepted AS MATERIALIZED (
@@ -88,7 +86,7 @@ BEGIN
             JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
                                    FROM (SELECT DISTINCT s.user_id, s.job_type FROM streamvibe.staging s
                                          WHERE s.batch = p_batch) d) p
-                  CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_newest, v_below) n) u
+                  CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
                  USING (user_id, job_type)
             -- A user's rows after each other: three indexes begin with the user.
             ORDER BY a.user_id, a.job_type, a.ordinal
@@ -161,7 +159,7 @@ BEGIN
         FROM accepted a JOIN staged s USING (ordinal)
         JOIN (SELECT n.* FROM (SELECT array_agg(d.user_id) AS user_ids, array_agg(d.job_type) AS job_types
                                FROM (SELECT DISTINCT w.user_id, w.job_type FROM wanted w) d) p
-              CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_newest, v_below) n) u
+              CROSS JOIN LATERAL streamvibe.next_turns(p.user_ids, p.job_types, v_now, v_below) n) u
              USING (user_id, job_type)
         ORDER BY a.ordinal
         RETURNING tableoid AS leaf, job_type, created_at

@@ -150,8 +150,7 @@ BEGIN
             v_room := NOT p_enforce_limit OR streamvibe.has_room(
                 v_user_id, p_job_type, v_max_live, v_type.max_live_jobs, v_type.below);
             v_turn := (SELECT n.turn FROM streamvibe.next_turns(
-                           ARRAY[v_user_id], ARRAY[p_job_type], v_now, streamvibe.id_bound(v_type.leaf_lower_at),
-                           v_type.below) n);
+                           ARRAY[v_user_id], ARRAY[p_job_type], v_now, v_type.below) n);
         END IF;
     END IF;
     IF p_enforce_limit AND NOT v_room THEN
