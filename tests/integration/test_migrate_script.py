@@ -2,7 +2,10 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import psycopg
+import pytest
 from tests.support.databases import Database, new_database
 from tests.support.dump import dump_schema
 from tests.support.sql_tree import CONCURRENT_INDEX, MIGRATIONS, SMALL, write_tree
@@ -68,6 +71,25 @@ def test_the_script_completes_what_migrate_began(empty_database: Database, tmp_p
     )
     assert pending(empty_database.dsn, root=tmp_path) == ()
     assert empty_database.fetch_value("SELECT to_regclass('public.more') IS NOT NULL")
+
+
+def test_migrate_has_let_go_when_it_returns(
+    empty_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while the server has not yet noticed that the connection was closed, the script is not refused."""
+    close = psycopg.Connection.close
+    left: list[psycopg.Connection[Any]] = []
+
+    def keep(conn: psycopg.Connection[Any]) -> None:
+        left.append(conn)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg.Connection, "close", keep)
+        migrate(empty_database.dsn, root=write_tree(tmp_path, MIGRATIONS))
+    assert left
+    apply_script(empty_database, write_tree(tmp_path, SMALL))
+    for conn in left:
+        close(conn)
 
 
 def test_a_file_outside_transactions_stands_outside_in_the_script(

@@ -115,6 +115,9 @@ def migrate(
         partitions = _ensure_partitions(conn) if tree.makes_partitions else ()
         if partitions:
             report(f"Made {len(partitions)} partitions: {partitions[0]} to {partitions[-1]}")
+        # Not left to the end of the session, which comes a moment after the connection is closed here.
+        # Until then the next migration would be refused.
+        conn.execute("SELECT pg_catalog.pg_advisory_unlock(%s)", [LOCK_KEY])
         return MigrationReport(
             database=conn.info.dbname,
             server_version=conn.info.parameter_status("server_version") or "",
