@@ -4457,7 +4457,7 @@ BEGIN
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
         SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving,
-               p.upper_at + interval '1 hour' < streamvibe.now() OR t.relname IN ('stat', 'stat_sketch')
+               p.upper_at + interval '1 hour' < streamvibe.now() OR t.relname IN ('stat', 'stat_sketch', 'archive_file')
                OR p.parent_name IS NOT NULL AND b.size_bytes < 256 * 1024 * 1024 AS is_packed
         FROM streamvibe.leaf_index_bloat() b
         JOIN pg_index i ON i.indexrelid = b.index_oid

@@ -271,7 +271,7 @@ def test_the_list_of_archived_files_is_packed(database: Database) -> None:
         " SELECT 'jobs', 's' || n, '2026-01-01', 'file:///srv/archive', 'jobs/day=2026-01-01/s' || n"
         " FROM generate_series(1, 1000) n"
     )
-    conn.execute("VACUUM ANALYZE streamvibe.archive_file")
+    conn.execute("VACUUM (FULL, ANALYZE) streamvibe.archive_file")
     assert conn.execute(COMMANDS).fetchall() == []
     before = kit.value(conn, "SELECT pg_relation_size('streamvibe.archive_file')")
     for _ in range(2):
@@ -282,6 +282,25 @@ def test_the_list_of_archived_files_is_packed(database: Database) -> None:
     conn.execute(commands[0].encode())
     assert kit.value(conn, "SELECT pg_relation_size('streamvibe.archive_file')") <= before
     assert conn.execute(COMMANDS).fetchall() == []
+
+
+def test_an_index_of_the_archive_s_files_is_packed(database: Database) -> None:
+    """The one of those that are not complete, which is empty most of the time, also where the list is long and full."""
+    conn = database.connect()
+    conn.execute("CREATE EXTENSION pgstattuple")
+    conn.execute(
+        "INSERT INTO streamvibe.archive_file"
+        " (kind, source, day, url, key, verified_at, row_count, byte_count, checksum, state)"
+        " SELECT 'jobs', 's' || n, '2026-01-01', 'file:///srv/archive', 'jobs/day=2026-01-01/s' || n, now(),"
+        " 1, 1, 1, CASE WHEN n % 10 = 0 THEN 'writing' ELSE 'complete' END FROM generate_series(1, 8000) n"
+    )
+    conn.execute("VACUUM (FULL, ANALYZE) streamvibe.archive_file")
+    conn.execute("UPDATE streamvibe.archive_file SET state = 'complete' WHERE state <> 'complete'")
+    size = "SELECT pg_relation_size('streamvibe.archive_file_incomplete')"
+    assert kit.value(conn, size) > 8192
+    assert "REINDEX INDEX CONCURRENTLY streamvibe.archive_file_incomplete" in night(conn)
+    assert kit.value(conn, size) == 8192
+    assert night(conn) == []
 
 
 def test_statistics_from_which_weeks_left_are_packed(database: Database) -> None:

@@ -2,7 +2,7 @@
 -- then those that rewrite small tables (tables_to_pack), whose indexes are built anew by that, then those that rebuild
 -- what is bloated:
 -- - indexes of leaves whose time is over, which nothing will fill again, of the statistics that are added up, from which whole weeks
---   leave, and of leaves that are written to as long as they are small (256 MB), when more than an eighth is empty (1.14 times what
+--   leave, of the list of the archive's files, and of leaves that are written to as long as they are small (256 MB), when more than an eighth is empty (1.14 times what
 --   is needed: 1.3 is not reached before the next night), 20 at most, but only where pgstattuple tells how full an index is: an
 --   estimate would be as wrong the night after;
 -- - of what is left, the most bloated index, if more than half of it, and 10 MB, is empty.
@@ -29,7 +29,7 @@ BEGIN
     RETURN QUERY
     WITH bloat AS MATERIALIZED (
         SELECT b.*, p.sealed_at IS NOT NULL AS is_leaving,
-               p.upper_at + interval '1 hour' < streamvibe.now() OR t.relname IN ('stat', 'stat_sketch')
+               p.upper_at + interval '1 hour' < streamvibe.now() OR t.relname IN ('stat', 'stat_sketch', 'archive_file')
                OR p.parent_name IS NOT NULL AND b.size_bytes < 256 * 1024 * 1024 AS is_packed
         FROM streamvibe.leaf_index_bloat() b
         JOIN pg_index i ON i.indexrelid = b.index_oid
