@@ -195,6 +195,8 @@ def test_explain_shows_every_statement_inside(database: Database) -> None:
     """The plan of what a function does, with rows and blocks; the questions are listed; nothing is written."""
     conn = _filled(database, 50)
     listed = explain(database.dsn, "--json").json["items"]
+    # What is measured beside a function, with nothing inside.
+    assert "bulk: the bare INSERT" not in {item["name"] for item in listed}
     assert {"get_job", "Worker job pickup"} < {item["name"] for item in listed}
     assert "Cleanup old jobs" not in {item["name"] for item in listed}
     ran = explain(database.dsn, "get_job", "--json")

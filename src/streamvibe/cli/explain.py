@@ -27,7 +27,7 @@ def explain_command(
     from streamvibe.bench.queries.measure import ask
     from streamvibe.bench.queries.plans import LONG_PLANNING_MS, watched
 
-    questions = [one for one in QUESTIONS if not one.disturbs]
+    questions = [one for one in QUESTIONS if not one.disturbs and one.before is None]
     if name is None:
         if as_json:
             print_json({"items": [{"name": one.name, "sql": one.sql} for one in questions]})
