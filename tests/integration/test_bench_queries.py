@@ -148,6 +148,8 @@ def test_a_baseline_is_asked_in_a_checkout(
         (["--baseline", "tree"], "--baseline"),
         (["--with", "/nowhere.json"], "--with"),
         (["--plot", "x.bmp"], "--plot"),
+        (["--plot", "/nowhere/x.png"], "--json or --plot"),
+        (["--json", "/nowhere/x.json"], "--json or --plot"),
     ],
 )
 def test_what_cannot_be_measured(

@@ -1,16 +1,19 @@
 """The document that --json writes, and the tables made from it."""
 
 import json
+import os
 import re
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from streamvibe.bench.cells import Store
 from streamvibe.bench.floors import BATCHES
 from streamvibe.bench.systems import OURS
+from streamvibe.errors import InvalidArgument
 
 Document = dict[str, Any]
 
@@ -142,3 +145,15 @@ def dumped(found: object) -> str:
     return (
         re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: "[" + " ".join(match[1].split()) + "]", text) + "\n"
     )
+
+
+def check_writable(paths: list[Path]) -> None:
+    """Before an hour is spent on what cannot be kept. Raises InvalidArgument."""
+    for path in paths:
+        if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            raise InvalidArgument(
+                "that file cannot be written",
+                field="--json or --plot",
+                received=str(path),
+                fix="Name a file in a directory that exists and that you may write to",
+            )

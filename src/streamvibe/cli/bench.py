@@ -1,6 +1,5 @@
 """``streamvibe bench throughput|latency|queries``: how fast this queue is on this machine, alone or beside others."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -137,7 +136,7 @@ def _bench(
 
     assert isinstance(sizes, Sizes)
     files = plots.check_plot(plot) if plot is not None else []
-    _check_writable([*files, *([Path(as_json)] if as_json not in (None, "-") else [])])
+    results.check_writable([*files, *([Path(as_json)] if as_json not in (None, "-") else [])])
     bench = Bench(
         [scenario for scenario in group if isinstance(scenario, Scenario)],
         sizes,
@@ -182,15 +181,3 @@ def _counts(text: str) -> tuple[int, ...]:
             fix="Write numbers from 1 to 64 with commas, like 1,2,4,8",
         )
     return tuple(int(name) for name in names)
-
-
-def _check_writable(paths: list[Path]) -> None:
-    """Before an hour is spent on what cannot be kept."""
-    for path in paths:
-        if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-            raise InvalidArgument(
-                "that file cannot be written",
-                field="--json or --plot",
-                received=str(path),
-                fix="Name a file in a directory that exists and that you may write to",
-            )
