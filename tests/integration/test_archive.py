@@ -202,6 +202,13 @@ def test_a_folder_that_cannot_be_written(database18: Database, tmp_path: Path) -
         assert objects(place.folder) == known_objects(conn)
 
 
+def test_a_folder_in_which_no_file_can_be_made() -> None:
+    """It is refused at once, also where the system says of every new file that there is no such folder."""
+    with pytest.raises(ArchiveFailed, match="cannot be written") as caught:
+        Store("file:///proc/self").claim(None)
+    assert caught.value.received == "file:///proc/self"
+
+
 @pytest.mark.parametrize("where", ["archive", "TMPDIR"])
 def test_a_full_disk(
     database18: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str

@@ -188,6 +188,10 @@ class Store:
                 received=self.url,
                 fix="Name a place of its own for every database, such as another prefix",
             )
+        if self.folder is not None:
+            # obstore tries again where a file cannot be made, for ever where that does not help (as in /proc).
+            with self._translated("written"), tempfile.NamedTemporaryFile(dir=self.folder):
+                pass
         probe = f"probe-{uuid4().hex}"
         with tempfile.TemporaryFile() as file:
             file.write(probe.encode())
